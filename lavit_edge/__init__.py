@@ -1,0 +1,26 @@
+"""lavit-edge: the Less-Attention Vision Transformer on phones, in int8, with artifacts that are shown to agree.
+
+Importing this package imports neither torch nor an exporter's toolchain; each name below is loaded when it is first used.
+"""
+
+from __future__ import annotations
+
+from importlib import import_module
+from typing import Any
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "InputContract": "lavit_edge.contract",
+    "UserError": "lavit_edge.errors",
+    "create_model": "lavit_edge.models",
+    "list_models": "lavit_edge.models",
+    "load_checkpoint": "lavit_edge.checkpoint",
+}
+__all__ = ["InputContract", "UserError", "create_model", "list_models", "load_checkpoint"]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name]), name)
+    raise AttributeError(f"module 'lavit_edge' has no attribute {name!r}")

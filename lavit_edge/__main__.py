@@ -1,0 +1,42 @@
+"""``lavit-edge COMMAND ...``, the same as ``python -m lavit_edge.COMMAND ...``."""
+
+from __future__ import annotations
+
+import difflib
+import runpy
+import sys
+
+from lavit_edge import __version__
+
+COMMANDS = {
+    "train": "train a model on a folder of pictures",
+    "quantize": "turn a checkpoint into an int8 checkpoint",
+    "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
+    "verify": "compare a bundle's artifacts on labelled pictures",
+}
+
+
+def main() -> None:
+    """Entry point of the console script."""
+    name = sys.argv[1] if len(sys.argv) > 1 else "--help"
+    if name in {"-h", "--help"}:
+        print("usage: lavit-edge COMMAND [options]\n")
+        for command, text in COMMANDS.items():
+            print(f"  {command:<10}{text}")
+        return
+    if name == "--version":
+        print(__version__)
+        return
+    if name not in COMMANDS:
+        near = difflib.get_close_matches(name, COMMANDS, n=1)
+        print(
+            f"error: unknown command {name!r}; {f'did you mean {near[0]!r}?' if near else 'lavit-edge --help lists them'}",
+            file=sys.stderr,
+        )
+        raise SystemExit(2)
+    del sys.argv[1]
+    runpy.run_module(f"lavit_edge.{name}", run_name="__main__", alter_sys=True)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,56 @@
+"""What every command shares: one line per user's mistake, and documented exit codes.
+
+Exit codes: 0 done, 1 a gate failed, 2 the user can mend it (one line on stderr says how), 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from lavit_edge.errors import UserError
+from lavit_edge.parity.compare import Gates
+
+
+class Parser(argparse.ArgumentParser):
+    """argparse with defaults in the help and one line, not the whole usage, on a mistake."""
+
+    def __init__(self, *, prog: str, description: str) -> None:
+        super().__init__(
+            prog=f"python -m {prog}", description=description, formatter_class=argparse.ArgumentDefaultsHelpFormatter
+        )
+
+    def error(self, message: str) -> NoReturn:
+        print(f"error: {message} (--help lists the options)", file=sys.stderr)
+        raise SystemExit(2)
+
+
+def add_gates(parser: argparse.ArgumentParser) -> None:
+    """One option per field of :class:`lavit_edge.parity.compare.Gates`."""
+    for field in dataclasses.fields(Gates):
+        parser.add_argument(
+            f"--{field.name.replace('_', '-')}", type=float, default=field.default, help="gate, see docs/parity.md"
+        )
+
+
+def gates_from(args: argparse.Namespace) -> Gates:
+    """The gates that the options of :func:`add_gates` ask for."""
+    return Gates(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Gates)})
+
+
+def run_command(main: Callable[[], int]) -> NoReturn:
+    """Runs a command and exits with its code."""
+    try:
+        code = main()
+    except UserError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:
+        code = 0
+    raise SystemExit(code)

@@ -1,0 +1,83 @@
+"""Pictures to the model's input, by the contract. This is the reference that every app is tested against."""
+
+from __future__ import annotations
+
+import io
+import warnings
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from lavit_edge.contract import InputContract
+from lavit_edge.errors import UserError
+
+MAX_PIXELS = 256_000_000  # the largest phone sensors give 200 megapixels; more is taken for a decompression bomb
+SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
+
+
+class UnreadablePicture(UserError):
+    """A file that is not a picture, is cut short, or is too large to decode."""
+
+
+def open_picture(source: Path | bytes) -> Image.Image:
+    """Decodes a picture to upright 8-bit RGB.
+
+    EXIF orientation is applied; transparent pixels are laid over white; palettes, greys and CMYK are converted; 16-bit greys keep
+    their high byte. Only the first frame of an animation is used.
+
+    Raises:
+        UnreadablePicture: with the file's name, when it cannot be decoded or has more than ``MAX_PIXELS`` pixels.
+    """
+    name = source if isinstance(source, Path) else f"picture of {len(source)} bytes"
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
+            image: Image.Image = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+        if image.width * image.height > MAX_PIXELS:
+            raise UnreadablePicture(
+                f"{name}: {image.width} x {image.height} pixels are over the limit of {MAX_PIXELS}; shrink it first"
+            )
+        return _to_rgb(ImageOps.exif_transpose(image))
+    except UnreadablePicture:
+        raise
+    except Image.DecompressionBombError as error:
+        raise UnreadablePicture(f"{name}: over the limit of {MAX_PIXELS} pixels; shrink it first") from error
+    except UnidentifiedImageError as error:
+        raise UnreadablePicture(f"{name}: not a picture that can be decoded") from error
+    except (OSError, SyntaxError, ValueError, EOFError) as error:  # PIL raises all of these for damaged files
+        raise UnreadablePicture(f"{name}: damaged or unreadable ({error})") from error
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    if image.mode.startswith("I;16") or image.mode == "I":
+        # PIL's own conversion clips 16-bit greys to 255
+        image = Image.fromarray((np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8).astype(np.uint8))
+    elif image.mode == "F":
+        image = Image.fromarray(np.clip(np.nan_to_num(np.asarray(image)), 0, 255).astype(np.uint8))
+    if image.has_transparency_data:
+        image = image.convert("RGBA")
+        white = Image.new("RGBA", image.size, "white")
+        image = Image.alpha_composite(white, image)
+    return image.convert("RGB")
+
+
+def to_input(image: Image.Image, contract: InputContract) -> np.ndarray:
+    """An RGB picture as the contract's square: uint8 ``(size, size, 3)``.
+
+    ``crop`` puts the square's corner at ``floor((side - size) / 2)`` on each axis.
+    """
+    size, resample = contract.size, FILTERS[contract.interpolation]
+    if contract.resize == "squash":
+        return np.array(image.resize((size, size), resample))
+    short = max(size, round(size / contract.crop_fraction))
+    scale = short / min(image.size)
+    width, height = (max(short, round(side * scale)) for side in image.size)
+    left, top = (width - size) // 2, (height - size) // 2
+    return np.array(image.resize((width, height), resample).crop((left, top, left + size, top + size)))
+
+
+def load_input(source: Path | bytes, contract: InputContract) -> np.ndarray:
+    """:func:`open_picture`, then :func:`to_input`."""
+    return to_input(open_picture(source), contract)
