@@ -1,0 +1,189 @@
+"""A checkpoint is a folder: ``model.safetensors``, ``config.json``, a model card and, once quantised, ``int8.safetensors``."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from lavit_edge.contract import InputContract
+from lavit_edge.errors import UserError
+from lavit_edge.models import create_model
+
+FORMAT = "lavit_edge.checkpoint/1"
+WEIGHTS, CONFIG, CARD, INT8 = "model.safetensors", "config.json", "README.md", "int8.safetensors"
+
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """A model ready to run and what is known about it.
+
+    Attributes:
+        path: the folder.
+        model: fp32, in eval mode: normalised ``(B, 3, size, size)`` -> logits ``(B, len(contract.labels))``.
+        contract: the input contract.
+        config: the whole of ``config.json``.
+    """
+
+    path: Path
+    model: nn.Module
+    contract: InputContract
+    config: dict[str, Any]
+
+    @property
+    def quantized(self) -> bool:
+        return (self.path / INT8).is_file()
+
+
+def load_checkpoint(path: Path | str) -> Checkpoint:
+    """Builds the model that ``config.json`` names and fills it from ``model.safetensors``; nothing is unpickled.
+
+    Raises:
+        UserError: the folder is not a checkpoint, or its files are damaged or do not fit each other.
+    """
+    path = Path(path)
+    config = read_config(path)
+    contract = InputContract.from_dict(config.get("contract"))
+    spec = config.get("model")
+    if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
+        raise UserError(f"{path / CONFIG}: 'model' must be an object with a 'name'")
+    model = create_model(spec["name"], num_classes=len(contract.labels), image_size=contract.size, **spec.get("options", {}))
+    fill(model, load_tensors(path / WEIGHTS, config), str(path / WEIGHTS), spec["name"])
+    return Checkpoint(path, model.eval(), contract, config)
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """``config.json`` of a checkpoint folder, its format checked."""
+    if path.is_file():
+        kind = (
+            "a pickle, which can run code when it is opened"
+            if path.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}
+            else "a file"
+        )
+        raise UserError(f"{path} is {kind}; --checkpoint wants a folder with {WEIGHTS} and {CONFIG}")
+    if not (path / CONFIG).is_file():
+        pickles = (
+            [file.name for file in path.glob("*") if file.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}]
+            if path.is_dir()
+            else []
+        )
+        found = f" ({pickles[0]} looks like a pickle, which is refused)" if pickles else ""
+        raise UserError(f"{path} is not a checkpoint: it has no {CONFIG}{found}")
+    try:
+        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"{path / CONFIG} is not JSON ({error}); restore it from where the checkpoint came") from error
+    if not isinstance(config, dict) or config.get("format") != FORMAT:
+        raise UserError(
+            f"{path / CONFIG}: expected format {FORMAT!r}, found {config.get('format') if isinstance(config, dict) else config!r}"
+        )
+    return config
+
+
+def load_tensors(file: Path, config: dict[str, Any]) -> dict[str, Tensor]:
+    """A safetensors file of the checkpoint, refused when damaged, changed since ``config`` was written, or holding NaN or inf."""
+    if not file.is_file():
+        raise UserError(f"{file} is missing; restore it from where the checkpoint came")
+    try:
+        tensors = load_file(file)
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(
+            f"{file} is damaged or not a safetensors file ({error}); restore it from where the checkpoint came"
+        ) from error
+    if (expected := config.get("sha256", {}).get(file.name)) and expected != file_sha256(file):
+        raise UserError(
+            f"{file} is not the file that {CONFIG} was written for (its sha256 differs); restore it from where it came"
+        )
+    for name, value in tensors.items():
+        if value.is_floating_point() and not bool(torch.isfinite(value).all()):
+            raise UserError(f"{file}: tensor {name!r} holds NaN or inf; the training run that wrote it diverged")
+    return tensors
+
+
+def fill(model: nn.Module, tensors: dict[str, Tensor], source: str, name: str) -> None:
+    """``model.load_state_dict(tensors)`` whose errors fit on a line."""
+    expected = model.state_dict()
+    if missing := sorted(set(expected) - set(tensors)):
+        raise UserError(f"{source}: tensor {missing[0]!r} of {name} is missing ({len(missing)} in all)")
+    if unknown := sorted(set(tensors) - set(expected)):
+        raise UserError(f"{source}: tensor {unknown[0]!r} is not part of {name} ({len(unknown)} in all)")
+    for key, value in expected.items():
+        if value.shape != tensors[key].shape:
+            hint = "; the contract has another number of labels than the head" if key.startswith("head.") else ""
+            raise UserError(f"{source}: {key!r} has shape {tuple(tensors[key].shape)}, {name} wants {tuple(value.shape)}{hint}")
+    model.load_state_dict(tensors)
+
+
+def save_checkpoint(
+    path: Path | str,
+    tensors: dict[str, Tensor],
+    *,
+    model: dict[str, Any],
+    contract: InputContract,
+    card: str,
+    facts: dict[str, Any] | None = None,
+    int8: dict[str, Tensor] | None = None,
+) -> None:
+    """Writes a checkpoint folder; the one that was there is replaced only once the new one is whole.
+
+    Args:
+        tensors: the model's ``state_dict``.
+        model: ``{"name": ..., "options": {...}}`` for :func:`create_model`.
+        card: Markdown of the model card.
+        facts: further top-level entries of ``config.json`` (``training``, ``metrics``, ``quantization``).
+        int8: the quantised form, see ``lavit_edge.quantize``.
+    """
+    with new_folder(Path(path), replace=True) as folder:
+        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
+        if int8 is not None:
+            save_file({name: value.detach().cpu().contiguous() for name, value in int8.items()}, folder / INT8)
+        hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+        config = {"format": FORMAT, "model": model, "contract": contract.to_dict(), "sha256": hashes, **(facts or {})}
+        (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        (folder / CARD).write_text(card, encoding="utf-8")
+
+
+@contextmanager
+def new_folder(path: Path, replace: bool) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
+
+    Raises:
+        UserError: ``path`` cannot be written, or exists and ``replace`` is false.
+    """
+    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_sha256(file: Path) -> str:
+    """Hex digest of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

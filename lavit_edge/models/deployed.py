@@ -1,0 +1,26 @@
+"""The form of a model that is quantised and exported: pictures in, logits out."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from lavit_edge.contract import InputContract
+
+
+class Deployed(nn.Module):
+    """Normalisation by the contract, then ``model.deploy()``.
+
+    Maps ``(B, 3, size, size)`` float32 RGB in 0..255 to ``(B, classes)`` logits. Normalisation is in the graph because Core ML's
+    picture input has one scale for all three channels, and because an app that types a mean gets it wrong sooner or later.
+    """
+
+    def __init__(self, model: nn.Module, contract: InputContract) -> None:
+        super().__init__()
+        self.model = model.deploy()  # type: ignore[operator]
+        std = torch.tensor(contract.std).reshape(1, 3, 1, 1)
+        self.register_buffer("scale", 1.0 / (255.0 * std))
+        self.register_buffer("shift", -torch.tensor(contract.mean).reshape(1, 3, 1, 1) / std)
+
+    def forward(self, pictures: Tensor) -> Tensor:
+        return self.model(pictures * self.scale + self.shift)
