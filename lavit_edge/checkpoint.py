@@ -23,6 +23,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.models import create_model
 
 FORMAT = "lavit_edge.checkpoint/1"
+PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 WEIGHTS, CONFIG, CARD, INT8 = "model.safetensors", "config.json", "README.md", "int8.safetensors"
 
 
@@ -59,7 +60,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     spec = config.get("model")
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise UserError(f"{path / CONFIG}: 'model' must be an object with a 'name'")
-    model = create_model(spec["name"], num_classes=len(contract.labels), image_size=contract.size, **spec.get("options", {}))
+    options = spec.get("options", {})
+    if not isinstance(options, dict) or {"name", "num_classes", "image_size"} & set(options):
+        raise UserError(f"{path / CONFIG}: 'options' of the model must be an object; classes and size come from the contract")
+    model = create_model(spec["name"], num_classes=len(contract.labels), image_size=contract.size, **options)
     fill(model, load_tensors(path / WEIGHTS, config), str(path / WEIGHTS), spec["name"])
     return Checkpoint(path, model.eval(), contract, config)
 
@@ -67,18 +71,10 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
 def read_config(path: Path) -> dict[str, Any]:
     """``config.json`` of a checkpoint folder, its format checked."""
     if path.is_file():
-        kind = (
-            "a pickle, which can run code when it is opened"
-            if path.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}
-            else "a file"
-        )
+        kind = "a pickle, which can run code when it is opened" if path.suffix in PICKLES else "a file"
         raise UserError(f"{path} is {kind}; --checkpoint wants a folder with {WEIGHTS} and {CONFIG}")
     if not (path / CONFIG).is_file():
-        pickles = (
-            [file.name for file in path.glob("*") if file.suffix in {".pt", ".pth", ".bin", ".pkl", ".ckpt"}]
-            if path.is_dir()
-            else []
-        )
+        pickles = [file.name for file in path.glob("*") if file.suffix in PICKLES]
         found = f" ({pickles[0]} looks like a pickle, which is refused)" if pickles else ""
         raise UserError(f"{path} is not a checkpoint: it has no {CONFIG}{found}")
     try:
@@ -86,9 +82,10 @@ def read_config(path: Path) -> dict[str, Any]:
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path / CONFIG} is not JSON ({error}); restore it from where the checkpoint came") from error
     if not isinstance(config, dict) or config.get("format") != FORMAT:
-        raise UserError(
-            f"{path / CONFIG}: expected format {FORMAT!r}, found {config.get('format') if isinstance(config, dict) else config!r}"
-        )
+        actual = config.get("format") if isinstance(config, dict) else None
+        raise UserError(f"{path / CONFIG}: expected format {FORMAT!r}, found {actual!r}")
+    if not isinstance(config.get("sha256"), dict):
+        raise UserError(f"{path / CONFIG}: 'sha256' must be an object with the hash of each safetensors file")
     return config
 
 
@@ -99,13 +96,9 @@ def load_tensors(file: Path, config: dict[str, Any]) -> dict[str, Tensor]:
     try:
         tensors = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
-        raise UserError(
-            f"{file} is damaged or not a safetensors file ({error}); restore it from where the checkpoint came"
-        ) from error
-    if (expected := config.get("sha256", {}).get(file.name)) and expected != file_sha256(file):
-        raise UserError(
-            f"{file} is not the file that {CONFIG} was written for (its sha256 differs); restore it from where it came"
-        )
+        raise UserError(f"{file} is damaged or not a safetensors file ({error}); restore it from where it came") from error
+    if config["sha256"].get(file.name) != file_sha256(file):
+        raise UserError(f"{file} is not the file that {CONFIG} was written for (its sha256 differs); restore it")
     for name, value in tensors.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"{file}: tensor {name!r} holds NaN or inf; the training run that wrote it diverged")
@@ -136,7 +129,7 @@ def save_checkpoint(
     facts: dict[str, Any] | None = None,
     int8: dict[str, Tensor] | None = None,
 ) -> None:
-    """Writes a checkpoint folder; the one that was there is replaced only once the new one is whole.
+    """Writes a checkpoint folder; the checkpoint that was there is replaced only once the new one is whole.
 
     Args:
         tensors: the model's ``state_dict``.
@@ -144,8 +137,12 @@ def save_checkpoint(
         card: Markdown of the model card.
         facts: further top-level entries of ``config.json`` (``training``, ``metrics``, ``quantization``).
         int8: the quantised form, see ``lavit_edge.quantize``.
+
+    Raises:
+        UserError: ``path`` cannot be written, or holds something else than a checkpoint.
     """
-    with new_folder(Path(path), replace=True) as folder:
+    path = Path(path)
+    with new_folder(path, replace=(path / CONFIG).is_file() and (path / WEIGHTS).is_file()) as folder:
         save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
         if int8 is not None:
             save_file({name: value.detach().cpu().contiguous() for name, value in int8.items()}, folder / INT8)
@@ -159,9 +156,13 @@ def save_checkpoint(
 def new_folder(path: Path, replace: bool) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
 
+    A process killed inside the block leaves ``path`` as it was and a hidden ``.<name>.*`` folder beside it, which can be deleted.
+    (Between the two renames of a replacement, for microseconds, the old folder is inside such a hidden one.)
+
     Raises:
         UserError: ``path`` cannot be written, or exists and ``replace`` is false.
     """
+    path = path.resolve()
     if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
     try:

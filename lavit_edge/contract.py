@@ -30,8 +30,8 @@ class InputContract:
 
     Attributes:
         size: side of the square input in pixels, a multiple of 32.
-        resize: ``squash`` resizes the whole frame to the square; ``crop`` resizes the short side to ``round(size / crop_fraction)``
-            and takes the centre square.
+        resize: ``squash`` resizes the whole frame to the square; ``crop`` resizes the short side to
+            ``round(size / crop_fraction)`` and takes the centre square.
         interpolation: filter of the resize, antialiased when it shrinks (PIL's filters are the reference).
         crop_fraction: share of the short side that the centre crop keeps, in (0, 1]; used by ``crop`` alone.
         mean, std: per-channel normalisation on the 0..1 scale, R, G, B.
@@ -47,6 +47,8 @@ class InputContract:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
+        if isinstance(self.labels, str):
+            raise UserError("contract: labels must be a list of names, not one string")
         for name in ("labels", "mean", "std"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
         if not isinstance(self.size, int) or self.size < 32 or self.size % 32:
@@ -69,12 +71,14 @@ class InputContract:
                 raise UserError(f"contract: {name} must be three finite numbers, not {three!r}")
         if min(self.std) <= 0:
             raise UserError(f"contract: std must be positive, not {self.std!r}")
+        object.__setattr__(self, "crop_fraction", float(self.crop_fraction))  # so that 1 and 1.0 give the same JSON
+        for name in ("mean", "std"):
+            object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
 
     def to_json(self) -> str:
         """Canonical JSON: sorted keys, no white space, UTF-8 letters as they are. Equal contracts give equal bytes."""
-        return json.dumps(
-            {"format": FORMAT, **dataclasses.asdict(self)}, sort_keys=True, separators=(",", ":"), ensure_ascii=False
-        )
+        fields = {"format": FORMAT, **dataclasses.asdict(self)}
+        return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
     def sha256(self) -> str:

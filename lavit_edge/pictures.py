@@ -12,7 +12,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 
-MAX_PIXELS = 256_000_000  # the largest phone sensors give 200 megapixels; more is taken for a decompression bomb
+MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb; decoded it fills half a gigabyte
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
@@ -22,7 +22,7 @@ class UnreadablePicture(UserError):
 
 
 def open_picture(source: Path | bytes) -> Image.Image:
-    """Decodes a picture to upright 8-bit RGB.
+    """Decodes a picture, a file or its bytes, to upright 8-bit RGB.
 
     EXIF orientation is applied; transparent pixels are laid over white; palettes, greys and CMYK are converted; 16-bit greys keep
     their high byte. Only the first frame of an animation is used.
@@ -30,23 +30,22 @@ def open_picture(source: Path | bytes) -> Image.Image:
     Raises:
         UnreadablePicture: with the file's name, when it cannot be decoded or has more than ``MAX_PIXELS`` pixels.
     """
-    name = source if isinstance(source, Path) else f"picture of {len(source)} bytes"
+    name = _name(source)
     try:
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # MAX_PIXELS is the limit here
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # warns from half of MAX_PIXELS on
             image: Image.Image = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
         if image.width * image.height > MAX_PIXELS:
-            raise UnreadablePicture(
-                f"{name}: {image.width} x {image.height} pixels are over the limit of {MAX_PIXELS}; shrink it first"
-            )
-        return _to_rgb(ImageOps.exif_transpose(image))
-    except UnreadablePicture:
-        raise
+            raise Image.DecompressionBombError
+        with image:
+            return _to_rgb(ImageOps.exif_transpose(image))
     except Image.DecompressionBombError as error:
         raise UnreadablePicture(f"{name}: over the limit of {MAX_PIXELS} pixels; shrink it first") from error
     except UnidentifiedImageError as error:
         raise UnreadablePicture(f"{name}: not a picture that can be decoded") from error
-    except (OSError, SyntaxError, ValueError, EOFError) as error:  # PIL raises all of these for damaged files
+    except (
+        Exception
+    ) as error:  # damaged files make Pillow raise OSError, SyntaxError, ValueError, struct.error, OverflowError, ...
         raise UnreadablePicture(f"{name}: damaged or unreadable ({error})") from error
 
 
@@ -66,7 +65,8 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def to_input(image: Image.Image, contract: InputContract) -> np.ndarray:
     """An RGB picture as the contract's square: uint8 ``(size, size, 3)``.
 
-    ``crop`` puts the square's corner at ``floor((side - size) / 2)`` on each axis.
+    ``crop`` puts the square's corner at ``floor((side - size) / 2)`` on each axis. Raises :class:`UnreadablePicture` on a picture
+    so long and thin that it would pass ``MAX_PIXELS`` on the way.
     """
     size, resample = contract.size, FILTERS[contract.interpolation]
     if contract.resize == "squash":
@@ -74,10 +74,20 @@ def to_input(image: Image.Image, contract: InputContract) -> np.ndarray:
     short = max(size, round(size / contract.crop_fraction))
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)
+    if width * height > MAX_PIXELS:
+        raise UnreadablePicture(f"{image.width} x {image.height} pixels are too long and thin to crop")
     left, top = (width - size) // 2, (height - size) // 2
     return np.array(image.resize((width, height), resample).crop((left, top, left + size, top + size)))
 
 
 def load_input(source: Path | bytes, contract: InputContract) -> np.ndarray:
     """:func:`open_picture`, then :func:`to_input`."""
-    return to_input(open_picture(source), contract)
+    image = open_picture(source)
+    try:
+        return to_input(image, contract)
+    except UnreadablePicture as error:
+        raise UnreadablePicture(f"{_name(source)}: {error}") from error
+
+
+def _name(source: Path | bytes) -> str:
+    return str(source) if isinstance(source, Path) else f"picture of {len(source)} bytes"

@@ -15,6 +15,9 @@ class Deployed(nn.Module):
     picture input has one scale for all three channels, and because an app that types a mean gets it wrong sooner or later.
     """
 
+    scale: Tensor
+    shift: Tensor
+
     def __init__(self, model: nn.Module, contract: InputContract) -> None:
         super().__init__()
         self.model = model.deploy()  # type: ignore[operator]

@@ -240,12 +240,7 @@ class Stage(nn.Module):
     """Patch embedding, position embedding, then vanilla blocks followed by less-attention blocks."""
 
     def __init__(
-        self,
-        embedding: nn.Module,
-        downsample: AttentionDownsample | None,
-        blocks: Sequence[Block],
-        dim: int,
-        grid: int,
+        self, embedding: nn.Module, downsample: AttentionDownsample | None, blocks: Sequence[Block], dim: int, grid: int
     ) -> None:
         super().__init__()
         self.embedding = embedding
@@ -270,7 +265,7 @@ class LaViT(nn.Module):
     Args:
         dims, heads, depths, mlp_ratios: four numbers each, one per stage.
         sr_ratios: spatial reduction of keys and values per stage; the published multiply-adds are out of reach without it.
-        num_vanilla: vanilla-attention layers at the start of each stage (the paper's ``L^VA``).
+        num_vanilla: vanilla-attention layers at the start of each stage (the paper's ``L^VA``); less attention follows.
         attention_residual: per stage, whether the last scores of the stage before are added to its first layer's scores.
         convolutional: our overlapping stem, merging and FFN instead of the paper's (small data sets need them).
         drop_path: stochastic depth of the last block; rises linearly from 0.
@@ -294,9 +289,14 @@ class LaViT(nn.Module):
         drop_path: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, per_stage in (("sr_ratios", sr_ratios), ("num_vanilla", num_vanilla), ("depths", depths)):
+        numbers = dict(dims=dims, heads=heads, depths=depths, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios, num_vanilla=num_vanilla)
+        for name, per_stage in numbers.items():
             if len(per_stage) != 4 or min(per_stage) < 1:
                 raise ValueError(f"{name} takes four numbers of at least 1, one per stage, not {tuple(per_stage)}")
+        if any(dim % head for dim, head in zip(dims, heads, strict=True)):
+            raise ValueError(f"heads {tuple(heads)} must divide dims {tuple(dims)}")
+        if not 0 <= drop_path < 1:
+            raise ValueError(f"drop_path must be in [0, 1), not {drop_path}")
         if len(attention_residual) != 4 or attention_residual[0]:
             raise ValueError("attention_residual takes four booleans, the first of them false: stage 1 has none before it")
         embed, feed_forward = (ConvPatchEmbedding, ConvFeedForward) if convolutional else (PatchEmbedding, FeedForward)
@@ -326,6 +326,7 @@ class LaViT(nn.Module):
         """Pooled features ``(B, C_4)`` and the scores ``(B*H, N, M)`` of every less-attention layer."""
         carried, less = None, []
         for stage in self.stages:
+            assert isinstance(stage, Stage)
             x, maps = stage(x, carried)
             carried = maps[-1]
             less += [m for block, m in zip(stage.blocks, maps, strict=True) if isinstance(block.attention, LessAttention)]
@@ -338,53 +339,16 @@ class LaViT(nn.Module):
         """A copy in inference form: batch norms folded into their convolutions, ``1/sqrt(d)`` into the query weights."""
         model = copy.deepcopy(self).eval()
         for module in model.modules():
-            if isinstance(module, ConvPatchEmbedding) and len(module.stem):
-                module.stem = nn.Sequential(fuse_conv_bn_eval(module.stem[0], module.stem[1]), module.stem[2])
+            if isinstance(module, ConvPatchEmbedding) and len(module.stem) == 3:
+                conv, norm, act = module.stem
+                assert isinstance(conv, nn.Conv2d)
+                assert isinstance(norm, nn.BatchNorm2d)
+                module.stem = nn.Sequential(fuse_conv_bn_eval(conv, norm), act)
             elif isinstance(module, VanillaAttention):
                 module.query.weight.data *= module.scale
                 module.query.bias.data *= module.scale
                 module.scale = 1.0
         return model
-
-
-def resize_tokens(state: dict[str, Tensor], old_size: int, new_size: int, sr_ratios: Sequence[int]) -> dict[str, Tensor]:
-    """The weights of a LaViT for ``old_size`` pixels as those for ``new_size``: everything that has an entry per token is interpolated.
-
-    Theta and Psi are interpolated as their difference from the identity, scaled so that the sum over inputs stays the same.
-    The result is a starting point for fine-tuning, not an equal model.
-    """
-
-    def over_grid(x: Tensor, old: int, new: int) -> Tensor:
-        """``(old^2, C)`` -> ``(new^2, C)``."""
-        image = to_map(x[None].float(), old)
-        return to_tokens(nn.functional.interpolate(image, (new, new), mode="bicubic", align_corners=False))[0].to(x.dtype)
-
-    resized = dict(state)
-    for name, value in state.items():
-        if not name.startswith("stages."):
-            continue
-        stage = int(name.split(".")[1])
-        grids = [(size // 2 ** (stage + 2), size // 2 ** (stage + 2) // sr_ratios[stage]) for size in (old_size, new_size)]
-        (old_queries, old_keys), (new_queries, new_keys) = grids
-        if name.endswith(".position"):
-            resized[name] = over_grid(value[0], old_queries, new_queries)[None]
-        elif ".theta." in name or ".psi." in name:
-            old, new = (old_keys, new_keys) if ".theta." in name else (old_queries, new_queries)
-            if name.endswith("bias"):
-                resized[name] = over_grid(value[:, None], old, new)[:, 0]
-            else:
-                delta = over_grid(over_grid(value - torch.eye(old**2), old, new).T.contiguous(), old, new).T
-                resized[name] = torch.eye(new**2) + delta * (old / new) ** 2
-        elif ".downsample.queries." in name:
-            old, new = (size // 2 ** (stage + 1) // sr_ratios[stage - 1] for size in (old_size, new_size))
-            resized[name] = over_grid(value.flatten(1) if value.ndim > 1 else value[:, None], old, new).reshape(
-                -1, *value.shape[1:]
-            )
-        elif ".downsample.key_pool." in name:
-            resized[name] = over_grid(value.flatten(1) if value.ndim > 1 else value[:, None], old_queries, new_queries).reshape(
-                -1, *value.shape[1:]
-            )
-    return resized
 
 
 def _initialise(module: nn.Module) -> None:
@@ -418,15 +382,15 @@ def diagonality_loss(scores: Sequence[Tensor]) -> Tensor:
         mean over maps, pictures, heads of (1/M) [ sum_ij |P_ij - P_ji| + sum_i ( sum_(j!=i) P_ij / (M-1) - P_ii ) ]
 
     Args:
-        scores: ``(B*H, N, M)`` each, ``N`` a square multiple of ``M``. Where ``N > M`` the rows of each reduction block are averaged first,
-            which gives the ``(M, M)`` map that the formula needs (ours).
+        scores: ``(B*H, N, M)`` each, ``N`` a square multiple of ``M``. Where ``N > M`` the rows of each reduction block are
+            averaged first, which gives the ``(M, M)`` map that the formula needs (ours).
     """
     if not scores:
         return torch.zeros(())
     total = scores[0].new_zeros(())
     for score in scores:
         probs = score.float().softmax(-1)
-        rows, queries, keys = probs.shape
+        queries, keys = probs.shape[1:]
         if queries != keys:
             grid, ratio = round(queries**0.5), round((queries // keys) ** 0.5)
             probs = to_tokens(nn.functional.avg_pool2d(to_map(probs, grid), ratio))
@@ -437,9 +401,7 @@ def diagonality_loss(scores: Sequence[Tensor]) -> Tensor:
     return total / len(scores)
 
 
-# The three sizes of the paper, reconstructed; parameters and GMACs at 224 pixels beside the published ones in docs/architectures.md.
-
-
+# The three sizes of the paper, reconstructed; docs/architectures.md has parameters and GMACs beside the published ones.
 _PAPER: dict[str, Any] = dict(heads=(1, 2, 5, 8), mlp_ratios=(8, 8, 4, 4), sr_ratios=(8, 4, 2, 1))
 
 
@@ -464,6 +426,6 @@ def lavit_base(**options: Any) -> LaViT:
 @register
 def lavit_nano(**options: Any) -> LaViT:
     """Ours: phone-sized, with the convolutional parts that a small data set needs."""
-    variant = dict(dims=(32, 64, 160, 256), heads=(1, 2, 5, 8), depths=(2, 2, 4, 2), num_vanilla=(2, 2, 1, 1))
+    variant: dict[str, Any] = dict(dims=(32, 64, 160, 256), heads=(1, 2, 5, 8), depths=(2, 2, 4, 2), num_vanilla=(2, 2, 1, 1))
     variant |= dict(mlp_ratios=(4, 4, 4, 4), sr_ratios=(8, 4, 2, 1), convolutional=True)
     return LaViT(**{**variant, **options})

@@ -1,0 +1,205 @@
+"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity and model card, whole or not at all."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import json
+import os
+import platform
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lavit_edge import __version__
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
+from lavit_edge.errors import UserError
+from lavit_edge.export.targets import TARGETS, Options
+from lavit_edge.parity.bundle import (
+    CARD,
+    FORMAT,
+    MANIFEST,
+    PAGE,
+    PARITY,
+    Bundle,
+    artifact_sha256,
+    forms,
+    free_pictures,
+    labelled_pictures,
+    measure,
+)
+from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, Parity
+from lavit_edge.parity.render import page, print_parity
+from lavit_edge.quantize import float_program, int8_program
+
+TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+
+
+def export_bundle(
+    source: Path,
+    options: dict[str, Options],
+    precision: str,
+    out: Path,
+    *,
+    data: Path | None,
+    pictures: int,
+    gates: Gates,
+    strict: bool = False,
+) -> dict[str, Any]:
+    """Writes the bundle ``out`` and returns its manifest with ``parity`` and ``passed`` added.
+
+    Args:
+        source: the checkpoint folder.
+        options: target name -> its options; the targets to export.
+        precision: ``int8`` or ``float``.
+        data, pictures: labelled pictures to compare on besides the free ones, and how many.
+
+    Raises:
+        UserError: nothing is written then.
+    """
+    console = Console(stderr=True)
+    checkpoint = load_checkpoint(source)
+    _check_out(out, checkpoint, precision)
+    labelled = labelled_pictures(data, checkpoint.contract, pictures) if data else None
+    with console.status("building the program"):
+        program = int8_program(checkpoint) if precision == "int8" else float_program(checkpoint)
+    with new_folder(out, replace=True) as folder:
+        seconds = {}
+        for name, target_options in options.items():
+            start = time.monotonic()
+            with console.status(f"exporting {name}"):
+                TARGETS[name].export(program, checkpoint.contract, folder / f"model{TARGETS[name].suffix}", target_options)
+            seconds[name] = round(time.monotonic() - start, 1)
+            console.print(f"exported {name} in {seconds[name]} s")
+        artifacts = sorted(folder.iterdir())
+        manifest = _manifest(checkpoint, options, precision, artifacts, seconds, out)
+        runs = forms(checkpoint, Bundle(folder, manifest).runnable, precision)
+        reference = PROGRAM if precision == "int8" else FLOAT
+        sets = {"free pictures": (free_pictures(checkpoint.contract), False)}
+        if labelled is not None and data is not None:
+            sets[f"{data.name}/val"] = (labelled, True)
+        results: dict[str, Parity] = {}
+        for title, (pictures_set, has_labels) in sets.items():
+            results[title] = measure(
+                runs,
+                pictures_set,
+                checkpoint.contract,
+                labelled=has_labels,
+                reference=reference,
+                gates=gates,
+                strict=strict,
+                console=console,
+            )
+            print_parity(title, results[title], console)
+        parity = {title: result.to_dict() for title, result in results.items()}
+        passed = not any(result.failures for result in results.values())
+        title = f"{checkpoint.path.resolve().name}, {precision}: agreement"
+        _write_json(folder / MANIFEST, manifest)
+        _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "sets": parity})
+        (folder / PAGE).write_text(page(title, results), encoding="utf-8")
+        (folder / CARD).write_text(_card(checkpoint, manifest, results), encoding="utf-8")
+    _print_artifacts(manifest, out, console)
+    return {**manifest, "parity": parity, "passed": passed, "out": str(out)}
+
+
+def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:
+    """A folder that holds anything but an earlier export of the same checkpoint at the same precision is left alone."""
+    if not out.exists() or (out.is_dir() and not any(out.iterdir())):
+        return
+    try:
+        old = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        same = old["checkpoint"]["sha256"] == checkpoint.config["sha256"] and old["precision"] == precision
+    except (OSError, ValueError, KeyError, TypeError):
+        raise UserError(f"{out} exists and is not a bundle; choose another --out") from None
+    if not same:
+        raise UserError(f"{out} holds a bundle of another checkpoint or precision; choose another --out or remove it")
+
+
+def _manifest(
+    checkpoint: Checkpoint,
+    options: dict[str, Options],
+    precision: str,
+    artifacts: list[Path],
+    seconds: dict[str, float],
+    out: Path,
+) -> dict[str, Any]:
+    def version(name: str) -> str | None:
+        try:
+            return importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            return None
+
+    def size(path: Path) -> int:
+        return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
+
+    return {
+        "format": FORMAT,
+        "lavit_edge": __version__,
+        "git_commit": _git_commit(),
+        "precision": precision,
+        "checkpoint": {
+            "name": checkpoint.path.resolve().name,
+            "path": os.path.relpath(checkpoint.path, out),
+            "sha256": checkpoint.config["sha256"],
+        },
+        "model": checkpoint.config["model"],
+        "contract": checkpoint.contract.to_dict(),
+        "contract_sha256": checkpoint.contract.sha256,
+        "quantization": checkpoint.config.get("quantization") if precision == "int8" else None,
+        "targets": {
+            name: {"options": vars(target_options), "seconds": seconds[name]} for name, target_options in options.items()
+        },
+        "artifacts": {path.name: {"bytes": size(path), "sha256": artifact_sha256(path)} for path in artifacts},
+        "tools": {name: version(name) for name in TOOLS},
+        "python": platform.python_version(),
+    }
+
+
+def _git_commit() -> str | None:
+    """The commit of the checkout that this code runs from; None when it is installed from a wheel."""
+    command = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+    except (OSError, subprocess.CalledProcessError):
+        return None
+
+
+def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, Parity]) -> str:
+    """The checkpoint's own card, and below it what this export measured."""
+    own = (checkpoint.path / "README.md").read_text(encoding="utf-8") if (checkpoint.path / "README.md").exists() else ""
+    lines = [own.rstrip(), "", f"## This bundle ({manifest['precision']})", "", "| artifact | MB |", "|---|---|"]
+    lines += [f"| {name} | {entry['bytes'] / 1e6:.2f} |" for name, entry in manifest["artifacts"].items()]
+    for title, parity in results.items():
+        lines += [
+            "",
+            f"Agreement on {parity.pictures} pictures ({title}), against {PROGRAM if PROGRAM in parity.names else FLOAT}:",
+            "",
+        ]
+        lines += ["| form | top-1 % | same top-1 % | SQNR dB |", "|---|---|---|---|"]
+        reference = PROGRAM if PROGRAM in parity.names else FLOAT
+        for name in parity.names:
+            top1 = f"{100 * parity.top1[name][0]:.2f}" if parity.labelled else "not measured"
+            if name == reference:
+                lines.append(f"| {name} | {top1} | | |")
+            else:
+                pair = parity.pair(name, reference)
+                lines.append(f"| {name} | {top1} | {100 * pair.agreement:.1f} | {pair.sqnr_db:.1f} |")
+    lines += ["", "`.mlpackage` was run in the reference evaluator, which checks the program and not Apple's kernels.", ""]
+    return "\n".join(lines)
+
+
+def _print_artifacts(manifest: dict[str, Any], out: Path, console: Console) -> None:
+    table = Table(title=f"{out}")
+    for column in ("artifact", "MB", "sha256"):
+        table.add_column(column, justify="right" if column == "MB" else "left")
+    for name, entry in manifest["artifacts"].items():
+        table.add_row(name, f"{entry['bytes'] / 1e6:.2f}", entry["sha256"][:16])
+    console.print(table)
+    console.print(f"matrix with colours: {out / PAGE}")
+
+
+def _write_json(file: Path, document: Any) -> None:
+    file.write_text(json.dumps(document, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -1,0 +1,56 @@
+"""Core ML: an ``.mlpackage`` (ML program, iOS 17 and macOS 14) that Vision takes as an image classifier, logits included."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+from torch.export import ExportedProgram
+
+from lavit_edge.contract import InputContract
+from lavit_edge.export.targets import CoremlOptions
+from lavit_edge.export.writing import CONTRACT_KEY, check_fit, quiet, staged, toolchain
+
+PROBABILITIES = "probabilities"
+
+
+def export(program: ExportedProgram, contract: InputContract, path: Path, options: CoremlOptions) -> None:
+    """Writes the ``.mlpackage``.
+
+    Its input ``image`` is an RGB picture of ``size`` x ``size`` pixels. Its outputs are ``classLabel``, ``classLabel_probs``
+    (label -> probability) and ``logits``, float32 ``(1, classes)``. Floating point is fp16 inside; int8 layers stay int8 (W8A8).
+
+    Raises as :meth:`lavit_edge.export.targets.Target.export`.
+    """
+    check_fit(program, contract, path, ".mlpackage")
+    with toolchain("coremltools", "coreml"):
+        import coremltools as ct
+        from coremltools.converters.mil import Builder as mb
+        from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
+    with staged(path) as temporary, quiet():
+        # In two steps, since ct.convert takes a classifier with one output only: to MIL, then softmax beside the logits.
+        mil = ct.convert(
+            program.run_decompositions({}),
+            convert_to="milinternal",
+            minimum_deployment_target=ct.target.iOS17,
+            compute_precision=ct.precision.FLOAT16,
+            inputs=[ct.ImageType(name="image", shape=(1, 3, contract.size, contract.size), color_layout=ct.colorlayout.RGB)],
+            outputs=[ct.TensorType(name="logits", dtype=np.float32)],
+        )
+        main = mil.functions["main"]
+        scopes = ScopeInfo(ScopeSource.EXIR_STACK_TRACE, [None]), ScopeInfo(ScopeSource.EXIR_DEBUG_HANDLE, [None])
+        with main, mb.scope(*scopes):  # an operation without these scopes is refused when the program came from torch.export
+            main.set_outputs([main.outputs[0], mb.softmax(x=main.outputs[0], axis=-1, name=PROBABILITIES)])
+        main.output_types = None  # coremltools 9.0 reads it by position, and the classifier adds an output: IndexError
+        model = ct.convert(
+            mil,
+            convert_to="mlprogram",
+            minimum_deployment_target=ct.target.iOS17,
+            pass_pipeline=ct.PassPipeline.EMPTY,
+            skip_model_load=True,
+            classifier_config=ct.ClassifierConfig(list(contract.labels), predicted_probabilities_output=PROBABILITIES),
+        )
+        model.user_defined_metadata[CONTRACT_KEY] = contract.to_json()
+        model.save(str(temporary))
+        # no part of the package (its manifest does not list it), yet 0.3 MB even for a tiny model
+        (temporary / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)

@@ -1,0 +1,66 @@
+"""ExecuTorch: a ``.pte`` that runs in the XNNPACK delegate, or in the Core ML delegate (made ahead of time, on Linux too)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from torch.export import ExportedProgram
+
+from lavit_edge.contract import InputContract
+from lavit_edge.export.targets import ExecutorchOptions
+from lavit_edge.export.writing import check_fit, quiet, staged, toolchain
+
+CONTRACT_METHOD = "contract"
+
+
+def export(program: ExportedProgram, contract: InputContract, path: Path, options: ExecutorchOptions) -> None:
+    """Writes the ``.pte``.
+
+    Its method ``forward`` maps float32 ``(1, 3, size, size)`` RGB in 0..255 to logits ``(1, classes)``; its method ``contract``
+    takes nothing and returns :meth:`InputContract.to_json`.
+
+    Raises as :meth:`lavit_edge.export.targets.Target.export`.
+    """
+    check_fit(program, contract, path, ".pte")
+    lowered = lower(program, contract, options)
+    with staged(path) as temporary, quiet():
+        temporary.write_bytes(lowered.to_executorch().buffer)
+
+
+def lower(program: ExportedProgram, contract: InputContract, options: ExecutorchOptions) -> Any:
+    """The ``EdgeProgramManager`` with all that the delegate takes handed over to it."""
+    with toolchain("ExecuTorch", "executorch"):
+        from executorch.exir import to_edge_transform_and_lower
+    partitioner = _coreml() if options.backend == "coreml" else _xnnpack()
+    with quiet():
+        return to_edge_transform_and_lower(
+            program, partitioner=[partitioner], constant_methods={CONTRACT_METHOD: contract.to_json()}
+        )
+
+
+def undelegated(lowered: Any) -> dict[str, int]:
+    """Operator -> calls left outside the delegate, most frequent first. They run in ExecuTorch's own single-threaded kernels."""
+    with toolchain("ExecuTorch", "executorch"):
+        from executorch.devtools.backend_debug import get_delegation_info
+    operators = get_delegation_info(lowered.exported_program().graph_module).delegation_by_operator.items()
+    counts = {name: calls.non_delegated for name, calls in operators if calls.non_delegated and name != "getitem"}
+    return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def _xnnpack() -> Any:
+    with toolchain("ExecuTorch", "executorch"):
+        from executorch.backends.xnnpack.partition.xnnpack_partitioner import XnnpackPartitioner
+    return XnnpackPartitioner()
+
+
+def _coreml() -> Any:
+    """The same precision and deployment target as the ``.mlpackage``."""
+    with toolchain("ExecuTorch's Core ML delegate", "executorch,coreml"):
+        import coremltools as ct
+        from executorch.backends.apple.coreml.compiler import CoreMLBackend
+        from executorch.backends.apple.coreml.partition import CoreMLPartitioner
+    specs = CoreMLBackend.generate_compile_specs(
+        minimum_deployment_target=ct.target.iOS17, compute_precision=ct.precision.FLOAT16
+    )
+    return CoreMLPartitioner(compile_specs=specs)

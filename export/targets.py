@@ -1,0 +1,129 @@
+"""The export targets as data: what each is called, where its code is, what it needs and which options it takes.
+
+Nothing here imports a toolchain; a target's module does, and only once it is asked to export.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import importlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
+
+from lavit_edge.contract import InputContract
+from lavit_edge.errors import UserError
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
+
+
+@dataclass(frozen=True)
+class Options:
+    """Base of the targets' options: every field is a ``Literal`` of strings, checked when an instance is made."""
+
+    def __post_init__(self) -> None:
+        for name, allowed in choices(type(self)).items():
+            if getattr(self, name) not in allowed:
+                raise UserError(
+                    f"{name} must be {_one_of(allowed)}, not {getattr(self, name)!r}{_near(getattr(self, name), allowed)}"
+                )
+
+
+@dataclass(frozen=True)
+class ExecutorchOptions(Options):
+    """
+    Attributes:
+        backend: the delegate that runs the graph. ``xnnpack`` runs on any CPU; ``coreml`` on Apple devices alone.
+    """
+
+    backend: Literal["xnnpack", "coreml"] = "xnnpack"
+
+
+@dataclass(frozen=True)
+class CoremlOptions(Options):
+    """Core ML has nothing to choose: the deployment target, the precision and the outputs are part of what is promised."""
+
+
+@dataclass(frozen=True)
+class OnnxOptions(Options):
+    """
+    Attributes:
+        ort_format: also write ONNX Runtime's own format, for its small builds, beside the ``.onnx``. It is optimised ahead of
+            time for ``arm`` (phones) or ``amd64`` (also WebAssembly). Both run anywhere; int8 made for ``arm`` is 7 times slower
+            on ``amd64``.
+    """
+
+    ort_format: Literal["none", "arm", "amd64"] = "arm"
+
+
+@dataclass(frozen=True)
+class Target:
+    """
+    Attributes:
+        name: as given to ``--target``.
+        module: holds ``export(program, contract, path, options)``.
+        extra: of the package; installs the toolchain.
+        suffix: of the artifact.
+        options: its options' dataclass.
+    """
+
+    name: str
+    module: str
+    extra: str
+    suffix: str
+    options: type[Options]
+
+    def make_options(self, **values: Any) -> Options:
+        """This target's options. Raises :class:`UserError` on an option, or a value of an option, that it does not have."""
+        known = tuple(choices(self.options))
+        for name in values:
+            if name not in known:
+                has = f"it has {_one_of(known)}" if known else "it has none"
+                raise UserError(f"target {self.name!r} has no option {name!r}; {has}")
+        return self.options(**values)
+
+    def export(self, program: ExportedProgram, contract: InputContract, path: Path, options: Options | None = None) -> None:
+        """Writes the artifact of a float or an int8 program to ``path``, whole or not at all.
+
+        Args:
+            program: float32 ``(1, 3, size, size)`` RGB in 0..255 -> logits ``(1, classes)``.
+            path: its suffix must be :attr:`suffix`; what was there is replaced.
+
+        Raises:
+            UserError: the toolchain is not installed, the path cannot be written, or program and contract do not fit each other.
+        """
+        importlib.import_module(self.module).export(program, contract, path, options or self.options())
+
+
+TARGETS: dict[str, Target] = {
+    target.name: target
+    for target in (
+        Target("executorch", "lavit_edge.export.executorch", "executorch", ".pte", ExecutorchOptions),
+        Target("coreml", "lavit_edge.export.coreml", "coreml", ".mlpackage", CoremlOptions),
+        Target("onnx", "lavit_edge.export.onnx", "onnx", ".onnx", OnnxOptions),
+    )
+}
+
+
+def find_target(name: str) -> Target:
+    """The target of that name. Raises :class:`UserError`, with the nearest name, when there is none."""
+    if name not in TARGETS:
+        raise UserError(f"unknown target {name!r}{_near(name, tuple(TARGETS))}; targets: {', '.join(TARGETS)}")
+    return TARGETS[name]
+
+
+def choices(options: type[Options]) -> dict[str, tuple[str, ...]]:
+    """Option name -> the values that it takes."""
+    hints = get_type_hints(options)
+    return {field.name: get_args(hints[field.name]) for field in dataclasses.fields(options)}
+
+
+def _one_of(names: tuple[str, ...]) -> str:
+    return " or ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+
+
+def _near(name: object, known: tuple[str, ...]) -> str:
+    near = difflib.get_close_matches(str(name), known, n=1)
+    return f" (did you mean {near[0]!r}?)" if near else ""

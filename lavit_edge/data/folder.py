@@ -1,0 +1,108 @@
+"""A folder of labelled pictures: ``<root>/<split>/<class>/<picture>``."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from lavit_edge.contract import InputContract
+from lavit_edge.errors import UserError
+from lavit_edge.pictures import SUFFIXES, UnreadablePicture, load_input, open_picture
+
+
+def class_names(root: Path) -> dict[str, str]:
+    """Class folder -> label, from an optional ``<root>/labels.csv`` with the columns ``wnid`` (or ``folder``) and ``name``.
+    A folder that it does not name is its own label."""
+    table = root / "labels.csv"
+    if not table.exists():
+        return {}
+    try:
+        with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark first
+            rows = list(csv.DictReader(file))
+    except (UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{table}: not a UTF-8 table ({error})") from error
+    column = "folder" if rows and "folder" in rows[0] else "wnid"
+    if not rows or column not in rows[0] or "name" not in rows[0]:
+        raise UserError(f"{table}: needs the columns 'wnid' (or 'folder') and 'name'")
+    return {row[column]: row["name"] for row in rows}
+
+
+class PictureFolder:
+    """The pictures of one split, in a fixed order: classes in the order of ``labels``, pictures by file name.
+
+    Attributes:
+        labels: class names; the index of a name is its class. By default those of the class folders, sorted by folder name.
+        paths, targets: one file and one class index per picture.
+        skipped: why pictures could not be decoded; :meth:`check` and :meth:`inputs` drop those from ``paths`` and ``targets``.
+
+    Raises:
+        UserError: the folder is missing or empty, two class folders have one label, or a class is not among ``labels``.
+    """
+
+    def __init__(self, root: Path | str, split: str, labels: tuple[str, ...] | None = None) -> None:
+        root = Path(root)
+        folder = root / split
+        if not folder.is_dir():
+            raise UserError(f"{folder}: no such folder; --data wants train/<class>/ and val/<class>/ with pictures in them")
+        names = class_names(root)
+        classes: dict[str, Path] = {}
+        for entry in sorted(folder.iterdir()):
+            if entry.is_dir() and not entry.name.startswith("."):
+                label = names.get(entry.name, entry.name)
+                if label in classes:
+                    raise UserError(f"{folder}: {classes[label].name} and {entry.name} are both called {label!r} in labels.csv")
+                classes[label] = entry
+        self.labels = labels if labels is not None else tuple(classes)
+        if unknown := sorted(set(classes) - set(self.labels)):
+            raise UserError(f"{folder}: class {unknown[0]!r} is not one of the labels ({', '.join(self.labels)})")
+        self.paths: list[Path] = []
+        self.targets: list[int] = []
+        for index, label in enumerate(self.labels):
+            files = sorted(classes[label].iterdir()) if label in classes else []
+            pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+            self.paths += pictures
+            self.targets += [index] * len(pictures)
+        if not self.paths:
+            raise UserError(f"{folder}: no pictures found ({', '.join(sorted(SUFFIXES))})")
+        self.skipped: list[UnreadablePicture] = []
+
+    def __len__(self) -> int:
+        return len(self.paths)
+
+    def spread(self, count: int) -> PictureFolder:
+        """This folder cut down in place to ``count`` pictures, taken evenly over the classes, the same ones each time."""
+        if count < len(self):
+            keep = np.linspace(0, len(self) - 1, count).round().astype(int)
+            self.paths = [self.paths[i] for i in keep]
+            self.targets = [self.targets[i] for i in keep]
+        return self
+
+    def check(self, strict: bool) -> None:
+        """Decodes every picture once; drops those that cannot be decoded, or raises on the first under ``strict``."""
+        for path in list(self.paths):
+            try:
+                open_picture(path)
+            except UnreadablePicture as error:
+                self._skip(path, error, strict)
+
+    def inputs(self, contract: InputContract, strict: bool = False) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields ``(uint8 (size, size, 3), class index)`` of each picture; drops those that cannot be decoded, or raises."""
+        for path, target in list(zip(self.paths, self.targets, strict=True)):
+            try:
+                picture = load_input(path, contract)
+            except UnreadablePicture as error:
+                self._skip(path, error, strict)
+            else:
+                yield picture, target
+
+    def _skip(self, path: Path, error: UnreadablePicture, strict: bool) -> None:
+        if strict:
+            raise UserError(f"{error}; refused under --strict")
+        index = self.paths.index(path)
+        del self.paths[index], self.targets[index]
+        self.skipped.append(error)
+        if not self.paths:
+            raise UserError(f"none of the pictures could be decoded; the first: {self.skipped[0]}")

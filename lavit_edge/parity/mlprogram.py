@@ -1,0 +1,253 @@
+"""Reference evaluator of Core ML's ML programs, for machines without Core ML.
+
+Core ML's own ``predict`` exists on Apple's systems alone. This reads a saved ``.mlpackage`` and evaluates what is written in it,
+operation by operation, with torch. It checks what was converted and stored (weights, scales, shapes, types, labels),
+not Apple's kernels. What it does not know it refuses, naming the operation: a guess would make the check worthless.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lavit_edge.errors import UserError
+from lavit_edge.parity.mlprogram_ops import OPERATIONS
+
+OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
+TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
+
+Output = np.ndarray | str | dict[str, float]
+
+
+@dataclass(frozen=True)
+class Feature:
+    """An input or output of the model.
+
+    ``image``: uint8 RGB ``(H, W, 3)``; ``array``: floating numbers; ``label``: a string; ``probabilities``: one number per label.
+    """
+
+    kind: Literal["image", "array", "label", "probabilities"]
+    shape: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Operation:
+    type: str
+    constants: dict[str, Any]  # parameter -> value
+    references: dict[str, str]  # parameter -> name of a value
+    outputs: dict[str, tuple[str, tuple[int, ...]] | None]  # name -> declared type and shape, None where it is no tensor
+
+
+class MLProgram:
+    """A saved ML program that can be evaluated.
+
+    Args:
+        path: an ``.mlpackage`` folder holding one ML program of iOS 17 (one function, static shapes, no state, no control flow).
+        precision: ``float16`` rounds the result of every operation whose declared type is fp16 to fp16 (sums inside an operation
+            are float32), ``float32`` rounds nothing; the stored weights are what they are in both.
+
+    Attributes:
+        inputs, outputs: :class:`Feature` by name.
+        operations: ``(type, name of the first output)`` in order of evaluation; those names are what :meth:`evaluate` takes.
+
+    Raises :class:`UserError` for a package that cannot be read or that contains anything unknown. Nothing unknown is left for
+    later: loading evaluates the program once, on zeros.
+    """
+
+    def __init__(self, path: Path, precision: Literal["float16", "float32"] = "float16") -> None:
+        if precision not in ("float16", "float32"):
+            raise UserError(f"precision must be float16 or float32, not {precision!r}")
+        self.name, self._rounded = path.name, precision == "float16"
+        spec, load_value = _read(path)
+        function = self._the_function(spec)
+        self.inputs = {feature.name: self._feature(feature) for feature in spec.description.input}
+        self.outputs = {feature.name: self._feature(feature) for feature in spec.description.output}
+        self._values: dict[str, Any] = {}  # constants, and the weights dequantised
+        self._program: list[_Operation] = []
+        block = function.block_specializations[OPSET]
+        for stored in block.operations:
+            operation = self._operation(stored, load_value)
+            if operation.references:
+                self._program.append(operation)
+            else:
+                self._values |= self._run(operation, {})
+        self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
+        declared = {value.name: _tensor_type(value.type) for value in function.inputs}
+        if set(declared) != set(self.inputs) or set(block.outputs) != set(self.outputs):
+            raise UserError(f"{self.name}: the program's inputs and outputs are not those of the model's description")
+        self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
+        self.predict({name: np.zeros(f.shape, np.uint8 if f.kind == "image" else np.float32) for name, f in self.inputs.items()})
+
+    def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Output]:
+        """Every output by name.
+
+        Args:
+            inputs: by name, for an image uint8 RGB ``(H, W, 3)``, for an array floating numbers of the declared shape.
+        """
+        return self.evaluate(inputs, self.outputs)
+
+    @torch.inference_mode()
+    def evaluate(self, inputs: Mapping[str, np.ndarray], names: Collection[str]) -> dict[str, Output]:
+        """As :meth:`predict`, for any values of the program: outputs, results in between, constants."""
+        if set(inputs) != set(self.inputs):
+            raise UserError(f"{self.name}: takes {', '.join(self.inputs)}, not {', '.join(inputs) or 'nothing'}")
+        values = self._values | {name: self._input(name, value) for name, value in inputs.items()}
+        for operation in self._program:
+            values |= self._run(operation, values)
+        for name in names:
+            if name not in values:
+                raise UserError(f"{self.name}: has no value named {name!r}")
+        return {name: values[name].numpy() if isinstance(values[name], Tensor) else values[name] for name in names}
+
+    def _input(self, name: str, value: np.ndarray) -> Tensor:
+        feature = self.inputs[name]
+        kind_fits = value.dtype == np.uint8 if feature.kind == "image" else np.issubdtype(value.dtype, np.floating)
+        if value.shape != feature.shape or not kind_fits:
+            wanted = f"{'uint8' if feature.kind == 'image' else 'float'} {feature.shape}"
+            raise UserError(f"{self.name}: input {name} takes {wanted}, not {value.dtype} {value.shape}")
+        tensor = torch.from_numpy(value.astype(np.float32))
+        if feature.kind == "image":
+            return tensor.permute(2, 0, 1)[None]
+        return self._round(tensor) if name in self._half_inputs else tensor
+
+    def _round(self, value: Tensor) -> Tensor:
+        return value.half().float() if self._rounded else value
+
+    def _run(self, operation: _Operation, values: dict[str, Any]) -> dict[str, Any]:
+        """The operation's outputs by name, rounded and checked against their declared types."""
+        try:
+            arguments = operation.constants | {parameter: values[name] for parameter, name in operation.references.items()}
+            results = OPERATIONS[operation.type](**arguments)
+        except KeyError as error:
+            raise self._unknown(operation, f"there is no value {error}") from error
+        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+            raise self._unknown(operation, str(error)) from error
+        named = dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
+        for name, declared in operation.outputs.items():
+            if operation.type == "const" or declared is None:
+                continue
+            result = named[name]
+            if (TENSORS.get(declared[0]), declared[1]) != (result.dtype, tuple(result.shape)):
+                raise self._unknown(operation, f"declared {declared[0]} {declared[1]}, got {result.dtype} {tuple(result.shape)}")
+            if declared[0] == "FLOAT16":
+                named[name] = self._round(result)
+        return named
+
+    def _unknown(self, operation: _Operation, what: str) -> UserError:
+        return UserError(f"{self.name}: cannot evaluate {operation.type} -> {', '.join(operation.outputs)}: {what}")
+
+    def _operation(self, stored: Any, load_value: Any) -> _Operation:
+        """One operation of the file, refused unless its type and all its inputs are known."""
+        operation = _Operation(stored.type, {}, {}, {output.name: _tensor_type(output.type) for output in stored.outputs})
+        if stored.blocks:
+            raise self._unknown(operation, "control flow is unknown")
+        if stored.type not in OPERATIONS:
+            raise self._unknown(operation, "the operation is unknown")
+        # a constant, and what is made of constants alone, keeps its inputs in the attributes
+        operation.constants.update({key: _constant(load_value(v)) for key, v in stored.attributes.items() if key != "name"})
+        for parameter, argument in stored.inputs.items():
+            if len(argument.arguments) != 1:
+                raise self._unknown(operation, f"input {parameter} is a list")
+            binding = argument.arguments[0]
+            if binding.WhichOneof("binding") == "value":
+                operation.constants[parameter] = _constant(load_value(binding.value))
+            elif binding.name in self._values:
+                operation.constants[parameter] = self._values[binding.name]
+            else:
+                operation.references[parameter] = binding.name
+        try:
+            inspect.signature(OPERATIONS[stored.type]).bind(**operation.constants, **operation.references)
+        except TypeError as error:
+            raise self._unknown(operation, str(error)) from error
+        return operation
+
+    def _the_function(self, spec: Any) -> Any:
+        kind, program = spec.WhichOneof("Type"), spec.mlProgram
+        if kind != "mlProgram":
+            raise UserError(f"{self.name}: not an ML program but a model of type {kind}")
+        if list(program.functions) != ["main"] or len(spec.description.functions):
+            raise UserError(f"{self.name}: several functions are unknown; the program must have main alone")
+        function = program.functions["main"]
+        if spec.description.state or function.attributes or set(program.attributes) - {"buildInfo"}:
+            raise UserError(f"{self.name}: state, or attributes of the program, are unknown")
+        if function.opset != OPSET or list(function.block_specializations) != [OPSET]:
+            raise UserError(f"{self.name}: operation set {function.opset} is unknown, only {OPSET} (iOS 17) is known")
+        return function
+
+    def _feature(self, feature: Any) -> Feature:
+        kind = feature.type.WhichOneof("Type")
+        if feature.type.isOptional:
+            raise UserError(f"{self.name}: {feature.name} is optional, which is unknown")
+        if kind == "imageType":
+            image = feature.type.imageType
+            if image.colorSpace != image.RGB or image.WhichOneof("SizeFlexibility"):
+                raise UserError(f"{self.name}: picture {feature.name} must be RGB and of one size")
+            return Feature("image", (image.height, image.width, 3))
+        if kind == "multiArrayType":
+            array = feature.type.multiArrayType
+            if array.dataType not in (array.FLOAT16, array.FLOAT32) or array.WhichOneof("ShapeFlexibility"):
+                raise UserError(f"{self.name}: array {feature.name} must be floating and of one shape")
+            return Feature("array", tuple(array.shape))
+        if kind == "stringType":
+            return Feature("label")
+        if kind == "dictionaryType":
+            return Feature("probabilities")
+        raise UserError(f"{self.name}: {feature.name} is of type {kind}, which is unknown")
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
+    try:
+        import coremltools
+        from coremltools.converters.mil.frontend.milproto import load as milproto
+    except ImportError as error:
+        raise UserError("Core ML packages are read by coremltools: pip install 'lavit-edge[coreml]'") from error
+    if not (path / "Manifest.json").is_file():
+        raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
+    context = milproto.TranscriptionContext(str(path / "Data" / "com.apple.CoreML" / "weights"))
+
+    def load_value(value: Any) -> Any:
+        if value.type.WhichOneof("type") == "listType":
+            return [load_value(item) for item in value.immediateValue.list.values]
+        try:
+            return milproto._load_value(context, value)
+        except (
+            Exception
+        ) as error:  # bad offsets, a short or missing file: plain ValueError and RuntimeError, once an AssertionError
+            raise UserError(f"{path.name}: a stored value cannot be read, the package is damaged ({error})") from error
+
+    try:
+        return coremltools.utils.load_spec(str(path)), load_value
+    except Exception as error:  # protobuf's DecodeError, the package reader's RuntimeError
+        raise UserError(f"{path.name}: cannot be read, the package is damaged ({error})") from error
+
+
+def _tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
+    if type_.WhichOneof("type") != "tensorType":
+        return None
+    tensor = type_.tensorType
+    shape = tuple(dimension.constant.size for dimension in tensor.dimensions)
+    data_type = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number[tensor.dataType].name
+    return None if data_type == "STRING" else (data_type, shape)
+
+
+def _constant(value: Any) -> Any:
+    """A stored value as :mod:`mlprogram_ops` takes it: scalars and strings as Python's, shapes and axes as lists of int,
+    floating arrays as float32 tensors, int8 and uint8 arrays as tensors.
+    """
+    if isinstance(value, np.generic):
+        return value.item()
+    if not isinstance(value, np.ndarray):
+        return value
+    if np.issubdtype(value.dtype, np.floating):
+        return torch.from_numpy(value.astype(np.float32))
+    if value.dtype in (np.int8, np.uint8):
+        return torch.from_numpy(value.copy())
+    return value.tolist()

@@ -1,0 +1,100 @@
+"""The agreement matrix as a table for the terminal and as a page."""
+
+from __future__ import annotations
+
+import html
+import math
+
+from rich.console import Console
+from rich.table import Table
+
+from lavit_edge.parity.compare import Pair, Parity
+
+
+def print_parity(title: str, parity: Parity, console: Console) -> None:
+    """One row per form: top-1, then agreement, SQNR and largest difference against each other form."""
+    table = Table(
+        title=f"{title}: {parity.pictures} pictures", caption="cell: same top-1 %, SQNR dB, largest |Δlogit| in 8-bit steps"
+    )
+    table.add_column("")
+    if parity.labelled:
+        table.add_column("top-1 % [95 %]", justify="right")
+    for name in parity.names:
+        table.add_column(name, justify="right")
+    for row in parity.names:
+        cells = [row]
+        if parity.labelled:
+            top1, low, high = (100 * value for value in parity.top1[row])
+            cells.append(f"{top1:.2f} [{low:.1f}, {high:.1f}]")
+        cells += ["·" if row == column else cell(parity.pair(row, column)) for column in parity.names]
+        table.add_row(*cells)
+    console.print(table)
+    for line in parity.skipped:
+        console.print(f"skipped: {line}", markup=False)
+    for line in parity.failures:
+        console.print(f"[red]gate failed[/]: {line}")
+    if not parity.failures:
+        console.print("[green]all gates passed[/]")
+
+
+def cell(pair: Pair) -> str:
+    noise = "equal" if math.isinf(pair.sqnr_db) else f"{pair.sqnr_db:.1f}"
+    return f"{100 * pair.agreement:.1f}  {noise}  {pair.max_delta_steps:.2f}"
+
+
+def page(title: str, matrices: dict[str, Parity]) -> str:
+    """A self-contained HTML page: one heat map per set of pictures, and top-1 with its interval as bars."""
+    parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>{_STYLE}<h1>{html.escape(title)}</h1>"]
+    for name, parity in matrices.items():
+        verdict = "all gates passed" if not parity.failures else "; ".join(parity.failures)
+        kind = "good" if not parity.failures else "bad"
+        parts.append(f"<h2>{html.escape(name)}: {parity.pictures} pictures</h2><p class={kind}>{html.escape(verdict)}</p>")
+        parts.append(_heat_map(parity))
+        if parity.labelled:
+            parts.append(_bars(parity))
+    return "\n".join(parts) + "\n"
+
+
+_STYLE = """<style>
+body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2330}
+table{border-collapse:collapse}td,th{padding:.45rem .6rem;text-align:right;font-variant-numeric:tabular-nums;border:1px solid #fff}
+th{font-weight:600;text-align:left;background:#f1f3f6}.good{color:#1a7f4b}.bad{color:#b3261e}small{color:#4a5566;display:block}
+</style>"""
+
+
+def _heat_map(parity: Parity) -> str:
+    rows = ["<table><tr><th></th>" + "".join(f"<th>{html.escape(name)}</th>" for name in parity.names) + "</tr>"]
+    for row in parity.names:
+        cells = [f"<tr><th>{html.escape(row)}</th>"]
+        for column in parity.names:
+            if row == column:
+                cells.append("<td></td>")
+                continue
+            pair = parity.pair(row, column)
+            shade = min(max((min(pair.sqnr_db, 130) - 15) / 75, 0), 1)  # 15 dB pale red, 90 dB and up green
+            noise = "equal" if math.isinf(pair.sqnr_db) else f"{pair.sqnr_db:.1f} dB"
+            detail = f"{100 * pair.agreement:.1f} % · {pair.max_delta_steps:.2f} steps"
+            cells.append(f"<td style='background:hsl({shade * 130:.0f} 60% 86%)'>{noise}<small>{detail}</small></td>")
+        rows.append("".join(cells) + "</tr>")
+    note = "<p><small>SQNR of the row against the column; same top-1; largest logit difference in steps of 1/255 of the logits' range.</small></p>"
+    return "\n".join(rows) + "</table>" + note
+
+
+def _bars(parity: Parity) -> str:
+    height, left, width = 26, 170, 560
+    low = math.floor(min(interval[1] for interval in parity.top1.values()) * 20) / 20
+    scale = width / max(1 - low, 0.05)
+    parts = [f"<svg width={left + width + 90} height={height * len(parity.names) + 34} font-size=13 role=img aria-label='top-1'>"]
+    for index, name in enumerate(parity.names):
+        top1, start, end = parity.top1[name]
+        y = index * height + 8
+        parts.append(f"<text x={left - 8} y={y + 12} text-anchor=end>{html.escape(name)}</text>")
+        parts.append(f"<rect x={left} y={y} width={(top1 - low) * scale:.1f} height=16 fill='#9db7d8'/>")
+        a, b = (left + (x - low) * scale for x in (start, end))
+        parts.append(f"<path d='M{a:.1f} {y + 8}H{b:.1f}M{a:.1f} {y + 4}v8M{b:.1f} {y + 4}v8' stroke='#1c2330'/>")
+        parts.append(f"<text x={b + 8:.1f} y={y + 12}>{100 * top1:.2f} %</text>")
+    parts.append(f"<text x={left} y={height * len(parity.names) + 26} fill='#4a5566'>{100 * low:.0f} %</text>")
+    parts.append(
+        f"<text x={left + width} y={height * len(parity.names) + 26} text-anchor=end fill='#4a5566'>100 % top-1, 95 % interval</text></svg>"
+    )
+    return "".join(parts)

@@ -1,0 +1,28 @@
+"""The model card of a freshly trained checkpoint, from what the run recorded."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lavit_edge.contract import InputContract
+
+
+def training_card(name: str, contract: InputContract, training: dict[str, Any], metrics: dict[str, Any]) -> str:
+    """Markdown."""
+    recipe = training["recipe"]
+    teacher = "none: trained from scratch"
+    if recipe["teacher"]:
+        teacher = f"{recipe['teacher']}, which has been trained on: {training['teacher_exposure']}"
+    top1 = f"{100 * metrics['val_top1']:.2f} % (EMA weights, epoch {metrics['epoch']} of {recipe['epochs']})"
+    shape = f"{contract.resize} to {contract.size} x {contract.size}, {contract.interpolation}"
+    return f"""# {name}, {len(contract.labels)} classes, {contract.size} pixels
+
+| | |
+|---|---|
+| top-1 on {metrics["val_pictures"]} val pictures | {top1} |
+| teacher | {teacher} |
+| started from | {training["started_from"] or "random weights"} |
+| device, precision, time | {training["device"]}, {training["precision"]}, {metrics["seconds"] / 60:.0f} min |
+| classes | {", ".join(contract.labels)} |
+| preprocessing | {shape}; normalisation is in the exported graph |
+"""

@@ -1,0 +1,72 @@
+"""Logits of a model on a folder of pictures, and the two figures the int8 model is judged by."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from lavit_edge.contract import InputContract
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.parity import compare
+
+
+@dataclass(frozen=True)
+class Metrics:
+    """Top-1 in 0..1; SQNR of the logits against the fp32 model in dB (None for that model itself)."""
+
+    top1: float
+    sqnr_db: float | None
+
+    def to_dict(self) -> dict[str, float | None]:
+        return asdict(self)
+
+
+def to_input(pictures: list[np.ndarray]) -> Tensor:
+    """uint8 ``(size, size, 3)`` each -> float32 ``(B, 3, size, size)``, contiguous, 0..255."""
+    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().contiguous()
+
+
+def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterator[tuple[Tensor, list[int]]]:
+    """The folder's pictures in order, ``size`` at a time; the last batch may be smaller."""
+    pictures: list[np.ndarray] = []
+    targets: list[int] = []
+    for picture, target in folder.inputs(contract):
+        pictures.append(picture)
+        targets.append(target)
+        if len(pictures) == size:
+            yield to_input(pictures), targets
+            pictures, targets = [], []
+    if pictures:
+        yield to_input(pictures), targets
+
+
+@torch.no_grad()
+def logits(model: nn.Module, inputs: Iterable[tuple[Tensor, list[int]]], device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """``(N, K)`` logits and ``(N,)`` class indices, both on the CPU."""
+    model = model.to(device).eval()
+    outputs, targets = [], []
+    for pictures, labels in inputs:
+        outputs.append(model(pictures.to(device)).cpu())
+        targets += labels
+    return torch.cat(outputs), torch.tensor(targets)
+
+
+def sqnr(reference: Tensor, other: Tensor) -> float:
+    """Signal-to-quantisation-noise ratio of logits in dB."""
+    return compare.sqnr(reference.detach().numpy(), other.detach().numpy())
+
+
+def measure(outputs: Tensor, targets: Tensor, reference: Tensor | None = None) -> Metrics:
+    """Metrics of logits, against the fp32 model's ``reference`` logits."""
+    top1 = float((outputs.argmax(1) == targets).double().mean())
+    return Metrics(top1, None if reference is None else sqnr(reference, outputs))
+
+
+def better(a: Metrics, b: Metrics) -> bool:
+    """Whether ``a`` beats ``b``: by top-1, then by SQNR."""
+
+    return (a.top1, a.sqnr_db or 0.0) > (b.top1, b.sqnr_db or 0.0)

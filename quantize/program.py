@@ -1,0 +1,117 @@
+"""From a checkpoint to programs: the float one, the int8 one that every exporter consumes, and the fake-quantised model.
+
+All take ``(1, 3, size, size)`` float32 RGB in 0..255 and give ``(1, classes)`` float32 logits (the model takes any batch).
+Only torch is needed here: the int8 form is read from the checkpoint folder.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import torch
+from torch import fx, nn
+from torch.export import ExportedProgram
+
+from lavit_edge.checkpoint import INT8, Checkpoint, load_tensors
+from lavit_edge.errors import UserError
+from lavit_edge.models.deployed import Deployed
+from lavit_edge.quantize.scheme import LOW, check_tensors, quantized_model
+
+QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
+DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+SHAPE_OPS = frozenset(
+    getattr(torch.ops.aten, name)
+    for name in ("reshape", "view", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous")
+)
+
+
+def float_program(checkpoint: Checkpoint) -> ExportedProgram:
+    """The fp32 program of a checkpoint."""
+    return _export(Deployed(checkpoint.model, checkpoint.contract).eval(), checkpoint.contract.size)
+
+
+def int8_program(checkpoint: Checkpoint) -> ExportedProgram:
+    """The int8 program: ``quantized_decomposed`` operators and stored int8 weights, rebuilt bit for bit from the folder.
+
+    Around each quantised layer it reads ``dequantize -> linear or convolution -> quantize``, also behind reshapes and transposes.
+
+    Raises:
+        UserError: the checkpoint is not quantised, or its ``int8.safetensors`` is damaged.
+    """
+    program = _export(_quantized(checkpoint, "int8"), checkpoint.contract.size)
+    return _export(tidy(program.module(check_guards=False)), checkpoint.contract.size)
+
+
+def fake_quantized(checkpoint: Checkpoint) -> nn.Module:
+    """The model with ``torch.fake_quantize_*`` wherever the int8 program quantises; any batch. Raises as :func:`int8_program`."""
+    return _quantized(checkpoint, "fake")
+
+
+def _quantized(checkpoint: Checkpoint, kind: str) -> nn.Module:
+    if not checkpoint.quantized:
+        command = f"python -m lavit_edge.quantize --checkpoint {checkpoint.path} --data DIR --out DIR"
+        raise UserError(f"{checkpoint.path} is not quantised (no {INT8}); run {command}")
+    tensors = load_tensors(checkpoint.path / INT8, checkpoint.config)
+    deployed = Deployed(checkpoint.model, checkpoint.contract)
+    check_tensors(deployed.model, tensors, str(checkpoint.path / INT8))
+    deployed.model = quantized_model(deployed.model, tensors, kind)  # type: ignore[arg-type]
+    return deployed.eval()
+
+
+def _export(model: nn.Module, size: int) -> ExportedProgram:
+    with torch.no_grad():
+        program = torch.export.export(model, (torch.zeros(1, 3, size, size),))
+    for node in program.graph.nodes:  # they would carry this machine's paths and addresses into every file made from the program
+        for key in ("stack_trace", "from_node"):
+            node.meta.pop(key, None)
+    return program
+
+
+def tidy(module: fx.GraphModule) -> fx.GraphModule:
+    """Rewrites the Q/DQ operators of an exported module in place, keeping every value bit for bit, so that back ends match them.
+
+    XNNPACK takes a layer as int8 only when a dequantize feeds it directly and one quantize is its single user; ONNX Runtime too
+    wants its dequantize next to the operator. Quantising what is already on the same grid is exact, so pairs of them can come and
+    go there.
+    """
+    graph = module.graph
+    for node in list(graph.nodes):  # codes start at zero: the ReLU is done
+        if _is(node, torch.ops.aten.relu) and _is(node.args[0], DEQUANTIZE) and node.args[0].args[2] == LOW:
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    for node in list(graph.nodes):  # int8 all the way through reshapes and transposes
+        source = node.args[0] if node.args else None
+        if _is(node, *SHAPE_OPS) and isinstance(source, fx.Node) and _is(source, DEQUANTIZE):
+            _requantize(graph, node, source.args[1:])
+    for node in list(graph.nodes):  # quantise again what was just dequantised: drop
+        if _is(node, QUANTIZE) and _is(node.args[0], DEQUANTIZE) and node.args[1:] == node.args[0].args[1:]:
+            node.replace_all_uses_with(node.args[0].args[0])
+    first: dict[tuple, fx.Node] = {}
+    for node in list(graph.nodes):  # one quantize for all consumers of a tensor
+        if _is(node, QUANTIZE) and (same := first.setdefault(node.args, node)) is not node:
+            node.replace_all_uses_with(same)
+    graph.eliminate_dead_code()
+    for node in list(graph.nodes):  # but one dequantize each
+        if _is(node, DEQUANTIZE):
+            for user in list(node.users)[1:]:
+                with graph.inserting_before(user):
+                    user.replace_input_with(node, graph.create_node("call_function", DEQUANTIZE, node.args))
+    graph.lint()
+    module.recompile()
+    return module
+
+
+def _requantize(graph: fx.Graph, node: fx.Node, arguments: tuple) -> None:
+    """Q/DQ after ``node``, in front of all its users."""
+    users = list(node.users)
+    with graph.inserting_after(node):
+        codes = graph.create_node("call_function", QUANTIZE, (node, *arguments))
+    with graph.inserting_after(codes):
+        value = graph.create_node("call_function", DEQUANTIZE, (codes, *arguments))
+    for user in users:
+        user.replace_input_with(node, value)
+
+
+def _is(node: fx.Node, *operators: Callable) -> bool:
+    """Whether ``node`` calls one of ``operators``, given as an overload or as a packet of overloads."""
+    return node.op == "call_function" and (node.target in operators or getattr(node.target, "overloadpacket", None) in operators)

@@ -1,0 +1,199 @@
+"""The main job: a checkpoint becomes a bundle whose artifacts agree; and what happens when it cannot."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from lavit_edge.errors import UserError
+from lavit_edge.export.__main__ import main as export
+from lavit_edge.parity.bundle import artifact_sha256, open_bundle
+from lavit_edge.verify import main as verify
+
+
+@pytest.fixture(scope="session")
+def bundle(int8: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three targets of the tiny quantised checkpoint, compared on labelled pictures too."""
+    out = tmp_path_factory.mktemp("bundle") / "tiny-int8"
+    assert export(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), "--max-drop", "100"]) == 0
+    return out
+
+
+def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
+    assert {path.name for path in bundle.iterdir()} == {
+        "model.pte", "model.onnx", "model.ort", "model.mlpackage", "manifest.json", "parity.json", "parity.html", "README.md",
+    }  # fmt: skip
+    manifest = open_bundle(bundle).manifest
+    assert set(manifest["artifacts"]) == {"model.pte", "model.onnx", "model.ort", "model.mlpackage"}
+    assert manifest["tools"]["executorch"] == "1.5.1"
+    parity = json.loads((bundle / "parity.json").read_text())
+    assert parity["passed"]
+    free, labelled = parity["sets"].values()
+    assert free["pictures"] == 50
+    assert not free["labelled"]
+    assert labelled["labelled"]
+    for result in (free, labelled):
+        assert len(result["names"]) == 7
+        noise = {p["row"]: p["sqnr_db"] for p in result["pairs"] if p["column"] == "int8 program"}
+        for name in ("model.pte", "model.onnx", "model.ort", "model.mlpackage"):
+            assert noise[name] is None or noise[name] >= 40
+        # int8 is not fp32: a program that had quantised nothing would be caught here
+        assert 5 < noise["torch fp32"] < 80
+    assert "model.mlpackage" in (bundle / "README.md").read_text()
+
+
+def test_verify_prints_the_matrix_and_its_gates_set_the_exit_code(
+    bundle: Path, int8: Path, data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(bundle), "--data", str(data), "--pictures", "10", "--checkpoint", str(int8), "--max-drop", "100", "--json"]
+    assert verify(command) == 0
+    result = json.loads(capsys.readouterr().out)
+    assert result["pictures"] == 10
+    assert result["passed"]
+    assert set(result["top1"]) == set(result["names"])
+    assert verify([*command, "--int8-sqnr", "300"]) == 1
+    result = json.loads(capsys.readouterr().out)
+    assert any("wanted 300" in line for line in result["failures"])
+
+
+def test_exporting_again_replaces_the_same_bundle_and_no_other(bundle: Path, int8: Path, fp32: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    with pytest.raises(UserError, match="another checkpoint or precision"):
+        export(["--checkpoint", str(fp32), "--precision", "float", "--target", "onnx", "--out", str(copy)])
+    assert artifact_sha256(copy) == artifact_sha256(bundle)
+    assert export(["--checkpoint", str(int8), "--target", "onnx", "--ort-format", "none", "--out", str(copy)]) == 0
+    assert set(open_bundle(copy).manifest["artifacts"]) == {"model.onnx"}
+    assert not (copy / "model.pte").exists()
+    other = tmp_path / "mine"
+    other.mkdir()
+    (other / "thesis.txt").write_text("years of work")
+    with pytest.raises(UserError, match="not a bundle"):
+        export(["--checkpoint", str(int8), "--target", "onnx", "--out", str(other)])
+    assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_float_artifacts_match_torch(fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert export(["--checkpoint", str(fp32), "--precision", "float", "--out", str(tmp_path / "b"), "--json"]) == 0
+    result = json.loads(capsys.readouterr().out)
+    noise = {p["row"]: p["sqnr_db"] for p in result["parity"]["free pictures"]["pairs"] if p["column"] == "torch fp32"}
+    assert noise["model.pte"] > 90
+    assert noise["model.onnx"] > 90
+    assert noise["model.mlpackage"] > 50
+
+
+def test_a_changed_artifact_is_noticed(bundle: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "bundle"
+    shutil.copytree(bundle, copy)
+    content = bytearray((copy / "model.onnx").read_bytes())
+    content[len(content) // 2] ^= 1
+    (copy / "model.onnx").write_bytes(content)
+    with pytest.raises(UserError, match=r"model\.onnx is not what manifest\.json describes"):
+        verify([str(copy)])
+    (copy / "model.onnx").unlink()
+    with pytest.raises(UserError, match=r"model\.onnx is missing"):
+        verify([str(copy)])
+
+
+def test_verify_finds_no_checkpoint_or_the_wrong_one(bundle: Path, fp32: Path, tmp_path: Path) -> None:
+    moved = tmp_path / "deep" / "bundle"
+    shutil.copytree(bundle, moved)
+    with pytest.raises(UserError, match="name it with --checkpoint"):
+        verify([str(moved)])
+    with pytest.raises(UserError, match="not the checkpoint that this bundle was exported from"):
+        verify([str(bundle), "--checkpoint", str(fp32)])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--target", "onxx"], "did you mean 'onnx'"),
+        (["--checkpoint", "nowhere"], "nowhere is not a checkpoint"),
+        (["--target", "onnx", "--backend", "coreml"], "--backend belongs to target executorch"),
+        (["--backend", "xnnpak"], "did you mean 'xnnpack'"),
+        (["--data", "nowhere"], "no such folder"),
+        (["--agreement", "99"], "between 0 and 1"),
+    ],
+)
+def test_mistakes_are_one_line(arguments: list[str], message: str, int8: Path, tmp_path: Path) -> None:
+    if "--checkpoint" not in arguments:
+        arguments = [*arguments, "--checkpoint", str(int8)]
+    with pytest.raises(UserError, match=message) as error:
+        export([*arguments, "--out", str(tmp_path / "out")])
+    assert "\n" not in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_float_checkpoint_is_not_exported_as_int8(fp32: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"not quantised.*lavit_edge\.quantize"):
+        export(["--checkpoint", str(fp32), "--out", str(tmp_path / "out")])
+
+
+def test_out_below_a_file_cannot_be_written(int8: Path, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(UserError, match="cannot write"):
+        export(["--checkpoint", str(int8), "--target", "onnx", "--out", str(tmp_path / "file" / "out")])
+
+
+def test_an_unreadable_picture_is_named_or_refused(int8: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pictures = tmp_path / "data"
+    shutil.copytree(data / "val", pictures / "val")
+    broken = next(path for path in sorted((pictures / "val").rglob("*.png")))
+    broken.write_bytes(broken.read_bytes()[:100])
+    command = ["--checkpoint", str(int8), "--target", "onnx", "--data", str(pictures), "--max-drop", "100", "--out"]
+    assert export([*command, str(tmp_path / "out")]) == 0
+    parity = json.loads((tmp_path / "out" / "parity.json").read_text())
+    (skipped,) = parity["sets"]["data/val"]["skipped"]
+    assert broken.name in skipped
+    with pytest.raises(UserError, match="refused under --strict"):
+        export([*command, str(tmp_path / "strict"), "--strict"])
+    assert not (tmp_path / "strict").exists()
+
+
+def test_killed_in_the_middle_nothing_has_the_final_name(int8: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    process = subprocess.Popen(
+        [sys.executable, "-m", "lavit_edge.export", "--checkpoint", str(int8), "--out", str(out)], stderr=subprocess.DEVNULL
+    )
+    deadline = time.monotonic() + 120
+    while not any(path.suffix == ".pte" for path in tmp_path.rglob("*")) and time.monotonic() < deadline:
+        assert process.poll() is None, "it ended before it could be killed"
+        time.sleep(0.02)
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert not out.exists()
+
+
+def test_the_command_line_exits_with_2_and_one_line(tmp_path: Path) -> None:
+    for command in (["-m", "lavit_edge.export", "--target", "tflite"], ["-m", "lavit_edge", "exprot"], ["-m", "lavit_edge.verify", str(tmp_path)]):
+        result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=tmp_path, check=False)
+        assert result.returncode == 2, command
+        assert result.stderr.count("\n") == 1
+        assert result.stderr.startswith("error: ")
+        assert result.stdout == ""
+
+
+def test_logits_are_those_of_the_pictures_order(bundle: Path, data: Path) -> None:
+    """A runner that returned the same buffer twice, or ignored its input, would pass an agreement test with itself."""
+    from lavit_edge.data.folder import PictureFolder
+    from lavit_edge.parity.runners import open_artifact
+
+    opened = open_bundle(bundle)
+    from lavit_edge.contract import InputContract
+
+    contract = InputContract.from_dict(opened.manifest["contract"])
+    pictures = [picture for picture, _ in PictureFolder(data, "val", contract.labels).spread(3).inputs(contract)]
+    for path in opened.runnable:
+        run = open_artifact(path)
+        rows = [run(picture) for picture in pictures]
+        assert not np.allclose(rows[0], rows[1], atol=1e-3)
+        assert np.array_equal(run(pictures[0]), rows[0])

@@ -1,0 +1,333 @@
+"""Each target's artifact computes what its program computes, holds what it promises, and appears whole or not at all."""
+
+from __future__ import annotations
+
+import sys
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import pytest
+import torch
+from torch.export import ExportedProgram
+
+from lavit_edge.checkpoint import load_checkpoint
+from lavit_edge.contract import InputContract
+from lavit_edge.errors import UserError
+from lavit_edge.export import executorch, targets
+from lavit_edge.export import onnx as onnx_target
+from lavit_edge.export.targets import TARGETS, ExecutorchOptions, OnnxOptions, find_target
+from lavit_edge.export.writing import CONTRACT_KEY, quiet, staged
+from lavit_edge.parity.runners import open_artifact
+from lavit_edge.pictures import load_input
+from lavit_edge.quantize.program import float_program, int8_program
+
+PRECISIONS = ("float", "int8")
+Artifact = Callable[[str, str], Path]
+
+
+@pytest.fixture(scope="module")
+def programs(int8: Path) -> dict[str, ExportedProgram]:
+    checkpoint = load_checkpoint(int8)
+    return {"float": float_program(checkpoint), "int8": int8_program(checkpoint)}
+
+
+@pytest.fixture(scope="module")
+def contract(int8: Path) -> InputContract:
+    return load_checkpoint(int8).contract
+
+
+@pytest.fixture(scope="module")
+def pictures(data: Path, contract: InputContract) -> list[np.ndarray]:
+    return [load_input(path, contract) for path in sorted(data.glob("val/*/[0-2].png"))]
+
+
+@pytest.fixture(scope="module")
+def artifact(programs: dict[str, ExportedProgram], contract: InputContract, tmp_path_factory: pytest.TempPathFactory) -> Artifact:
+    """Target and precision -> its artifact, exported once, alone in its folder."""
+    root = tmp_path_factory.mktemp("artifacts")
+
+    def export(name: str, precision: str) -> Path:
+        path = root / f"{name}-{precision}" / f"model{TARGETS[name].suffix}"
+        if not path.exists():
+            TARGETS[name].export(programs[precision], contract, path)
+        return path
+
+    return export
+
+
+def logits(program: ExportedProgram, pictures: list[np.ndarray]) -> np.ndarray:
+    module = program.module()
+    with torch.no_grad():
+        return np.stack([module(torch.from_numpy(p).permute(2, 0, 1)[None].float().contiguous())[0].numpy() for p in pictures])
+
+
+def sqnr(reference: np.ndarray, value: np.ndarray) -> float:
+    noise = np.square(reference - value, dtype=np.float64).sum()
+    return float("inf") if noise == 0 else 10 * np.log10(np.square(reference, dtype=np.float64).sum() / noise)
+
+
+@pytest.mark.parametrize(("name", "decibels"), [("executorch", 90), ("onnx", 90), ("coreml", 50)])
+def test_float_artifact_computes_the_float_program(name, decibels, artifact, programs, pictures) -> None:
+    run = open_artifact(artifact(name, "float"))
+    got = np.stack([run(picture) for picture in pictures])
+    assert got.dtype == np.float32
+    assert sqnr(logits(programs["float"], pictures), got) >= decibels
+
+
+@pytest.mark.parametrize("name", TARGETS)
+def test_int8_artifact_computes_the_int8_program(name, artifact, programs, pictures) -> None:
+    run = open_artifact(artifact(name, "int8"), threads=1)
+    got, wanted = np.stack([run(picture) for picture in pictures]), logits(programs["int8"], pictures)
+    assert sqnr(wanted, got) >= 40
+    assert (got.argmax(1) == wanted.argmax(1)).all()
+    assert len(set(wanted.argmax(1))) > 1, "the check means nothing when every picture is the same class"
+
+
+def test_executorch_delegates_every_quantised_layer(programs, contract) -> None:
+    lowered = executorch.lower(programs["int8"], contract, ExecutorchOptions())
+    assert set(executorch.undelegated(lowered)) == {"aten_native_layer_norm_default", "aten_mean_dim"}
+
+
+def test_executorch_carries_the_contract(artifact, contract) -> None:
+    from executorch.runtime import Runtime
+
+    program = Runtime.get().load_program(artifact("executorch", "int8"))
+    assert InputContract.from_json(program.load_method("contract").execute([])[0]) == contract
+
+
+@pytest.mark.slow
+def test_executorch_hands_the_whole_graph_to_core_ml(programs, contract, tmp_path) -> None:
+    options = ExecutorchOptions(backend="coreml")
+    assert executorch.undelegated(executorch.lower(programs["int8"], contract, options)) == {}
+    executorch.export(programs["float"], contract, tmp_path / "model.pte", options)
+    with pytest.raises(UserError, match="Apple devices only"):
+        open_artifact(tmp_path / "model.pte")
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_onnx_file(precision, artifact, contract) -> None:
+    path = artifact("onnx", precision)
+    assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx", "model.ort"]
+    model = onnx.load(path, load_external_data=False)
+    assert [(opset.domain, opset.version) for opset in model.opset_import if not opset.domain] == [("", 20)]
+    assert [value.name for value in model.graph.input] == ["image"]
+    assert [value.name for value in model.graph.output] == ["logits"]
+    assert {prop.key: prop.value for prop in model.metadata_props} == {CONTRACT_KEY: contract.to_json()}
+    assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
+    assert not any(tensor.external_data for tensor in model.graph.initializer)
+
+
+def test_onnx_stores_int8_weights_as_their_products_read_them(artifact, programs) -> None:
+    graph = onnx.load(artifact("onnx", "int8")).graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored}
+    users = Counter(node.op_type for node in graph.node for name in node.input if name in weights)
+    assert set(users) == {"MatMul", "Conv"}
+    layers = Counter(str(node.target) for node in programs["int8"].graph.nodes)
+    assert users["MatMul"] == layers["aten.linear.default"] - 1  # the head stays float
+    assert users["Conv"] == layers["aten.conv2d.default"]
+    floats = [list(t.dims) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) in (2, 4)]
+    assert floats == [[5, 64]] or all(dims[-2:] == [1, 1] for dims in floats if dims != [5, 64])  # head, normalisation
+
+
+def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
+    nodes = [
+        onnx.helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"], axis=0),
+        onnx.helper.make_node("Transpose", ["v"], ["t"], perm=[1, 0]),
+        onnx.helper.make_node("MatMul", ["v", "t"], ["y"]),
+    ]
+    weight = onnx.numpy_helper.from_array(np.ones((2, 3), np.int8), "w")
+    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 2])
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [output], [weight]))
+    with pytest.raises(NotImplementedError, match="both"):
+        onnx_target.fold_weight_transposes(model)
+
+
+@pytest.mark.parametrize("platform", ["arm", "amd64"])
+def test_ort_format_computes_what_the_onnx_file_does(platform, programs, contract, pictures, tmp_path) -> None:
+    onnx_target.export(programs["int8"], contract, tmp_path / "model.onnx", OnnxOptions(ort_format=platform))
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.ort"]
+    import onnxruntime
+
+    plain = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    run = open_artifact(tmp_path / "model.ort")
+    wanted = [plain.run(None, {"image": p.transpose(2, 0, 1)[None].astype(np.float32)})[0][0] for p in pictures]
+    if platform == "amd64":  # Q/DQ pairs that were left out made no difference
+        np.testing.assert_array_equal(np.stack([run(picture) for picture in pictures]), np.stack(wanted))
+    else:  # other kernels
+        assert sqnr(np.stack(wanted), np.stack([run(picture) for picture in pictures])) >= 40
+    session = onnxruntime.InferenceSession(tmp_path / "model.ort", providers=["CPUExecutionProvider"])
+    assert session.get_modelmeta().custom_metadata_map == {CONTRACT_KEY: contract.to_json()}
+
+
+def test_ort_format_can_be_left_out(programs, contract, tmp_path) -> None:
+    find_target("onnx").export(programs["float"], contract, tmp_path / "model.onnx", OnnxOptions(ort_format="none"))
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+
+
+@pytest.mark.parametrize("precision", PRECISIONS)
+def test_coreml_is_an_image_classifier_with_logits(precision, artifact, contract, pictures) -> None:
+    import coremltools as ct
+
+    path = artifact("coreml", precision)
+    assert sorted(file.name for file in path.iterdir()) == ["Data", "Manifest.json"]
+    spec = ct.models.MLModel(str(path), skip_model_load=True).get_spec()
+    (image,) = spec.description.input
+    assert (image.name, image.type.imageType.width, image.type.imageType.height) == ("image", contract.size, contract.size)
+    assert image.type.imageType.colorSpace == ct.proto.FeatureTypes_pb2.ImageFeatureType.RGB
+    assert {output.name for output in spec.description.output} == {"classLabel", "classLabel_probs", "logits"}
+    assert spec.description.predictedFeatureName == "classLabel"
+    assert spec.specificationVersion == ct.target.iOS17
+    assert spec.description.metadata.userDefined[CONTRACT_KEY] == contract.to_json()
+
+    from lavit_edge.parity.mlprogram import MLProgram
+
+    result = MLProgram(path).predict({"image": pictures[0]})
+    assert result["classLabel"] == contract.labels[int(np.argmax(result["logits"]))]
+    assert sum(result["classLabel_probs"].values()) == pytest.approx(1, abs=1e-3)
+
+
+def test_coreml_layers_are_int8_in_weights_and_activations(artifact, programs) -> None:
+    """Each quantised layer reads quantize -> dequantize -> layer(weight = constexpr_affine_dequantize of int8) -> quantize."""
+    import coremltools as ct
+
+    function = ct.models.MLModel(str(artifact("coreml", "int8")), skip_model_load=True).get_spec().mlProgram.functions["main"]
+    operations = function.block_specializations[function.opset].operations
+    producer = {output.name: operation for operation in operations for output in operation.outputs}
+    users: dict[str, list[str]] = {}
+    for operation in operations:
+        for argument in operation.inputs.values():
+            for binding in argument.arguments:
+                users.setdefault(binding.name, []).append(operation.type)
+
+    def source(operation, name):
+        return producer[operation.inputs[name].arguments[0].name]
+
+    quantised = 0
+    for operation in operations:
+        if operation.type in ("linear", "conv") and source(operation, "weight").type == "constexpr_affine_dequantize":
+            data = source(operation, "weight").attributes["quantized_data"]
+            assert data.type.tensorType.dataType == ct.proto.MIL_pb2.DataType.INT8
+            assert source(operation, "x").type == "dequantize"
+            assert source(source(operation, "x"), "input").type == "quantize"
+            assert users[operation.outputs[0].name] == ["quantize"]
+            quantised += 1
+    layers = Counter(str(node.target) for node in programs["int8"].graph.nodes)
+    assert quantised == layers["aten.linear.default"] + layers["aten.conv2d.default"] - 1
+
+
+def test_no_artifact_names_a_path_of_the_exporting_machine(artifact) -> None:
+    for name in TARGETS:
+        path = artifact(name, "int8")
+        for file in [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]:
+            for here in (sys.prefix, str(Path(targets.__file__).resolve().parents[1])):
+                assert here.encode() not in file.read_bytes(), f"{file} names {here}"
+
+
+def test_an_unknown_target_or_option_is_one_line_with_the_nearest_name() -> None:
+    with pytest.raises(UserError, match=r"unknown target 'coremll' .did you mean 'coreml'"):
+        find_target("coremll")
+    with pytest.raises(UserError, match="'coreml' has no option 'backend'; it has none"):
+        find_target("coreml").make_options(backend="xnnpack")
+    with pytest.raises(UserError, match=r"backend must be xnnpack or coreml, not 'xnpack' .did you mean 'xnnpack'"):
+        find_target("executorch").make_options(backend="xnpack")
+    assert find_target("onnx").make_options(ort_format="amd64") == OnnxOptions(ort_format="amd64")
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"),
+    [("executorch", "executorch", "executorch"), ("coreml", "coremltools", "coreml"), ("onnx", "onnxscript", "onnx")],
+)
+def test_a_missing_toolchain_names_the_extra(name, package, extra, programs, contract, tmp_path, monkeypatch) -> None:
+    for module in [module for module in sys.modules if module.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    target = find_target(name)
+    with pytest.raises(UserError, match=rf"pip install 'lavit-edge\[{extra}\]'"):
+        target.export(programs["float"], contract, tmp_path / f"model{target.suffix}")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("name", "package", "extra"), [("onnx", "onnxruntime", "onnx"), ("executorch", "executorch", "executorch")]
+)
+def test_a_missing_runtime_names_the_extra(name, package, extra, artifact, monkeypatch) -> None:
+    path = artifact(name, "float")
+    for module in [module for module in sys.modules if module.split(".")[0] == package]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, package, None)
+    with pytest.raises(UserError, match=rf"pip install 'lavit-edge\[{extra}\]'"):
+        open_artifact(path)
+
+
+@pytest.mark.parametrize("suffix", [".pte", ".onnx", ".ort"])
+def test_a_damaged_artifact_is_refused(suffix, artifact, tmp_path) -> None:
+    whole = artifact("executorch" if suffix == ".pte" else "onnx", "int8").with_suffix(suffix).read_bytes()
+    for content in (whole[: len(whole) // 2], b""):
+        path = tmp_path / f"model{suffix}"
+        path.write_bytes(content)
+        with pytest.raises(UserError, match="damaged"):
+            open_artifact(path)
+
+
+def test_an_artifact_that_no_runner_takes(tmp_path) -> None:
+    with pytest.raises(UserError, match=r"artifacts end in .pte, .onnx, .ort or .mlpackage"):
+        open_artifact(tmp_path / "model.tflite")
+    with pytest.raises(UserError, match="does not exist"):
+        open_artifact(tmp_path / "model.pte")
+
+
+def test_a_failure_in_the_middle_leaves_nothing(programs, contract, tmp_path, monkeypatch) -> None:
+    def fail(*_: object) -> None:
+        raise RuntimeError("in the middle")
+
+    monkeypatch.setattr(onnx_target, "_save_ort", fail)  # the .onnx is written by then
+    (tmp_path / "model.onnx").write_text("an older one")
+    with pytest.raises(RuntimeError, match="in the middle"):
+        find_target("onnx").export(programs["float"], contract, tmp_path / "model.onnx")
+    assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
+    assert (tmp_path / "model.onnx").read_text() == "an older one"
+
+
+def test_staged_replaces_a_folder(tmp_path) -> None:
+    for content in ("old", "new"):
+        with staged(tmp_path / "model.mlpackage") as path:
+            path.mkdir()
+            (path / content).write_text(content)
+    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["model.mlpackage", "model.mlpackage/new"]
+
+
+def test_program_and_contract_must_fit(programs, contract, tmp_path) -> None:
+    other = InputContract(size=contract.size, labels=(*contract.labels, "one more"))
+    for target in TARGETS.values():
+        with pytest.raises(UserError, match=r"but its contract says .* to \(1, 6\)"):
+            target.export(programs["float"], other, tmp_path / f"model{target.suffix}")
+        with pytest.raises(UserError, match=f"must end in {target.suffix}"):
+            target.export(programs["float"], contract, tmp_path / "model")
+    file = tmp_path / "file"
+    file.write_text("")
+    with pytest.raises(UserError, match=r"cannot write to .*choose another --out"):
+        find_target("onnx").export(programs["float"], contract, file / "model.onnx")
+
+
+def test_quiet_holds_back_chatter_and_lets_exceptions_pass(capsys, caplog) -> None:
+    import logging
+    import warnings
+
+    import tqdm
+
+    @quiet()
+    def toolchain() -> None:
+        warnings.warn("chatter", stacklevel=1)
+        logging.getLogger("toolchain").warning("chatter")
+        list(tqdm.tqdm([1, 2], desc="chatter"))
+        raise ValueError("a real error")
+
+    with pytest.raises(ValueError, match="a real error"), warnings.catch_warnings(record=True) as warned:
+        toolchain()
+    assert "chatter" not in capsys.readouterr().err + caplog.text + str(warned)
+    list(tqdm.tqdm([1], desc="bars are back"))
+    assert "bars are back" in capsys.readouterr().err

@@ -1,0 +1,115 @@
+"""Ranges from NNCF and from observation."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+
+from lavit_edge.checkpoint import INT8
+from lavit_edge.quantize.evaluate import sqnr
+from lavit_edge.quantize.scheme import SMALLEST_SCALE, check_tensors, quantized_model
+
+pytest.importorskip("nncf")
+from lavit_edge.quantize.calibrate import calibrate, int8_form
+
+
+@pytest.fixture(scope="module")
+def calibrated(deployed, calibration):
+    return calibrate(deployed, calibration)
+
+
+@pytest.fixture(scope="module")
+def form(calibrated):
+    return int8_form(calibrated)
+
+
+def fake(deployed, form):
+    model = copy.deepcopy(deployed)
+    model.model = quantized_model(model.model, form, "fake")
+    return model
+
+
+def test_post_training_quantisation_is_close(deployed, form, pictures):
+    with torch.no_grad():
+        assert sqnr(deployed(pictures), fake(deployed, form)(pictures)) > 20
+
+
+def test_what_is_trained_is_what_is_lowered(deployed, calibrated, form, pictures):
+    with torch.no_grad():
+        trained, lowered, reference = calibrated(pictures), fake(deployed, form)(pictures), deployed(pictures)
+    # NNCF and torch round the same up to ties
+    assert sqnr(trained, lowered) > 40
+    assert abs(sqnr(reference, trained) - sqnr(reference, lowered)) < 1
+
+
+@torch.no_grad()
+def test_each_quantiser_rounds_as_nncf_does(calibrated, form):
+    for path in ("stages.0.embedding.stem.0", "stages.1.downsample.mix", "stages.2.blocks.1.attention.theta"):
+        layer = calibrated.model.get_submodule(path)
+        codes, scale = form[f"{path}.weight"], form[f"{path}.weight_scale"]
+        weight = codes * scale.reshape(-1, *[1] * (codes.dim() - 1))
+        torch.testing.assert_close(layer.quantize_weight(layer.weight), weight, rtol=1e-5, atol=1e-7)
+        for end, quantizer in (("input", layer.quantize_input), ("output", layer.quantize_output)):
+            scale, zero_point = form[f"{path}.{end}_scale"], form[f"{path}.{end}_zero_point"]
+            grid = (torch.arange(-140, 140) - zero_point + 0.3) * scale  # away from ties, and past both ends
+            expected = torch.fake_quantize_per_tensor_affine(grid, float(scale), int(zero_point), -128, 127)
+            torch.testing.assert_close(quantizer(grid), expected, rtol=1e-4, atol=1e-6)
+
+
+def test_layers_that_share_a_tensor_share_its_grid(form):
+    def grid(path: str, end: str) -> tuple[float, int]:
+        return float(form[f"{path}.{end}_scale"]), int(form[f"{path}.{end}_zero_point"])
+
+    attention = "stages.3.blocks.0.attention"  # no spatial reduction: one LayerNorm feeds all three
+    assert grid(f"{attention}.query", "input") == grid(f"{attention}.key", "input") == grid(f"{attention}.value", "input")
+    reuse = "stages.2.blocks.1.attention"
+    assert grid(f"{reuse}.theta", "output") == grid(f"{reuse}.psi", "input")
+    assert grid("stages.1.downsample.queries", "output") == grid("stages.1.downsample.mix", "input")
+    ffn = "stages.0.blocks.0.ffn"  # with a ReLU between the latter two
+    assert grid(f"{ffn}.expand", "output") == grid(f"{ffn}.depthwise", "input")
+    assert grid(f"{ffn}.depthwise", "output") == grid(f"{ffn}.contract", "input")
+
+
+def test_output_ranges_are_the_true_extremes(calibrated, calibration):
+    layers = [calibrated.model.get_submodule(f"stages.0.embedding.{name}") for name in ("stem.0", "conv")]
+    seen: list[list] = [[], []]
+    hooks = [
+        layer.quantize_output.register_forward_pre_hook(lambda _, arguments, s=s: s.append(arguments[0].aminmax()))
+        for layer, s in zip(layers, seen, strict=True)
+    ]
+    with torch.no_grad():
+        for picture in calibration:
+            calibrated(picture)
+    for hook in hooks:
+        hook.remove()
+    low, high = [min(float(s.min) for s in each) for each in seen], [max(float(s.max) for s in each) for each in seen]
+    stem, conv = (layer.quantize_output for layer in layers)
+    assert low[0] < 0
+    assert float(stem.input_low) == 0, "a ReLU follows"
+    assert float(stem.input_range) == pytest.approx(high[0])
+    # the stem's output was not yet quantised when this one was observed
+    assert float(conv.input_low) == pytest.approx(low[1], rel=0.03)
+    assert float(conv.input_range) == pytest.approx(high[1] - low[1], rel=0.03)
+
+
+def test_a_dead_layer_keeps_scales_that_fp16_can_hold(deployed, calibration):
+    dead = copy.deepcopy(deployed)
+    layer = dead.model.stages[0].blocks[0].attention.project
+    torch.nn.init.zeros_(layer.weight)
+    torch.nn.init.zeros_(layer.bias)
+    form = int8_form(calibrate(dead, calibration[:4]))
+    check_tensors(dead.model, form, "form")
+    path = "stages.0.blocks.0.attention.project"
+    assert float(form[f"{path}.output_scale"]) >= SMALLEST_SCALE
+    assert bool((form[f"{path}.weight_scale"].half() > 0).all())
+    assert bool(fake(dead, form)(calibration[0]).isfinite().all())
+
+
+def test_the_command_without_epochs_saves_just_this(form, int8):
+    from safetensors.torch import load_file
+
+    saved = load_file(int8 / INT8)
+    assert saved.keys() == form.keys()
+    assert all(torch.equal(saved[name], form[name]) for name in form)

@@ -1,0 +1,110 @@
+"""``python -m lavit_edge.quantize`` from end to end, and what it refuses."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+
+import pytest
+from safetensors.torch import load_file
+
+from lavit_edge.checkpoint import CARD, CONFIG, INT8, WEIGHTS, load_checkpoint
+from lavit_edge.errors import UserError
+
+pytest.importorskip("nncf")
+from lavit_edge.quantize.__main__ import main
+
+
+def command(checkpoint, data, out, *more: str) -> list[str]:
+    return ["--checkpoint", str(checkpoint), "--data", str(data), "--out", str(out), "--calibration-pictures", "10", *more]
+
+
+def test_quantise_train_and_save(fp32, data, tmp_path, capsys):
+    out = tmp_path / "out"
+    more = ["--batch-size", "10", "--epochs", "2", "--max-steps", "3", "--limit-val", "20", "--json"]
+    assert main(command(fp32, data, out, *more)) == 0
+    result = json.loads(capsys.readouterr().out)  # nothing but JSON on standard output
+    assert set(result["metrics"]) == {"fp32", "ptq", "qat"}
+    assert result["val_pictures"] == 20
+    assert result["metrics"]["fp32"]["sqnr_db"] is None
+    assert result["metrics"]["ptq"]["sqnr_db"] > 20
+    ptq, qat = ((m["top1"], m["sqnr_db"]) for m in (result["metrics"]["ptq"], result["metrics"]["qat"]))
+    assert result["kept"] == ("qat" if qat > ptq else "ptq")
+    assert len(result["calibration"]) == 10
+    for entry in result["calibration"]:
+        assert hashlib.sha256((data / entry["path"]).read_bytes()).hexdigest() == entry["sha256"]
+    assert result["training"]["max_steps"] == 3
+    assert {"nncf", "torch"} <= set(result["versions"])
+
+    assert sorted(file.name for file in out.iterdir()) == sorted([CARD, CONFIG, INT8, WEIGHTS, "int8.pt2"])
+    config = load_checkpoint(out).config
+    assert config["quantization"] == {name: value for name, value in result.items() if name != "out"}
+    assert config["training"] == {"steps": 80}, "what was known of the fp32 checkpoint stays"
+    assert load_file(out / WEIGHTS).keys() == load_file(fp32 / WEIGHTS).keys()
+    card = (out / CARD).read_text()
+    assert card.startswith("# Gratings")
+    assert f"Kept: **{result['kept'].upper()}**" in card
+    assert (out / INT8).stat().st_size < 0.4 * (out / WEIGHTS).stat().st_size
+
+    with pytest.raises(UserError, match="already exists"):
+        main(command(fp32, data, out))
+
+
+def test_the_table(int8, data, tmp_path, capsys):
+    assert main(command(int8, data, tmp_path / "again", "--epochs", "0")) == 0  # a quantised checkpoint is quantised anew
+    output = capsys.readouterr().out
+    assert "fp32" in output
+    assert "int8, PTQ" in output
+    assert "QAT" not in output
+    assert (tmp_path / "again" / CARD).read_text().count("## int8") == 1
+
+
+@pytest.mark.parametrize(
+    ("more", "message"),
+    [
+        (["--calibration-pictures", "81"], "80 pictures, calibration takes 81"),
+        (["--batch-size", "81"], "fewer than one batch"),
+        (["--batch-size", "0"], "--batch-size must be at least 1"),
+        (["--epochs", "-1"], "--epochs must not be negative"),
+        (["--data", "nowhere"], "no such folder"),
+        (["--checkpoint", "nowhere"], "not a checkpoint"),
+    ],
+)
+def test_bad_input_is_refused(more, message, fp32, data, tmp_path):
+    with pytest.raises(UserError, match=message) as caught:
+        main(command(fp32, data, tmp_path / "out", *more))
+    assert "\n" not in str(caught.value)
+    assert not list(tmp_path.iterdir())
+
+
+def test_nothing_is_left_when_it_fails_midway(fp32, data, tmp_path, monkeypatch):
+    from lavit_edge.quantize import __main__ as module
+
+    def fail(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(module, "int8_program", fail)
+    with pytest.raises(KeyboardInterrupt):
+        main(command(fp32, data, tmp_path / "out", "--epochs", "0"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_missing_cuda_tools_are_named(fp32, data, tmp_path, monkeypatch):
+    import nncf
+
+    from lavit_edge.quantize import qat
+
+    def fail(*_, **__):
+        raise nncf.InstallationError("no nvcc")
+
+    monkeypatch.setattr(qat, "fine_tune", fail)
+    with pytest.raises(UserError, match="nvcc"):
+        main(command(fp32, data, tmp_path / "out", "--batch-size", "10"))
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_train_folder_alone_is_not_enough(fp32, data, tmp_path):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "train").symlink_to(data / "train")
+    with pytest.raises(UserError, match="val: no such folder"):
+        main(command(fp32, tmp_path / "data", tmp_path / "out"))

@@ -1,0 +1,72 @@
+"""Quantisation-aware training."""
+
+from __future__ import annotations
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.quantize.evaluate import Metrics, better, sqnr
+from lavit_edge.quantize.scheme import QuantizedLayer, check_tensors, quantized_model
+
+pytest.importorskip("nncf")
+from lavit_edge.quantize import qat
+from lavit_edge.quantize.calibrate import calibrate, int8_form
+
+
+@pytest.fixture
+def calibrated(deployed, calibration):
+    return calibrate(deployed, calibration[:10])
+
+
+def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures):
+    def lowered() -> float:
+        form = int8_form(calibrated)
+        check_tensors(deployed.model, form, "form")
+        model = copy.deepcopy(deployed)
+        model.model = quantized_model(model.model, form, "fake")
+        with torch.no_grad():
+            return sqnr(deployed(pictures), model(pictures))
+
+    with torch.no_grad():
+        for layer in calibrated.modules():
+            if isinstance(layer, QuantizedLayer):
+                layer.quantize_output.input_range.mul_(24)
+                layer.quantize_output.input_low.mul_(24)
+    before, losses = lowered(), []
+    inputs = torch.cat(calibration).split(10)
+    teacher = copy.deepcopy(deployed)
+    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), steps=30, lr=1e-5, range_lr=0.1, report=losses.append)
+    assert len(losses) == 30
+    assert losses[-1] < losses[0]
+    assert lowered() > before + 2, "dB"
+    assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), deployed.parameters(), strict=True))
+
+
+def test_every_parameter_learns_and_each_range_at_its_own_rate(calibrated):
+    groups = qat.parameter_groups(calibrated, 1e-5, 1e-3)
+    layer = calibrated.model.get_submodule("stages.0.blocks.0.attention.query")
+    rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
+    assert set(rates) == {parameter for parameter in calibrated.parameters() if parameter.requires_grad}
+    output = layer.quantize_output
+    assert rates[output.input_low] == rates[output._input_range_param_storage] == pytest.approx(1e-3 * float(output.input_range))
+    assert rates[layer.weight] == rates[calibrated.model.head.weight] == 1e-5
+    # the range behind a ReLU starts at zero and stays there
+    assert not calibrated.model.get_submodule("stages.0.embedding.stem.0").quantize_output.input_low.requires_grad
+
+
+def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, checkpoint):
+    folder = PictureFolder(data, "train", checkpoint.contract.labels)
+    folder.paths[3] = folder.paths[3].parent / "missing.png"
+    shown = list(qat.shuffled(folder, checkpoint.contract, 10, np.random.default_rng(0)))
+    assert [batch.shape for batch in shown] == [(10, 3, 64, 64)] * 7  # 79 pictures, the incomplete batch left out
+    assert len({tuple(picture.flatten().tolist()) for batch in shown for picture in batch}) == 70
+
+
+def test_top1_decides_and_sqnr_breaks_ties():
+    assert better(Metrics(0.9, 20.0), Metrics(0.8, 30.0))
+    assert better(Metrics(0.9, 31.0), Metrics(0.9, 30.0))
+    assert not better(Metrics(0.9, 30.0), Metrics(0.9, 30.0))

@@ -1,0 +1,106 @@
+"""The quantised layers against loops of whole numbers, and the checks on the int8 form."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from safetensors.torch import load_file
+from torch import nn
+
+from lavit_edge.checkpoint import INT8
+from lavit_edge.errors import UserError
+from lavit_edge.quantize.scheme import check_tensors, quantizable, quantized_model
+
+INPUT, OUTPUT = (0.031, 7), (0.052, -20)
+
+
+def layer_tensors(layer: nn.Module, seed: int = 0) -> dict[str, torch.Tensor]:
+    rng = torch.Generator().manual_seed(seed)
+    out = len(layer.weight)
+    tensors = {
+        "0.weight": torch.randint(-127, 128, layer.weight.shape, generator=rng, dtype=torch.int8),
+        "0.weight_scale": 0.001 + 0.003 * torch.rand(out, generator=rng),
+        "0.bias": torch.randn(out, generator=rng),
+    }
+    for end, (scale, zero_point) in (("input", INPUT), ("output", OUTPUT)):
+        tensors |= {f"0.{end}_scale": torch.tensor(scale), f"0.{end}_zero_point": torch.tensor(zero_point, dtype=torch.int32)}
+    return tensors
+
+
+def code(value: float, scale: float, zero_point: int) -> int:
+    return max(-128, min(127, round(value / scale) + zero_point))  # round() takes ties to even, as torch does
+
+
+def finish(total: int, channel: int, tensors: dict[str, torch.Tensor]) -> float:
+    """The sum of products of whole numbers to the layer's output."""
+    value = total * INPUT[0] * tensors["0.weight_scale"][channel].item() + tensors["0.bias"][channel].item()
+    return (code(value, *OUTPUT) - OUTPUT[1]) * OUTPUT[0]
+
+
+def test_linear_is_whole_number_arithmetic():
+    model = nn.Sequential(nn.Linear(5, 4))
+    tensors = layer_tensors(model[0])
+    x = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    expected = torch.zeros(6, 4)
+    for row in range(6):
+        codes = [code(x[row, i].item(), *INPUT) for i in range(5)]
+        for channel in range(4):
+            total = sum((codes[i] - INPUT[1]) * int(tensors["0.weight"][channel, i]) for i in range(5))
+            expected[row, channel] = finish(total, channel, tensors)
+    for kind in ("int8", "fake"):
+        torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, kind)(x), expected, rtol=0, atol=1e-5)
+
+
+def test_grouped_strided_convolution_is_whole_number_arithmetic():
+    model = nn.Sequential(nn.Conv2d(4, 6, 3, stride=2, padding=1, groups=2))
+    tensors = layer_tensors(model[0])
+    x = 3 * torch.randn(1, 4, 6, 6, generator=torch.Generator().manual_seed(1))
+    expected = torch.zeros(1, 6, 3, 3)
+    for channel in range(6):
+        for row in range(3):
+            for column in range(3):
+                total = 0
+                for c in range(2):
+                    for i in range(3):
+                        for j in range(3):
+                            y, z = 2 * row + i - 1, 2 * column + j - 1
+                            if 0 <= y < 6 and 0 <= z < 6:  # padding is zero, so its code is the zero point
+                                value = code(x[0, channel // 3 * 2 + c, y, z].item(), *INPUT)
+                                total += (value - INPUT[1]) * int(tensors["0.weight"][channel, c, i, j])
+                expected[0, channel, row, column] = finish(total, channel, tensors)
+    for kind in ("int8", "fake"):
+        torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, kind)(x), expected, rtol=0, atol=1e-5)
+
+
+def test_a_convolution_that_pads_otherwise_is_refused():
+    model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"))
+    with pytest.raises(ValueError, match="zeros"):
+        quantized_model(model, layer_tensors(model[0]), "int8")
+
+
+def test_every_layer_but_the_head_is_quantised(deployed):
+    layers = {path for path, module in deployed.model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
+    assert set(quantizable(deployed.model)) == layers - {"head"}
+    assert len(layers) == 58
+
+
+SPOILED = {
+    "is missing": lambda t: t.pop("stages.0.blocks.0.attention.query.input_scale"),
+    "not part": lambda t: t.update(extra=torch.zeros(1)),
+    "expected torch.int8": lambda t: t.update({"stages.0.embedding.conv.weight": t["stages.0.embedding.conv.weight"].float()}),
+    "expected torch.float32 \\(16,\\)": lambda t: t.update({"stages.0.embedding.conv.weight_scale": torch.ones(3)}),
+    "not positive": lambda t: t["stages.0.embedding.conv.weight_scale"].__setitem__(2, 0.0),
+    "NaN": lambda t: t["stages.0.embedding.conv.output_scale"].fill_(float("nan")),
+    "outside": lambda t: t["stages.0.embedding.conv.output_zero_point"].fill_(200),
+}
+
+
+@pytest.mark.parametrize("message", SPOILED)
+def test_a_spoiled_int8_form_is_refused(message, deployed, int8):
+    tensors = load_file(int8 / INT8)
+    check_tensors(deployed.model, tensors, "file")
+    SPOILED[message](tensors)
+    with pytest.raises(UserError, match=message):
+        check_tensors(deployed.model, tensors, "file")

@@ -1,0 +1,70 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from lavit_edge import create_model, load_checkpoint
+from lavit_edge.errors import UserError
+from lavit_edge.train.initial import resize_tokens, weights_from
+
+REDUCED = dict(sr_ratios=(8, 4, 2, 1))
+SQUARE: dict[str, Any] = dict(sr_ratios=(8, 4, 1, 1), attention_residual=(False, True, False, True))
+
+
+@pytest.mark.parametrize("options", [REDUCED, SQUARE])
+@pytest.mark.parametrize(("old_size", "new_size"), [(96, 160), (160, 96), (64, 128)])
+def test_resized_weights_fit(tiny_options: dict[str, Any], options: dict[str, Any], old_size: int, new_size: int) -> None:
+    torch.manual_seed(0)
+    old, new = (create_model("lavit_nano", num_classes=5, image_size=s, **tiny_options, **options) for s in (old_size, new_size))
+    state = old.state_dict()
+    state["stages.1.position"].fill_(0.7)
+    state["stages.2.downsample.queries.bias" if options is REDUCED else "stages.3.downsample.key_pool.bias"].fill_(0.3)
+    resized = resize_tokens(state, old_size, new_size, options["sr_ratios"])
+    new.load_state_dict(resized)
+    with torch.no_grad():
+        assert new.eval()(torch.randn(1, 3, new_size, new_size)).isfinite().all()
+
+    for name, value in resized.items():
+        if name.endswith(("theta.weight", "psi.weight")):
+            assert torch.equal(value, torch.eye(len(value))), name
+        if "downsample" in name and "mix" not in name and name.endswith("weight"):
+            torch.testing.assert_close(value, torch.full_like(value, 0.25))
+        if name.endswith(("position", "key_pool.bias", "queries.bias")) and state[name].std() == 0:
+            torch.testing.assert_close(value, torch.full_like(value, float(state[name].mean())))
+        if value.shape == state[name].shape:
+            assert torch.equal(value, state[name]), name
+
+
+def test_theta_keeps_its_sum_over_inputs() -> None:
+    state = {"stages.3.blocks.1.attention.theta.weight": torch.eye(9) + 0.01}  # 96 pixels: 3 x 3 keys
+    (resized,) = resize_tokens(state, 96, 160, (8, 4, 2, 1)).values()
+    torch.testing.assert_close(resized.sum(1), torch.full((25,), 1.09))
+
+
+def test_position_embedding_is_interpolated_in_the_plane() -> None:
+    ramp = torch.arange(8.0).repeat_interleave(8)[None, :, None]  # stage 4 at 256 pixels: the row number
+    (resized,) = resize_tokens({"stages.3.position": ramp}, 256, 512, (8, 4, 2, 1)).values()
+    rows = resized.reshape(16, 16)
+    assert torch.equal(rows, rows[:, :1].expand(16, 16))
+    # PyTorch's bicubic kernel (a = -0.75) bends a ramp by up to 0.05
+    torch.testing.assert_close(rows[4:12, 0], torch.arange(4, 12) / 2 - 0.25, atol=0.05, rtol=0)
+
+
+def test_the_head_is_kept_only_for_as_many_classes(tiny_checkpoint: Path, tiny_options: dict[str, Any]) -> None:
+    checkpoint = load_checkpoint(tiny_checkpoint)
+    for classes in (10, 7):
+        fresh = create_model("lavit_nano", num_classes=classes, image_size=96, **tiny_options)
+        weights = weights_from(checkpoint, "lavit_nano", fresh.state_dict(), 96)
+        untouched = copy.deepcopy(fresh)
+        fresh.load_state_dict(weights)
+        source = checkpoint.model if classes == 10 else untouched
+        assert torch.equal(weights["head.weight"], source.state_dict()["head.weight"])
+
+
+def test_another_architecture_is_refused(tiny_checkpoint: Path) -> None:
+    with pytest.raises(UserError, match="--init holds a lavit_nano, --model asks for a lavit_tiny"):
+        weights_from(load_checkpoint(tiny_checkpoint), "lavit_tiny", {}, 64)
