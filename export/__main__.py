@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import sys
 from pathlib import Path
 
 from lavit_edge.cli import Parser, add_gates, gates_from, run_command

@@ -1,4 +1,4 @@
-"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity and model card, whole or not at all."""
+"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity, model card; whole or not at all."""
 
 from __future__ import annotations
 

@@ -28,7 +28,7 @@ from lavit_edge.quantize.program import int8_program
 from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, quantized_model
 
 PROGRAM = "int8.pt2"
-RANGE_RATE = 100  # learning rate of a range relative to its size, over that of the weights; docs/int8.md has the trials
+RANGE_RATE = 100  # learning rate of a range, as a share of it, over that of the weights; docs/int8.md has what it gave
 EVAL_BATCH = 32
 
 

@@ -42,8 +42,8 @@ class Gates:
 
     Attributes:
         agreement: least share of pictures with the same top-1, artifact against its own program.
-        int8_sqnr, float_sqnr, float16_sqnr: least SQNR in dB, int8 artifact against the int8 program, ``.pte`` and ``.onnx`` in float
-            against torch, and fp16 ``.mlpackage`` against torch.
+        int8_sqnr, float_sqnr, float16_sqnr: least SQNR in dB of an int8 artifact against the int8 program, of a float ``.pte`` or
+            ``.onnx`` against torch, and of an fp16 ``.mlpackage`` against torch.
         max_drop: most points of top-1 that the int8 program may lose against fp32, on labelled pictures.
     """
 

@@ -78,12 +78,12 @@ class MLProgram:
                 self._program.append(operation)
             else:
                 self._values |= self._run(operation, {})
-        self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
         declared = {value.name: _tensor_type(value.type) for value in function.inputs}
         if set(declared) != set(self.inputs) or set(block.outputs) != set(self.outputs):
             raise UserError(f"{self.name}: the program's inputs and outputs are not those of the model's description")
         self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
         self.predict({name: np.zeros(f.shape, np.uint8 if f.kind == "image" else np.float32) for name, f in self.inputs.items()})
+        self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Output]:
         """Every output by name.
@@ -125,19 +125,18 @@ class MLProgram:
         try:
             arguments = operation.constants | {parameter: values[name] for parameter, name in operation.references.items()}
             results = OPERATIONS[operation.type](**arguments)
+            named = dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
         except KeyError as error:
             raise self._unknown(operation, f"there is no value {error}") from error
         except (ValueError, TypeError, IndexError, RuntimeError) as error:
             raise self._unknown(operation, str(error)) from error
-        named = dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
         for name, declared in operation.outputs.items():
             if operation.type == "const" or declared is None:
                 continue
-            result = named[name]
+            result = torch.as_tensor(named[name])
             if (TENSORS.get(declared[0]), declared[1]) != (result.dtype, tuple(result.shape)):
                 raise self._unknown(operation, f"declared {declared[0]} {declared[1]}, got {result.dtype} {tuple(result.shape)}")
-            if declared[0] == "FLOAT16":
-                named[name] = self._round(result)
+            named[name] = self._round(result) if declared[0] == "FLOAT16" else result
         return named
 
     def _unknown(self, operation: _Operation, what: str) -> UserError:
@@ -204,13 +203,13 @@ class MLProgram:
 
 def _read(path: Path) -> tuple[Any, Any]:
     """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
+    if not (path / "Manifest.json").is_file():
+        raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
     try:
         import coremltools
         from coremltools.converters.mil.frontend.milproto import load as milproto
     except ImportError as error:
         raise UserError("Core ML packages are read by coremltools: pip install 'lavit-edge[coreml]'") from error
-    if not (path / "Manifest.json").is_file():
-        raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
     context = milproto.TranscriptionContext(str(path / "Data" / "com.apple.CoreML" / "weights"))
 
     def load_value(value: Any) -> Any:
@@ -218,9 +217,7 @@ def _read(path: Path) -> tuple[Any, Any]:
             return [load_value(item) for item in value.immediateValue.list.values]
         try:
             return milproto._load_value(context, value)
-        except (
-            Exception
-        ) as error:  # bad offsets, a short or missing file: plain ValueError and RuntimeError, once an AssertionError
+        except Exception as error:  # no common base: a bad offset, a missing file, too few bytes for the shape
             raise UserError(f"{path.name}: a stored value cannot be read, the package is damaged ({error})") from error
 
     try:

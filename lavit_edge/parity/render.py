@@ -44,7 +44,8 @@ def cell(pair: Pair) -> str:
 
 def page(title: str, matrices: dict[str, Parity]) -> str:
     """A self-contained HTML page: one heat map per set of pictures, and top-1 with its interval as bars."""
-    parts = [f"<!doctype html><meta charset=utf-8><title>{html.escape(title)}</title>{_STYLE}<h1>{html.escape(title)}</h1>"]
+    title = html.escape(title)
+    parts = [f"<!doctype html><meta charset=utf-8><title>{title}</title>{_STYLE}<h1>{title}</h1>"]
     for name, parity in matrices.items():
         verdict = "all gates passed" if not parity.failures else "; ".join(parity.failures)
         kind = "good" if not parity.failures else "bad"
@@ -57,7 +58,8 @@ def page(title: str, matrices: dict[str, Parity]) -> str:
 
 _STYLE = """<style>
 body{font:15px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;padding:0 1rem;color:#1c2330}
-table{border-collapse:collapse}td,th{padding:.45rem .6rem;text-align:right;font-variant-numeric:tabular-nums;border:1px solid #fff}
+table{border-collapse:collapse}
+td,th{padding:.45rem .6rem;text-align:right;font-variant-numeric:tabular-nums;border:1px solid #fff}
 th{font-weight:600;text-align:left;background:#f1f3f6}.good{color:#1a7f4b}.bad{color:#b3261e}small{color:#4a5566;display:block}
 </style>"""
 
@@ -76,8 +78,8 @@ def _heat_map(parity: Parity) -> str:
             detail = f"{100 * pair.agreement:.1f} % · {pair.max_delta_steps:.2f} steps"
             cells.append(f"<td style='background:hsl({shade * 130:.0f} 60% 86%)'>{noise}<small>{detail}</small></td>")
         rows.append("".join(cells) + "</tr>")
-    note = "<p><small>SQNR of the row against the column; same top-1; largest logit difference in steps of 1/255 of the logits' range.</small></p>"
-    return "\n".join(rows) + "</table>" + note
+    note = "SQNR of the row against the column; same top-1; largest logit difference in steps of 1/255 of the logits' range."
+    return "\n".join(rows) + f"</table><p><small>{note}</small></p>"
 
 
 def _bars(parity: Parity) -> str:
@@ -93,8 +95,7 @@ def _bars(parity: Parity) -> str:
         a, b = (left + (x - low) * scale for x in (start, end))
         parts.append(f"<path d='M{a:.1f} {y + 8}H{b:.1f}M{a:.1f} {y + 4}v8M{b:.1f} {y + 4}v8' stroke='#1c2330'/>")
         parts.append(f"<text x={b + 8:.1f} y={y + 12}>{100 * top1:.2f} %</text>")
-    parts.append(f"<text x={left} y={height * len(parity.names) + 26} fill='#4a5566'>{100 * low:.0f} %</text>")
-    parts.append(
-        f"<text x={left + width} y={height * len(parity.names) + 26} text-anchor=end fill='#4a5566'>100 % top-1, 95 % interval</text></svg>"
-    )
+    y = height * len(parity.names) + 26
+    parts.append(f"<text x={left} y={y} fill='#4a5566'>{100 * low:.0f} %</text>")
+    parts.append(f"<text x={left + width} y={y} text-anchor=end fill='#4a5566'>100 % top-1, 95 % interval</text></svg>")
     return "".join(parts)

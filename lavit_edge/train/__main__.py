@@ -52,9 +52,12 @@ def main(argv: list[str] | None = None) -> int:
     contract = InputContract(size=args.image_size, labels=train.labels, resize=args.resize)
     torch.manual_seed(recipe.seed)
     model = create_model(args.model, num_classes=len(train.labels), image_size=args.image_size, drop_path=args.drop_path)
+    started_from = None
     if args.init:
-        weights = weights_from(load_checkpoint(args.init), args.model, model.state_dict(), args.image_size)
-        fill(model, weights, str(args.init), args.model)
+        initial = load_checkpoint(args.init)
+        fill(model, weights_from(initial, args.model, model.state_dict(), args.image_size), str(args.init), args.model)
+        started_from = {name: initial.config.get(name) for name in ("sha256", "metrics", "training")}
+        started_from["image_size"] = initial.contract.size
     if (args.out / "state.safetensors").exists() and not args.resume:
         raise UserError(f"{args.out} already holds a run; add --resume to continue it, or choose another --out")
     try:
@@ -73,7 +76,7 @@ def main(argv: list[str] | None = None) -> int:
         "data": args.data.resolve().name,
         "device": torch.cuda.get_device_name(device) if device.type == "cuda" else on_cpu,
         "precision": args.precision,
-        "started_from": args.init and args.init.name,
+        "started_from": started_from,
     }
     precision = torch.bfloat16 if args.precision == "bf16" else torch.float32
     run = Run(recipe, model, contract, train, val, teacher, args.out, device, precision, args.workers, facts)

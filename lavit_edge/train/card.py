@@ -21,8 +21,18 @@ def training_card(name: str, contract: InputContract, training: dict[str, Any], 
 |---|---|
 | top-1 on {metrics["val_pictures"]} val pictures | {top1} |
 | teacher | {teacher} |
-| started from | {training["started_from"] or "random weights"} |
+| started from | {_history(training["started_from"])} |
 | device, precision, time | {training["device"]}, {training["precision"]}, {metrics["seconds"] / 60:.0f} min |
 | classes | {", ".join(contract.labels)} |
 | preprocessing | {shape}; normalisation is in the exported graph |
 """
+
+
+def _history(start: dict[str, Any] | None) -> str:
+    """The runs before this one, latest first."""
+    if start is None:
+        return "random weights"
+    metrics, training = start["metrics"] or {}, start["training"] or {}
+    epochs, minutes = metrics.get("epoch", "an unknown number of"), metrics.get("seconds", 0) / 60
+    before = _history(training.get("started_from"))
+    return f"{epochs} epochs at {start['image_size']} pixels ({minutes:.0f} min), before them: {before}"

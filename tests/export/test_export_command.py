@@ -14,9 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from lavit_edge.contract import InputContract
+from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.export.__main__ import main as export
 from lavit_edge.parity.bundle import artifact_sha256, open_bundle
+from lavit_edge.parity.runners import open_artifact
 from lavit_edge.verify import main as verify
 
 
@@ -144,7 +147,7 @@ def test_out_below_a_file_cannot_be_written(int8: Path, tmp_path: Path) -> None:
         export(["--checkpoint", str(int8), "--target", "onnx", "--out", str(tmp_path / "file" / "out")])
 
 
-def test_an_unreadable_picture_is_named_or_refused(int8: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_an_unreadable_picture_is_named_or_refused(int8: Path, data: Path, tmp_path: Path) -> None:
     pictures = tmp_path / "data"
     shutil.copytree(data / "val", pictures / "val")
     broken = next(path for path in sorted((pictures / "val").rglob("*.png")))
@@ -174,8 +177,8 @@ def test_killed_in_the_middle_nothing_has_the_final_name(int8: Path, tmp_path: P
 
 
 def test_the_command_line_exits_with_2_and_one_line(tmp_path: Path) -> None:
-    for command in (["-m", "lavit_edge.export", "--target", "tflite"], ["-m", "lavit_edge", "exprot"], ["-m", "lavit_edge.verify", str(tmp_path)]):
-        result = subprocess.run([sys.executable, *command], capture_output=True, text=True, cwd=tmp_path, check=False)
+    for command in (["lavit_edge.export", "--target", "tflite"], ["lavit_edge", "exprot"], ["lavit_edge.verify", str(tmp_path)]):
+        result = subprocess.run([sys.executable, "-m", *command], capture_output=True, text=True, cwd=tmp_path, check=False)
         assert result.returncode == 2, command
         assert result.stderr.count("\n") == 1
         assert result.stderr.startswith("error: ")
@@ -184,12 +187,7 @@ def test_the_command_line_exits_with_2_and_one_line(tmp_path: Path) -> None:
 
 def test_logits_are_those_of_the_pictures_order(bundle: Path, data: Path) -> None:
     """A runner that returned the same buffer twice, or ignored its input, would pass an agreement test with itself."""
-    from lavit_edge.data.folder import PictureFolder
-    from lavit_edge.parity.runners import open_artifact
-
     opened = open_bundle(bundle)
-    from lavit_edge.contract import InputContract
-
     contract = InputContract.from_dict(opened.manifest["contract"])
     pictures = [picture for picture, _ in PictureFolder(data, "val", contract.labels).spread(3).inputs(contract)]
     for path in opened.runnable:

@@ -65,7 +65,8 @@ def test_one_differing_picture_is_allowed_and_not_two() -> None:
     for count, expected in ((1, 0), (2, 1)):
         other = reference.copy()
         other[:count] = -other[:count]
-        assert len(compare({FLOAT: reference, PROGRAM: reference, "m.pte": other}, None, PROGRAM, Gates(int8_sqnr=-100)).failures) == expected
+        logits_of = {FLOAT: reference, PROGRAM: reference, "m.pte": other}
+        assert len(compare(logits_of, None, PROGRAM, Gates(int8_sqnr=-100)).failures) == expected
 
 
 def test_not_a_number_fails_the_gate() -> None:

@@ -279,6 +279,8 @@ EDITS: dict[str, tuple[Callable[[Any], Any], str]] = {
         lambda spec: setattr(operation_of(spec, "gelu").inputs["x"].arguments[0], "name", "nowhere"),
         r"gelu -> \S+: there is no value 'nowhere'",
     ),
+    "no output": (lambda spec: operation_of(spec, "gelu").outputs.pop(), "cannot evaluate gelu"),
+    "one output too many": (lambda spec: operation_of(spec, "gelu").outputs.add(name="b"), r"gelu -> \S+, b"),
     "control flow": (lambda spec: operation_of(spec, "gelu").blocks.add(), r"gelu -> \S+: control flow is unknown"),
     "several functions": (several_functions, "several functions"),
     "operation set": (other_opset, "CoreML8 is unknown"),
