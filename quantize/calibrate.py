@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.scheme import (
-    HEAD,
     HIGH,
     LOW,
     SMALLEST_SCALE,
@@ -26,6 +25,7 @@ from lavit_edge.quantize.scheme import (
     QuantizedLayer,
     quantizable,
     replace,
+    stays_float,
 )
 
 try:
@@ -38,7 +38,7 @@ try:
         AdvancedSmoothQuantParameters,
         QuantizationParameters,
     )
-    from nncf.torch.function_hook import get_hook_storage
+    from nncf.torch.function_hook import get_hook_storage, wrap_model
     from nncf.torch.function_hook.nncf_graph.nncf_graph_builder import build_nncf_graph
     from nncf.torch.quantization.layers import AsymmetricQuantizer, PTQuantizerSpec, SymmetricQuantizer
 except ImportError as error:
@@ -82,12 +82,13 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
             num_bits=8, mode=QuantizationScheme.SYMMETRIC, signedness_to_force=True, per_channel=True
         ),
     )
+    plain = build_nncf_graph(wrap_model(copy.deepcopy(deployed).eval()), pictures[0])
     found = nncf.quantize(
         copy.deepcopy(deployed).eval(),
         nncf.Dataset(pictures),
         subset_size=len(pictures),
         model_type=nncf.ModelType.TRANSFORMER,
-        ignored_scope=nncf.IgnoredScope(names=[f"model/{HEAD}/linear/0"]),
+        ignored_scope=nncf.IgnoredScope(names=[node.node_name for node, path in _layers(plain) if stays_float(path)]),
         advanced_parameters=advanced,
     )
     model = copy.deepcopy(deployed).eval()
@@ -123,7 +124,7 @@ def _sources(found: nn.Module, graph: NNCFGraph) -> dict[str, tuple[nn.Module | 
     quantizers: dict[str, nn.Module] = {}
     sources = {}
     for node, path in _layers(graph):
-        if path == HEAD:
+        if stays_float(path):
             continue
         before, quantizer = _input(graph, node, 0), None
         while before.node_type in QUANTIZER_OPS | SHAPE_OPS or before.node_name in rectified.values():
@@ -131,7 +132,7 @@ def _sources(found: nn.Module, graph: NNCFGraph) -> dict[str, tuple[nn.Module | 
                 quantizer = _hook(graph, before, hooks)
             before = _input(graph, before, 0)
         source: nn.Module | str
-        if before.node_type in LAYER_OPS:
+        if before.node_type in LAYER_OPS and not stays_float(_path(graph, before)):
             source = _path(graph, before)
         elif quantizer is not None:
             source = quantizers.setdefault(before.node_name, quantizer)

@@ -12,20 +12,19 @@ from lavit_edge.parity.compare import Pair, Parity
 
 
 def print_parity(title: str, parity: Parity, console: Console) -> None:
-    """One row per form: top-1, then agreement, SQNR and largest difference against each other form."""
-    table = Table(
-        title=f"{title}: {parity.pictures} pictures", caption="cell: same top-1 %, SQNR dB, largest |Δlogit| in 8-bit steps"
-    )
-    table.add_column("")
+    """One row per form: top-1, then agreement, SQNR and largest difference against each form, the columns by number."""
+    caption = "cell: same top-1 %, SQNR in dB, largest |Δlogit| in 8-bit steps"
+    table = Table(title=f"{title}: {parity.pictures} pictures", caption=caption, show_lines=True)
+    table.add_column("", no_wrap=True)
     if parity.labelled:
-        table.add_column("top-1 % [95 %]", justify="right")
-    for name in parity.names:
-        table.add_column(name, justify="right")
-    for row in parity.names:
-        cells = [row]
+        table.add_column("top-1 %", justify="right", no_wrap=True)
+    for number, _ in enumerate(parity.names, 1):
+        table.add_column(str(number), justify="right", no_wrap=True)
+    for number, row in enumerate(parity.names, 1):
+        cells = [f"{number} {row}"]
         if parity.labelled:
             top1, low, high = (100 * value for value in parity.top1[row])
-            cells.append(f"{top1:.2f} [{low:.1f}, {high:.1f}]")
+            cells.append(f"{top1:.2f}\n{low:.1f} to {high:.1f}")
         cells += ["·" if row == column else cell(parity.pair(row, column)) for column in parity.names]
         table.add_row(*cells)
     console.print(table)
@@ -39,7 +38,7 @@ def print_parity(title: str, parity: Parity, console: Console) -> None:
 
 def cell(pair: Pair) -> str:
     noise = "equal" if math.isinf(pair.sqnr_db) else f"{pair.sqnr_db:.1f}"
-    return f"{100 * pair.agreement:.1f}  {noise}  {pair.max_delta_steps:.2f}"
+    return f"{100 * pair.agreement:.1f}\n{noise}\n{pair.max_delta_steps:.2f}"
 
 
 def page(title: str, matrices: dict[str, Parity]) -> str:

@@ -63,6 +63,7 @@ def _executorch(path: Path, threads: int | None) -> Runtime:
     with _silent_stderr():
         if threads is not None:
             portable_lib._unsafe_reset_threadpool(threads)
+        portable_lib._threadpool_get_thread_count()  # starts the pool, which reports the CPU's features on stderr
         try:  # from the path: the runtime does not keep a buffer alive
             program = runtime.Runtime.get().load_program(path)
         except RuntimeError as error:

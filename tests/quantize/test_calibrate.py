@@ -46,7 +46,7 @@ def test_what_is_trained_is_what_is_lowered(deployed, calibrated, form, pictures
 
 @torch.no_grad()
 def test_each_quantiser_rounds_as_nncf_does(calibrated, form):
-    for path in ("stages.0.embedding.stem.0", "stages.1.downsample.mix", "stages.2.blocks.1.attention.theta"):
+    for path in ("stages.1.embedding.conv", "stages.1.downsample.mix", "stages.2.blocks.1.attention.theta"):
         layer = calibrated.model.get_submodule(path)
         codes, scale = form[f"{path}.weight"], form[f"{path}.weight_scale"]
         weight = codes * scale.reshape(-1, *[1] * (codes.dim() - 1))
@@ -73,7 +73,7 @@ def test_layers_that_share_a_tensor_share_its_grid(form):
 
 
 def test_output_ranges_are_the_true_extremes(calibrated, calibration):
-    layers = [calibrated.model.get_submodule(f"stages.0.embedding.{name}") for name in ("stem.0", "conv")]
+    layers = [calibrated.model.get_submodule(path) for path in ("stages.0.blocks.0.ffn.depthwise", "stages.1.embedding.conv")]
     seen: list[list] = [[], []]
     hooks = [
         layer.quantize_output.register_forward_pre_hook(lambda _, arguments, s=s: s.append(arguments[0].aminmax()))
@@ -85,11 +85,11 @@ def test_output_ranges_are_the_true_extremes(calibrated, calibration):
     for hook in hooks:
         hook.remove()
     low, high = [min(float(s.min) for s in each) for each in seen], [max(float(s.max) for s in each) for each in seen]
-    stem, conv = (layer.quantize_output for layer in layers)
+    depthwise, conv = (layer.quantize_output for layer in layers)
     assert low[0] < 0
-    assert float(stem.input_low) == 0, "a ReLU follows"
-    assert float(stem.input_range) == pytest.approx(high[0])
-    # the stem's output was not yet quantised when this one was observed
+    assert float(depthwise.input_low) == 0, "a ReLU follows"
+    assert float(depthwise.input_range) == pytest.approx(high[0])
+    # the depthwise output was not yet quantised when this one was observed
     assert float(conv.input_low) == pytest.approx(low[1], rel=0.03)
     assert float(conv.input_range) == pytest.approx(high[1] - low[1], rel=0.03)
 

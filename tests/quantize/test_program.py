@@ -42,7 +42,7 @@ def test_each_layer_stands_between_dequantize_and_quantize(program):
     layers = nodes(program, *LAYERS)
     float_layers = [node for node in layers if node.args[0].target is not DEQUANTIZE]
     assert len(layers) == 58
-    assert len(float_layers) == 1
+    assert len(float_layers) == 3
     for node in layers:
         if node not in float_layers:
             assert node.args[1].target is DEQUANTIZE_WEIGHT
@@ -55,7 +55,7 @@ def test_nothing_is_rounded_twice(program):
     assert not [node for node in quantize if node.args[0].target is DEQUANTIZE]
     assert all(len(node.users) == 1 for node in nodes(program, DEQUANTIZE))
     # a tensor that is already on a grid reaches the next quantised layer on that grid
-    for node in nodes(program, *LAYERS):
+    for node in [node for node in nodes(program, *LAYERS) if node.args[0].target is DEQUANTIZE]:
         source = node.args[0].args[0]
         while source.op == "call_function":
             if source.target is QUANTIZE and source.args[0].target in LAYERS:
@@ -73,10 +73,9 @@ def test_query_and_key_enter_their_product_as_int8(program):
 
 
 def test_the_relu_is_done_by_the_rounding(program, int8):
-    assert not nodes(program, ATEN.relu.default)
+    assert len(nodes(program, ATEN.relu.default)) == 1  # that of the float stem
     tensors = load_file(int8 / INT8)
-    for path in ("stages.0.embedding.stem.0", "stages.2.blocks.1.ffn.depthwise"):
-        assert tensors[f"{path}.output_zero_point"] == -128
+    assert tensors["stages.2.blocks.1.ffn.depthwise.output_zero_point"] == -128
 
 
 def test_the_fake_quantised_model_agrees(program, int8, pictures):
@@ -115,7 +114,7 @@ def test_an_fp32_checkpoint_is_refused_with_the_command(checkpoint):
 def test_a_changed_file_is_refused(int8, tmp_path):
     path = shutil.copytree(int8, tmp_path / "changed")
     tensors = load_file(path / INT8)
-    tensors["stages.0.embedding.conv.input_scale"].zero_()
+    tensors["stages.1.embedding.conv.input_scale"].zero_()
     save_file(tensors, path / INT8)
     with pytest.raises(UserError, match="sha256"):
         int8_program(load_checkpoint(path))

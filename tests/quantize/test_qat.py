@@ -55,7 +55,7 @@ def test_every_parameter_learns_and_each_range_at_its_own_rate(calibrated):
     assert rates[output.input_low] == rates[output._input_range_param_storage] == pytest.approx(1e-3 * float(output.input_range))
     assert rates[layer.weight] == rates[calibrated.model.head.weight] == 1e-5
     # the range behind a ReLU starts at zero and stays there
-    assert not calibrated.model.get_submodule("stages.0.embedding.stem.0").quantize_output.input_low.requires_grad
+    assert not calibrated.model.get_submodule("stages.0.blocks.0.ffn.depthwise").quantize_output.input_low.requires_grad
 
 
 def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, checkpoint):

@@ -80,20 +80,20 @@ def test_a_convolution_that_pads_otherwise_is_refused():
         quantized_model(model, layer_tensors(model[0]), "int8")
 
 
-def test_every_layer_but_the_head_is_quantised(deployed):
+def test_every_layer_but_the_first_embedding_and_the_head_is_quantised(deployed):
     layers = {path for path, module in deployed.model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
-    assert set(quantizable(deployed.model)) == layers - {"head"}
+    assert set(quantizable(deployed.model)) == layers - {"head", "stages.0.embedding.stem.0", "stages.0.embedding.conv"}
     assert len(layers) == 58
 
 
 SPOILED = {
     "is missing": lambda t: t.pop("stages.0.blocks.0.attention.query.input_scale"),
     "not part": lambda t: t.update(extra=torch.zeros(1)),
-    "expected torch.int8": lambda t: t.update({"stages.0.embedding.conv.weight": t["stages.0.embedding.conv.weight"].float()}),
-    "expected torch.float32 \\(16,\\)": lambda t: t.update({"stages.0.embedding.conv.weight_scale": torch.ones(3)}),
-    "not positive": lambda t: t["stages.0.embedding.conv.weight_scale"].__setitem__(2, 0.0),
-    "NaN": lambda t: t["stages.0.embedding.conv.output_scale"].fill_(float("nan")),
-    "outside": lambda t: t["stages.0.embedding.conv.output_zero_point"].fill_(200),
+    "expected torch.int8": lambda t: t.update({"stages.1.embedding.conv.weight": t["stages.1.embedding.conv.weight"].float()}),
+    "expected torch.float32 \\(32,\\)": lambda t: t.update({"stages.1.embedding.conv.weight_scale": torch.ones(3)}),
+    "not positive": lambda t: t["stages.1.embedding.conv.weight_scale"].__setitem__(2, 0.0),
+    "NaN": lambda t: t["stages.1.embedding.conv.output_scale"].fill_(float("nan")),
+    "outside": lambda t: t["stages.1.embedding.conv.output_zero_point"].fill_(200),
 }
 
 
