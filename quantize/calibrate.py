@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import os
 import warnings
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -27,6 +28,9 @@ from lavit_edge.quantize.scheme import (
     replace,
     stays_float,
 )
+
+# NNCF compiles its kernels once, and gives up after a minute; a busy machine with two cores needs more
+os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", "900")
 
 try:
     warnings.filterwarnings("ignore", module="nncf")

@@ -81,6 +81,10 @@ def logits(program: ExportedProgram, pictures: list[np.ndarray]) -> np.ndarray:
         return np.stack([module(torch.from_numpy(p).permute(2, 0, 1)[None].float().contiguous())[0].numpy() for p in pictures])
 
 
+def quantised_layers(program: ExportedProgram) -> int:
+    return sum(node.target == torch.ops.quantized_decomposed.dequantize_per_channel.default for node in program.graph.nodes)
+
+
 def sqnr(reference: np.ndarray, value: np.ndarray) -> float:
     noise = np.square(reference - value, dtype=np.float64).sum()
     return float("inf") if noise == 0 else 10 * np.log10(np.square(reference, dtype=np.float64).sum() / noise)
@@ -100,8 +104,11 @@ def test_int8_artifact_computes_the_int8_program(name, artifact, programs, pictu
     got, wanted = np.stack([run(picture) for picture in pictures]), logits(programs["int8"], pictures)
     # Another order of summing flips a rounding here and there; a model as small as this cannot average it out: 40 dB measured.
     assert sqnr(wanted, got) >= 37
-    assert (got.argmax(1) == wanted.argmax(1)).all()
-    assert len(set(wanted.argmax(1))) > 1, "the check means nothing when every picture is the same class"
+    second, first = np.sort(wanted, axis=1)[:, -2:].T
+    clear = first - second > 0.1  # of logits whose standard deviation is 1.7; nearer than that is a tie
+    assert (got.argmax(1) == wanted.argmax(1))[clear].all()
+    assert clear.mean() > 0.8
+    assert len(set(wanted[clear].argmax(1))) > 1, "the check means nothing when every picture is the same class"
 
 
 def test_executorch_delegates_every_quantised_layer(lowered) -> None:
@@ -143,9 +150,8 @@ def test_onnx_stores_int8_weights_as_their_products_read_them(artifact, programs
     weights = {node.output[0] for node in graph.node if node.op_type == "DequantizeLinear" and node.input[0] in stored}
     users = Counter(node.op_type for node in graph.node for name in node.input if name in weights)
     assert set(users) == {"MatMul", "Conv"}
-    layers = Counter(str(node.target) for node in programs["int8"].graph.nodes)
-    assert users["MatMul"] == layers["aten.linear.default"] - 1  # the head stays float
-    assert users["Conv"] == layers["aten.conv2d.default"] - 2  # so does the first embedding
+    int8 = [tensor for tensor in graph.initializer if tensor.data_type == onnx.TensorProto.INT8 and len(tensor.dims) > 1]
+    assert users.total() == len(int8) == quantised_layers(programs["int8"])
     floats = [list(t.dims) for t in graph.initializer if t.data_type == onnx.TensorProto.FLOAT and len(t.dims) in (2, 4)]
     large = sorted(dims for dims in floats if dims[-2:] != [1, 1])  # 1x1: normalisation
     assert large == [[5, 64], [8, 3, 3, 3], [16, 8, 3, 3]]
@@ -236,8 +242,7 @@ def test_coreml_layers_are_int8_in_weights_and_activations(artifact, programs) -
             assert codes.type == "quantize"
             assert users[operation.outputs[0].name] == ["quantize"]
             quantised += 1
-    layers = Counter(str(node.target) for node in programs["int8"].graph.nodes)
-    assert quantised == layers["aten.linear.default"] + layers["aten.conv2d.default"] - 3
+    assert quantised == quantised_layers(programs["int8"])
 
 
 def test_no_artifact_names_a_path_of_the_exporting_machine(artifact) -> None:

@@ -88,8 +88,8 @@ def test_output_ranges_are_the_true_extremes(calibrated, calibration):
     depthwise, conv = (layer.quantize_output for layer in layers)
     assert low[0] < 0
     assert float(depthwise.input_low) == 0, "a ReLU follows"
-    assert float(depthwise.input_range) == pytest.approx(high[0])
-    # the depthwise output was not yet quantised when this one was observed
+    # the outputs before these were not yet quantised when the ranges were observed
+    assert float(depthwise.input_range) == pytest.approx(high[0], rel=0.03)
     assert float(conv.input_low) == pytest.approx(low[1], rel=0.03)
     assert float(conv.input_range) == pytest.approx(high[1] - low[1], rel=0.03)
 
