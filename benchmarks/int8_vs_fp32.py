@@ -158,7 +158,7 @@ def report(name: str, figures: dict[str, Any], console: Console) -> None:
     table = Table(title=f"{name}, {SIZE} px, {figures['classes']} classes, batch 1")
     for column in ("", "float", "int8", "int8/float", "target"):
         table.add_column(column, justify="right" if column else "left", no_wrap=True)
-    missed = set()
+    missed, fastest = set(), []
 
     def row(title: str, suffix: str, values: list[float], unit: str, target: float | None) -> None:
         ratio = values[1] / values[0]
@@ -171,10 +171,13 @@ def report(name: str, figures: dict[str, Any], console: Console) -> None:
         for suffix, title in RUNTIMES.items():
             values = [runtimes[suffix][precision]["median_ms"] for precision in PRECISIONS]
             target = LATENCY.get(name, {}).get(suffix) if threads == 1 else None
-            row(f"{title}, {threads} thread{'s' * (threads > 1)}", suffix, values, "ms", target)
+            label = f"{title}, {threads} thread{'s' * (threads > 1)}"
+            row(label, suffix, values, "ms", target)
+            fastest.append(f"{label} {runtimes[suffix]['int8']['min_ms'] / runtimes[suffix]['float']['min_ms']:.3f}")
     for suffix, sizes in figures["bytes"].items():
         row(suffix, suffix, [sizes[precision] / 1e6 for precision in PRECISIONS], "MB", FILE_SIZE.get(name, {}).get(suffix))
     console.print(table)
+    console.print(f"int8/float of the fastest calls, which other processes disturb least: {'; '.join(fastest)}")
     if (".onnx", "ms") in missed:
         for precision, ops in figures["onnxruntime_ops"].items():
             listed = ", ".join(f"{op} {ms:.2f} ({calls})" for op, (ms, calls) in ops.items() if ms >= 0.05)

@@ -169,7 +169,9 @@ def test_an_unreadable_picture_is_named_or_refused(int8: Path, data: Path, tmp_p
 def test_killed_in_the_middle_nothing_has_the_final_name(int8: Path, tmp_path: Path) -> None:
     out = tmp_path / "out"
     process = subprocess.Popen(
-        [sys.executable, "-m", "lavit_edge.export", "--checkpoint", str(int8), "--out", str(out)], stderr=subprocess.DEVNULL
+        [sys.executable, "-m", "lavit_edge.export", "--checkpoint", str(int8), "--out", str(out)],
+        stderr=subprocess.DEVNULL,
+        cwd=tmp_path,
     )
     deadline = time.monotonic() + 120
     while not any(path.suffix == ".pte" for path in tmp_path.rglob("*")) and time.monotonic() < deadline:

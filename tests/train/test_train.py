@@ -147,7 +147,8 @@ def test_init_from_another_size_and_other_classes(finished: Path, colours: Path,
     old, new = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "checkpoint")
     assert new.contract.labels == ("green", "red")
     assert new.contract.size == 64
-    assert new.config["training"]["started_from"] == "checkpoint"
+    assert new.config["training"]["started_from"]["sha256"] == old.config["sha256"]
+    assert "epochs at 32 pixels" in (new.path / CARD).read_text()
     before, after = old.model.state_dict(), new.model.state_dict()
     name = "stages.0.blocks.0.ffn.expand.weight"
     torch.testing.assert_close(after[name], before[name])  # at a learning rate of 0, what was loaded is what is saved
