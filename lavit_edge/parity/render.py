@@ -12,19 +12,20 @@ from lavit_edge.parity.compare import Pair, Parity
 
 
 def print_parity(title: str, parity: Parity, console: Console) -> None:
-    """One row per form: top-1, then agreement, SQNR and largest difference against each form, the columns by number."""
+    """Top-1 of each form if there are labels, then each form against each: agreement, SQNR, largest difference."""
+    if parity.labelled:
+        accuracy = Table("form", "top-1 %", "95 % interval", title=f"{title}: {parity.pictures} pictures")
+        for name, values in parity.top1.items():
+            top1, low, high = (f"{100 * value:.2f}" for value in values)
+            accuracy.add_row(name, top1, f"{low} to {high}")
+        console.print(accuracy)
     caption = "cell: same top-1 %, SQNR in dB, largest |Δlogit| in 8-bit steps"
     table = Table(title=f"{title}: {parity.pictures} pictures", caption=caption, show_lines=True)
     table.add_column("", no_wrap=True)
-    if parity.labelled:
-        table.add_column("top-1 %", justify="right", no_wrap=True)
     for number, _ in enumerate(parity.names, 1):
         table.add_column(str(number), justify="right", no_wrap=True)
     for number, row in enumerate(parity.names, 1):
         cells = [f"{number} {row}"]
-        if parity.labelled:
-            top1, low, high = (100 * value for value in parity.top1[row])
-            cells.append(f"{top1:.2f}\n{low:.1f} to {high:.1f}")
         cells += ["·" if row == column else cell(parity.pair(row, column)) for column in parity.names]
         table.add_row(*cells)
     console.print(table)

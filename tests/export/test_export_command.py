@@ -24,7 +24,7 @@ from lavit_edge.verify import main as verify
 
 # A model of 64 pixels and 80 steps of training is far noisier in int8 than a real one: two runtimes that round one value apart
 # part by 25 to 45 dB. The bundled checkpoint is held to the real gates in test_bundled.py.
-GATES = ["--int8-sqnr", "20", "--agreement", "0.8", "--max-drop", "100"]
+GATES = ["--int8-sqnr", "20", "--foreign-sqnr", "20", "--agreement", "0.8", "--max-drop", "100"]
 
 
 @pytest.fixture(scope="session")

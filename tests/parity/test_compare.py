@@ -66,7 +66,7 @@ def test_one_differing_picture_is_allowed_and_not_two() -> None:
         other = reference.copy()
         other[:count] = -other[:count]
         logits_of = {FLOAT: reference, PROGRAM: reference, "m.pte": other}
-        assert len(compare(logits_of, None, PROGRAM, Gates(int8_sqnr=-100)).failures) == expected
+        assert len(compare(logits_of, None, PROGRAM, Gates(foreign_sqnr=-100)).failures) == expected
 
 
 def test_not_a_number_fails_the_gate() -> None:
