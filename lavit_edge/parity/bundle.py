@@ -101,7 +101,8 @@ def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
 
 
 def forms(checkpoint: Checkpoint, artifacts: list[Path], precision: str) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name."""
+    """Every form of the model that the matrix compares, by name, each on one thread: three runtimes whose pools of threads spin and
+    wait for each other take minutes over 50 pictures on a machine of two busy cores."""
     import torch
 
     from lavit_edge.models.deployed import Deployed
@@ -114,11 +115,12 @@ def forms(checkpoint: Checkpoint, artifacts: list[Path], precision: str) -> dict
 
         return run
 
+    torch.set_num_threads(1)
     runs = {FLOAT: from_torch(Deployed(checkpoint.model, checkpoint.contract).eval())}
     if precision == "int8":
         runs[FAKE] = from_torch(fake_quantized(checkpoint))
         runs[PROGRAM] = from_torch(int8_program(checkpoint).module())
-    return runs | {path.name: open_artifact(path) for path in artifacts}
+    return runs | {path.name: open_artifact(path, threads=1) for path in artifacts}
 
 
 def free_pictures(contract: InputContract) -> PictureFolder:
