@@ -101,8 +101,10 @@ def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
 
 
 def forms(checkpoint: Checkpoint, artifacts: list[Path], precision: str) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name, each on one thread: three runtimes whose pools of threads spin and
-    wait for each other take minutes over 50 pictures on a machine of two busy cores."""
+    """Every form of the model that the matrix compares, by name.
+
+    Each runs on one thread: three runtimes whose threads spin and wait for each other took minutes over 50 pictures on two cores.
+    """
     import torch
 
     from lavit_edge.models.deployed import Deployed

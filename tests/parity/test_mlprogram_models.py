@@ -81,8 +81,9 @@ def quantized(model: Deployed, samples: Tensor) -> Deployed:
 
 @pytest.mark.parametrize(
     ("name", "int8", "exact_db", "half_db"),
-    # measured: 106 and 61, 103 and 61, 149 and 27 dB; random weights lose all but 26 dB to int8, and fp16 moves some codes by one
-    [("lavit_nano", False, 95, 55), ("lavit_tiny", False, 95, 55), ("lavit_nano", True, 120, 22)],
+    # measured: 106 and 61, 103 and 61, 30 and 27 dB; random weights lose all but 26 dB to int8, and what the float first embedding
+    # rounds otherwise moves some codes by one
+    [("lavit_nano", False, 95, 55), ("lavit_tiny", False, 95, 55), ("lavit_nano", True, 25, 22)],
     ids=["nano", "tiny", "nano int8"],
 )
 def test_a_whole_model_equals_torch(name: str, int8: bool, exact_db: float, half_db: float, tmp_path: Path) -> None:
