@@ -81,7 +81,7 @@ def quantized(model: Deployed, samples: Tensor) -> Deployed:
 
 @pytest.mark.parametrize(
     ("name", "int8", "exact_db", "half_db"),
-    # measured: 106 and 61, 103 and 61, 30 and 27 dB; random weights lose all but 26 dB to int8, and what the float first embedding
+    # measured: 106 and 61, 103 and 61, 30 and 27 dB; random weights lose all but 26 dB to int8, and what the first embedding
     # rounds otherwise moves some codes by one
     [("lavit_nano", False, 95, 55), ("lavit_tiny", False, 95, 55), ("lavit_nano", True, 25, 22)],
     ids=["nano", "tiny", "nano int8"],
