@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.folder import batches as folder_batches
 from lavit_edge.parity import compare
 
 
@@ -25,23 +26,15 @@ class Metrics:
         return asdict(self)
 
 
-def to_input(pictures: list[np.ndarray]) -> Tensor:
-    """uint8 ``(size, size, 3)`` each -> float32 ``(B, 3, size, size)``, contiguous, 0..255."""
-    return torch.from_numpy(np.stack(pictures)).permute(0, 3, 1, 2).float().contiguous()
-
-
 def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterator[tuple[Tensor, list[int]]]:
-    """The folder's pictures in order, ``size`` at a time; the last batch may be smaller."""
-    pictures: list[np.ndarray] = []
-    targets: list[int] = []
-    for picture, target in folder.inputs(contract):
-        pictures.append(picture)
-        targets.append(target)
-        if len(pictures) == size:
-            yield to_input(pictures), targets
-            pictures, targets = [], []
-    if pictures:
-        yield to_input(pictures), targets
+    """The folder's pictures as the program takes them: float32 ``(B, 3, size, size)``, contiguous, 0..255; and their classes."""
+    for pictures, targets in folder_batches(folder, contract, size):
+        yield to_input(pictures), targets.tolist()
+
+
+def to_input(pictures: np.ndarray) -> Tensor:
+    """uint8 ``(B, size, size, 3)`` -> float32 ``(B, 3, size, size)``, contiguous, 0..255."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().contiguous()
 
 
 @torch.no_grad()
@@ -68,5 +61,4 @@ def measure(outputs: Tensor, targets: Tensor, reference: Tensor | None = None) -
 
 def better(a: Metrics, b: Metrics) -> bool:
     """Whether ``a`` beats ``b``: by top-1, then by SQNR."""
-
     return (a.top1, a.sqnr_db or 0.0) > (b.top1, b.sqnr_db or 0.0)

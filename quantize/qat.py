@@ -32,7 +32,7 @@ def shuffled(folder: PictureFolder, contract: InputContract, size: int, rng: np.
             continue
         pictures.append(picture[:, ::-1].copy() if rng.random() < 0.5 else picture)
         if len(pictures) == size:
-            yield to_input(pictures)
+            yield to_input(np.stack(pictures))
             pictures = []
 
 

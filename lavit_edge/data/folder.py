@@ -106,3 +106,15 @@ class PictureFolder:
         self.skipped.append(error)
         if not self.paths:
             raise UserError(f"none of the pictures could be decoded; the first: {self.skipped[0]}")
+
+
+def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+    """Yields ``(uint8 (B, S, S, 3), int64 (B,))`` in the folder's order."""
+    rows: list[tuple[np.ndarray, int]] = []
+    for row in folder.inputs(contract):
+        rows.append(row)
+        if len(rows) == size:
+            yield np.stack([p for p, _ in rows]), np.array([t for _, t in rows])
+            rows = []
+    if rows:
+        yield np.stack([p for p, _ in rows]), np.array([t for _, t in rows])

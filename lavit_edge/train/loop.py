@@ -7,12 +7,10 @@ import json
 import math
 import os
 import time
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
@@ -26,7 +24,7 @@ from torch.utils.data import DataLoader
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
-from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.folder import PictureFolder, batches
 from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import diagonality_loss
 from lavit_edge.train.card import training_card
@@ -303,18 +301,6 @@ class Run:
                 writer.writeheader()
             writer.writerow(row)
         self.console.print("  ".join(f"{name} {value}" for name, value in row.items()))
-
-
-def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Yields ``(uint8 (B, S, S, 3), int64 (B,))`` in the folder's order."""
-    rows: list[tuple[np.ndarray, int]] = []
-    for row in folder.inputs(contract):
-        rows.append(row)
-        if len(rows) == size:
-            yield np.stack([p for p, _ in rows]), np.array([t for _, t in rows])
-            rows = []
-    if rows:
-        yield np.stack([p for p, _ in rows]), np.array([t for _, t in rows])
 
 
 def _decays(name: str, parameter: Tensor) -> bool:
