@@ -173,13 +173,9 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
     lines = [own.rstrip(), "", f"## This bundle ({manifest['precision']})", "", "| artifact | MB |", "|---|---|"]
     lines += [f"| {name} | {entry['bytes'] / 1e6:.2f} |" for name, entry in manifest["artifacts"].items()]
     for title, parity in results.items():
-        lines += [
-            "",
-            f"Agreement on {parity.pictures} pictures ({title}), against {PROGRAM if PROGRAM in parity.names else FLOAT}:",
-            "",
-        ]
-        lines += ["| form | top-1 % | same top-1 % | SQNR dB |", "|---|---|---|---|"]
         reference = PROGRAM if PROGRAM in parity.names else FLOAT
+        lines += ["", f"Agreement on {parity.pictures} pictures ({title}), against {reference}:", ""]
+        lines += ["| form | top-1 % | same top-1 % | SQNR dB |", "|---|---|---|---|"]
         for name in parity.names:
             top1 = f"{100 * parity.top1[name][0]:.2f}" if parity.labelled else "not measured"
             if name == reference:
