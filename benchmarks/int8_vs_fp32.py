@@ -32,6 +32,7 @@ from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import ExecutorchOptions, OnnxOptions, find_target
 from lavit_edge.export.writing import quiet
 from lavit_edge.models import create_model
@@ -72,11 +73,12 @@ def export(checkpoint: Checkpoint, folder: Path) -> tuple[Artifacts, dict[str, i
     for precision, program in zip(PRECISIONS, (float_program(checkpoint), int8_program(checkpoint)), strict=True):
         for suffix in (".pte", ".onnx", ".mlpackage"):
             artifacts[suffix, precision] = folder / f"{precision}{suffix}"
-        lowered = executorch.lower(program, checkpoint.contract, ExecutorchOptions())
+        lowered = executorch.lower(program, ExecutorchOptions())
         undelegated = executorch.undelegated(lowered)
         artifacts[".pte", precision].write_bytes(lowered.to_executorch().buffer)
-        find_target("onnx").export(program, checkpoint.contract, artifacts[".onnx", precision], OnnxOptions(ort_format="none"))
-        find_target("coreml").export(program, checkpoint.contract, artifacts[".mlpackage", precision])
+        payload = make_payload(program, checkpoint.contract, {}, 8.0)
+        find_target("onnx").export(program, payload, artifacts[".onnx", precision], OnnxOptions(ort_format="none"))
+        find_target("coreml").export(program, payload, artifacts[".mlpackage", precision])
     return artifacts, undelegated
 
 

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import argparse
 import json
+import math
 from pathlib import Path
 
 from lavit_edge.cli import Parser, add_gates, gates_from, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.export.targets import TARGETS, choices, find_target
+from lavit_edge.payload import TOLERANCE
 
 DEFAULT_CHECKPOINT = "lavit_nano_imagenette160"
 
@@ -28,6 +30,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--data", type=Path, help="also compare on DATA/val/<class>/ pictures")
     p.add_argument("--pictures", type=int, default=500, help="how many of them")
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
+    steps = ", ".join(f"{value:g} {name}" for name, value in TOLERANCE.items())
+    p.add_argument("--tolerance-steps", type=float, help=f"that the artifacts' self-test allows (default: {steps})")
     for target in TARGETS.values():
         for name, allowed in choices(target.options).items():
             p.add_argument(f"--{name.replace('_', '-')}", metavar="|".join(allowed), help=f"{target.name}: {', '.join(allowed)}")
@@ -50,6 +54,8 @@ def main(argv: list[str] | None = None) -> int:
                     f"--{key.replace('_', '-')} belongs to target {target.name}, which --target {args.target} leaves out"
                 )
     gates = gates_from(args)
+    if args.tolerance_steps is not None and not 0 < args.tolerance_steps < math.inf:
+        raise UserError(f"--tolerance-steps must be positive, not {args.tolerance_steps}")
 
     from lavit_edge.export.bundle import export_bundle
     from lavit_edge.parity.bundle import bundled_checkpoints
@@ -57,7 +63,15 @@ def main(argv: list[str] | None = None) -> int:
     checkpoint = bundled_checkpoints().get(args.checkpoint, Path(args.checkpoint))
     out = args.out or Path("bundle") / f"{checkpoint.resolve().name}-{args.precision}"
     result = export_bundle(
-        checkpoint, options, args.precision, out, data=args.data, pictures=args.pictures, gates=gates, strict=args.strict
+        checkpoint,
+        options,
+        args.precision,
+        out,
+        data=args.data,
+        pictures=args.pictures,
+        gates=gates,
+        tolerance_steps=args.tolerance_steps,
+        strict=args.strict,
     )
     if args.json:
         print(json.dumps(result, indent=1))

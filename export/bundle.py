@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import importlib.metadata
 import json
 import os
@@ -17,6 +18,7 @@ from rich.table import Table
 from lavit_edge import __version__
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
 from lavit_edge.errors import UserError
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.parity.bundle import (
     CARD,
@@ -33,7 +35,10 @@ from lavit_edge.parity.bundle import (
 )
 from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, Parity
 from lavit_edge.parity.render import page, print_parity
+from lavit_edge.payload import TOLERANCE
 from lavit_edge.quantize import float_program, int8_program
+from lavit_edge.seal import content_sha256
+from lavit_edge.selftest import print_selftest, selftest
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
@@ -47,6 +52,7 @@ def export_bundle(
     data: Path | None,
     pictures: int,
     gates: Gates,
+    tolerance_steps: float | None = None,
     strict: bool = False,
 ) -> dict[str, Any]:
     """Writes the bundle ``out`` and returns its manifest with ``parity`` and ``passed`` added.
@@ -55,6 +61,7 @@ def export_bundle(
         source: the checkpoint folder.
         options: target name -> its options; the targets to export.
         precision: ``int8`` or ``float``.
+        tolerance_steps: of the artifacts' self-test; by their precision when None.
         data, pictures: labelled pictures to compare on besides the free ones, and how many.
 
     Raises:
@@ -71,11 +78,20 @@ def export_bundle(
         for name, target_options in options.items():
             start = time.monotonic()
             with console.status(f"exporting {name}"):
-                TARGETS[name].export(program, checkpoint.contract, folder / f"model{TARGETS[name].suffix}", target_options)
+                made = provenance(checkpoint, precision, name, target_options)
+                kind = "int8" if precision == "int8" else "float16" if name == "coreml" else "float32"
+                payload = make_payload(program, checkpoint.contract, made, tolerance_steps or TOLERANCE[kind])
+                TARGETS[name].export(program, payload, folder / f"model{TARGETS[name].suffix}", target_options)
             seconds[name] = round(time.monotonic() - start, 1)
             console.print(f"exported {name} in {seconds[name]} s")
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(checkpoint, options, precision, artifacts, seconds, out)
+        tested = {}
+        for artifact in Bundle(folder, manifest).runnable:
+            outcome = selftest(artifact)
+            tested[artifact.name] = outcome.passed
+            if not outcome.passed:
+                print_selftest(outcome, console)
         runs = forms(checkpoint, Bundle(folder, manifest).runnable, precision)
         reference = PROGRAM if precision == "int8" else FLOAT
         sets = {"free pictures": (free_pictures(checkpoint.contract), False)}
@@ -95,14 +111,14 @@ def export_bundle(
             )
             print_parity(title, results[title], console)
         parity = {title: result.to_dict() for title, result in results.items()}
-        passed = not any(result.failures for result in results.values())
+        passed = all(tested.values()) and not any(result.failures for result in results.values())
         title = f"{checkpoint.path.resolve().name}, {precision}: agreement"
         _write_json(folder / MANIFEST, manifest)
-        _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "sets": parity})
+        _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "selftest": tested, "sets": parity})
         (folder / PAGE).write_text(page(title, results), encoding="utf-8")
         (folder / CARD).write_text(_card(checkpoint, manifest, results), encoding="utf-8")
     _print_artifacts(manifest, out, console)
-    return {**manifest, "parity": parity, "passed": passed, "out": str(out)}
+    return {**manifest, "parity": parity, "selftest": tested, "passed": passed, "out": str(out)}
 
 
 def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:
@@ -126,36 +142,56 @@ def _manifest(
     seconds: dict[str, float],
     out: Path,
 ) -> dict[str, Any]:
-    def version(name: str) -> str | None:
-        try:
-            return importlib.metadata.version(name)
-        except importlib.metadata.PackageNotFoundError:
-            return None
-
     def size(path: Path) -> int:
         return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
     return {
         "format": FORMAT,
-        "lavit_edge": __version__,
-        "git_commit": _git_commit(),
-        "precision": precision,
-        "checkpoint": {
-            "name": checkpoint.path.resolve().name,
-            "path": os.path.relpath(checkpoint.path, out),
-            "sha256": checkpoint.config["sha256"],
-        },
-        "model": checkpoint.config["model"],
+        **_made_from(checkpoint, precision),
+        "checkpoint_path": os.path.relpath(checkpoint.path, out),
         "contract": checkpoint.contract.to_dict(),
         "contract_sha256": checkpoint.contract.sha256,
         "quantization": checkpoint.config.get("quantization") if precision == "int8" else None,
         "targets": {
             name: {"options": vars(target_options), "seconds": seconds[name]} for name, target_options in options.items()
         },
-        "artifacts": {path.name: {"bytes": size(path), "sha256": artifact_sha256(path)} for path in artifacts},
-        "tools": {name: version(name) for name in TOOLS},
+        "artifacts": {
+            path.name: {"bytes": size(path), "sha256": artifact_sha256(path), "content_sha256": content_sha256(path)}
+            for path in artifacts
+        },
         "python": platform.python_version(),
     }
+
+
+def provenance(checkpoint: Checkpoint, precision: str, target: str, options: Options) -> dict[str, Any]:
+    """What an artifact says of its making: no time and no place in it, so that the same export gives the same bytes."""
+    calibration = (checkpoint.config.get("quantization") or {}).get("calibration") if precision == "int8" else None
+    pictures = json.dumps(calibration, sort_keys=True).encode() if calibration else None
+    return {
+        **_made_from(checkpoint, precision),
+        "target": target,
+        "options": vars(options),
+        "calibration_pictures": len(calibration) if calibration else None,
+        "calibration_sha256": hashlib.sha256(pictures).hexdigest() if pictures else None,
+    }
+
+
+def _made_from(checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
+    return {
+        "lavit_edge": __version__,
+        "git_commit": _git_commit(),
+        "precision": precision,
+        "checkpoint": {"name": checkpoint.path.resolve().name, "sha256": checkpoint.config["sha256"]},
+        "model": checkpoint.config["model"],
+        "tools": {name: _version(name) for name in TOOLS},
+    }
+
+
+def _version(name: str) -> str | None:
+    try:
+        return importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+        return None
 
 
 def _git_commit() -> str | None:
@@ -189,10 +225,10 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
 
 def _print_artifacts(manifest: dict[str, Any], out: Path, console: Console) -> None:
     table = Table(title=f"{out}")
-    for column in ("artifact", "MB", "sha256"):
+    for column in ("artifact", "MB", "content SHA-256"):
         table.add_column(column, justify="right" if column == "MB" else "left")
     for name, entry in manifest["artifacts"].items():
-        table.add_row(name, f"{entry['bytes'] / 1e6:.2f}", entry["sha256"][:16])
+        table.add_row(name, f"{entry['bytes'] / 1e6:.2f}", entry["content_sha256"][:16])
     console.print(table)
     console.print(f"matrix with colours: {out / PAGE}")
 

@@ -2,19 +2,23 @@
 
 from __future__ import annotations
 
+import json
+import uuid
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from torch.export import ExportedProgram
 
-from lavit_edge.contract import InputContract
 from lavit_edge.export.targets import CoremlOptions
-from lavit_edge.export.writing import CONTRACT_KEY, check_fit, quiet, staged, toolchain
+from lavit_edge.export.writing import check_fit, quiet, staged, toolchain
+from lavit_edge.payload import Payload
+from lavit_edge.seal import seal
 
 PROBABILITIES = "probabilities"
 
 
-def export(program: ExportedProgram, contract: InputContract, path: Path, options: CoremlOptions) -> None:
+def export(program: ExportedProgram, payload: Payload, path: Path, options: CoremlOptions) -> None:
     """Writes the ``.mlpackage``.
 
     Its input ``image`` is an RGB picture of ``size`` x ``size`` pixels. Its outputs are ``classLabel``, ``classLabel_probs``
@@ -22,6 +26,7 @@ def export(program: ExportedProgram, contract: InputContract, path: Path, option
 
     Raises as :meth:`lavit_edge.export.targets.Target.export`.
     """
+    contract = payload.contract
     check_fit(program, contract, path, ".mlpackage")
     with toolchain("coremltools", "coreml"):
         import coremltools as ct
@@ -50,7 +55,23 @@ def export(program: ExportedProgram, contract: InputContract, path: Path, option
             skip_model_load=True,
             classifier_config=ct.ClassifierConfig(list(contract.labels), predicted_probabilities_output=PROBABILITIES),
         )
-        model.user_defined_metadata[CONTRACT_KEY] = contract.to_json()
+        model.user_defined_metadata.update(payload.metadata())
         model.save(str(temporary))
         # no part of the package (its manifest does not list it), yet 0.3 MB even for a tiny model
         (temporary / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
+        _make_reproducible(temporary, model.get_spec())
+        seal(temporary)
+
+
+def _make_reproducible(package: Path, specification: Any) -> None:
+    """The same program in the same bytes: protobuf writes maps in random order, and the manifest names its items at random.
+
+    The manifest is laid out as Core ML's own library does: coremltools writes it anew whenever it opens a package.
+    """
+    (package / "Data" / "com.apple.CoreML" / "model.mlmodel").write_bytes(specification.SerializeToString(deterministic=True))
+    file = package / "Manifest.json"
+    manifest = json.loads(file.read_text(encoding="utf-8"))
+    names = {old: str(uuid.uuid5(uuid.NAMESPACE_URL, item["path"])) for old, item in manifest["itemInfoEntries"].items()}
+    manifest["itemInfoEntries"] = {names[old]: item for old, item in manifest["itemInfoEntries"].items()}
+    manifest["rootModelIdentifier"] = names[manifest["rootModelIdentifier"]]
+    file.write_text(json.dumps(manifest, indent=4, sort_keys=True) + "\n", encoding="utf-8")

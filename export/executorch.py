@@ -5,38 +5,42 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch.export import ExportedProgram
 
-from lavit_edge.contract import InputContract
 from lavit_edge.export.targets import ExecutorchOptions
 from lavit_edge.export.writing import check_fit, quiet, staged, toolchain
+from lavit_edge.payload import Payload
+from lavit_edge.seal import seal
 
-CONTRACT_METHOD = "contract"
 
-
-def export(program: ExportedProgram, contract: InputContract, path: Path, options: ExecutorchOptions) -> None:
+def export(program: ExportedProgram, payload: Payload, path: Path, options: ExecutorchOptions) -> None:
     """Writes the ``.pte``.
 
-    Its method ``forward`` maps float32 ``(1, 3, size, size)`` RGB in 0..255 to logits ``(1, classes)``; its method ``contract``
-    takes nothing and returns :meth:`InputContract.to_json`.
+    Its method ``forward`` maps float32 ``(1, 3, size, size)`` RGB in 0..255 to logits ``(1, classes)``. The entries of the
+    payload are methods that take nothing: text is returned as a string, ``golden`` as a uint8 tensor.
 
     Raises as :meth:`lavit_edge.export.targets.Target.export`.
     """
-    check_fit(program, contract, path, ".pte")
-    lowered = lower(program, contract, options)
+    check_fit(program, payload.contract, path, ".pte")
+    lowered = lower(program, options, payload)
     with staged(path) as temporary, quiet():
         temporary.write_bytes(lowered.to_executorch().buffer)
+        seal(temporary)
 
 
-def lower(program: ExportedProgram, contract: InputContract, options: ExecutorchOptions) -> Any:
+def lower(program: ExportedProgram, options: ExecutorchOptions, payload: Payload | None = None) -> Any:
     """The ``EdgeProgramManager`` with all that the delegate takes handed over to it."""
     with toolchain("ExecuTorch", "executorch"):
         from executorch.exir import to_edge_transform_and_lower
+    entries = payload.entries() if payload else {}
+    methods = {
+        name: value if isinstance(value, str) else torch.frombuffer(bytearray(value), dtype=torch.uint8)
+        for name, value in entries.items()
+    }
     partitioner = _coreml() if options.backend == "coreml" else _xnnpack()
     with quiet():
-        return to_edge_transform_and_lower(
-            program, partitioner=[partitioner], constant_methods={CONTRACT_METHOD: contract.to_json()}
-        )
+        return to_edge_transform_and_lower(program, partitioner=[partitioner], constant_methods=methods)
 
 
 def undelegated(lowered: Any) -> dict[str, int]:

@@ -10,22 +10,23 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from lavit_edge.contract import InputContract
 from lavit_edge.export.targets import OnnxOptions
-from lavit_edge.export.writing import CONTRACT_KEY, check_fit, quiet, staged, toolchain
+from lavit_edge.export.writing import check_fit, quiet, staged, toolchain
+from lavit_edge.payload import Payload
+from lavit_edge.seal import seal
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20
 
 
-def export(program: ExportedProgram, contract: InputContract, path: Path, options: OnnxOptions) -> None:
+def export(program: ExportedProgram, payload: Payload, path: Path, options: OnnxOptions) -> None:
     """Writes the ``.onnx`` and, unless switched off, the ``.ort`` of the same stem.
 
     Input ``image``: float32 ``(1, 3, size, size)`` RGB in 0..255. Output ``logits``: float32 ``(1, classes)``.
 
     Raises as :meth:`lavit_edge.export.targets.Target.export`.
     """
-    check_fit(program, contract, path, ".onnx")
+    check_fit(program, payload.contract, path, ".onnx")
     with toolchain("ONNX export", "onnx"):
         import onnx
         import onnxruntime
@@ -37,11 +38,13 @@ def export(program: ExportedProgram, contract: InputContract, path: Path, option
         model = exported.model_proto
         fold_weight_transposes(model)
         _drop_traces(model)
-        onnx.helper.set_model_props(model, {CONTRACT_KEY: contract.to_json()})
+        onnx.helper.set_model_props(model, payload.metadata())
         onnx.checker.check_model(model, full_check=True)
         onnx.save(model, temporary)
         if options.ort_format != "none":
             _save_ort(onnxruntime, temporary, options.ort_format)
+            seal(temporary.with_suffix(".ort"))
+        seal(temporary)
 
 
 def fold_weight_transposes(model: Any) -> None:

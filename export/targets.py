@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
-from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
+from lavit_edge.payload import Payload
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram
@@ -63,7 +63,7 @@ class Target:
     """
     Attributes:
         name: as given to ``--target``.
-        module: holds ``export(program, contract, path, options)``.
+        module: holds ``export(program, payload, path, options)``.
         extra: of the package; installs the toolchain.
         suffix: of the artifact.
         options: its options' dataclass.
@@ -84,17 +84,18 @@ class Target:
                 raise UserError(f"target {self.name!r} has no option {name!r}; {has}")
         return self.options(**values)
 
-    def export(self, program: ExportedProgram, contract: InputContract, path: Path, options: Options | None = None) -> None:
+    def export(self, program: ExportedProgram, payload: Payload, path: Path, options: Options | None = None) -> None:
         """Writes the artifact of a float or an int8 program to ``path``, whole or not at all.
 
         Args:
             program: float32 ``(1, 3, size, size)`` RGB in 0..255 -> logits ``(1, classes)``.
+            payload: what the artifact carries to test itself.
             path: its suffix must be :attr:`suffix`; what was there is replaced.
 
         Raises:
             UserError: the toolchain is not installed, the path cannot be written, or program and contract do not fit each other.
         """
-        importlib.import_module(self.module).export(program, contract, path, options or self.options())
+        importlib.import_module(self.module).export(program, payload, path, options or self.options())
 
 
 TARGETS: dict[str, Target] = {

@@ -19,8 +19,6 @@ from torch.export import ExportedProgram
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 
-CONTRACT_KEY = "org.lavit_edge.contract"  # of the artifact's metadata; its value is InputContract.to_json()
-
 
 @contextmanager
 def toolchain(name: str, extra: str) -> Iterator[None]:

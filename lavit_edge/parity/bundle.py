@@ -89,7 +89,7 @@ def bundled_checkpoints() -> dict[str, Path]:
 def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
     """The checkpoint that a bundle was exported from, found by its recorded place and checked by its hashes."""
     recorded = bundle.manifest["checkpoint"]
-    path = override or bundled_checkpoints().get(recorded["name"]) or bundle.path / recorded["path"]
+    path = override or bundled_checkpoints().get(recorded["name"]) or bundle.path / bundle.manifest["checkpoint_path"]
     if not path.exists():
         raise UserError(f"the bundle's checkpoint {recorded['name']!r} is not at {path}; name it with --checkpoint")
     checkpoint = load_checkpoint(path)

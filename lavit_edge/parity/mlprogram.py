@@ -8,6 +8,7 @@ not Apple's kernels. What it does not know it refuses, naming the operation: a g
 from __future__ import annotations
 
 import inspect
+import json
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,7 @@ from torch import Tensor
 from lavit_edge.errors import UserError
 from lavit_edge.parity.mlprogram_ops import OPERATIONS
 
+MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter writes
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
 TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
 
@@ -201,15 +203,35 @@ class MLProgram:
         raise UserError(f"{self.name}: {feature.name} is of type {kind}, which is unknown")
 
 
-def _read(path: Path) -> tuple[Any, Any]:
-    """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
+def user_metadata(path: Path) -> dict[str, str]:
+    """The package's user-defined metadata. Raises :class:`UserError` for a package that cannot be read."""
+    return dict(_specification(path).description.metadata.userDefined)
+
+
+def _specification(path: Path) -> Any:
+    """The package's ``model.mlmodel``, parsed. Not by ``coremltools.utils.load_spec``, which writes ``Manifest.json`` anew."""
     if not (path / "Manifest.json").is_file():
         raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
     try:
-        import coremltools
-        from coremltools.converters.mil.frontend.milproto import load as milproto
+        from coremltools.proto import Model_pb2
+        from google.protobuf.message import DecodeError
     except ImportError as error:
         raise UserError("Core ML packages are read by coremltools: pip install 'lavit-edge[coreml]'") from error
+    try:
+        manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
+        model = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
+        if model != MODEL:
+            raise ValueError(f"its model is not {MODEL}")
+        return Model_pb2.Model.FromString((path / "Data" / model).read_bytes())
+    except (OSError, ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
+        raise UserError(f"{path.name}: cannot be read, the package is damaged ({error})") from error
+
+
+def _read(path: Path) -> tuple[Any, Any]:
+    """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
+    specification = _specification(path)
+    from coremltools.converters.mil.frontend.milproto import load as milproto
+
     context = milproto.TranscriptionContext(str(path / "Data" / "com.apple.CoreML" / "weights"))
 
     def load_value(value: Any) -> Any:
@@ -220,10 +242,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         except Exception as error:  # no common base: a bad offset, a missing file, too few bytes for the shape
             raise UserError(f"{path.name}: a stored value cannot be read, the package is damaged ({error})") from error
 
-    try:
-        return coremltools.utils.load_spec(str(path)), load_value
-    except Exception as error:  # protobuf's DecodeError, the package reader's RuntimeError
-        raise UserError(f"{path.name}: cannot be read, the package is damaged ({error})") from error
+    return specification, load_value
 
 
 def _tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:

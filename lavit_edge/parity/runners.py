@@ -7,11 +7,13 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from lavit_edge.errors import UserError
+from lavit_edge.payload import ENTRIES, KEY
 
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
@@ -42,6 +44,17 @@ def open_runtime(path: Path, threads: int | None = None) -> Runtime:
     return openers[path.suffix](_existing(path), threads)
 
 
+def read_entries(path: Path) -> dict[str, str | bytes]:
+    """What of the payload an artifact holds, by entry (:mod:`lavit_edge.payload`).
+
+    Raises as :func:`open_artifact`.
+    """
+    readers = {".pte": _pte_entries, ".onnx": _onnx_entries, ".ort": _onnx_entries, ".mlpackage": _mlpackage_entries}
+    if path.suffix not in readers:
+        raise UserError(f"no reader for {path.name!r}; artifacts end in {', '.join(readers)}")
+    return readers[path.suffix](_existing(path))
+
+
 def to_tensor(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
     """uint8 ``(size, size, 3)`` -> float32 ``(1, 3, size, size)``, contiguous."""
     return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32)
@@ -53,9 +66,9 @@ def _existing(path: Path) -> Path:
     return path
 
 
-def _executorch(path: Path, threads: int | None) -> Runtime:
+def _pte(path: Path, threads: int | None) -> Any:
+    """The program in a ``.pte``."""
     try:
-        import torch
         from executorch import runtime
         from executorch.extension.pybindings import portable_lib
     except ImportError as error:
@@ -65,9 +78,26 @@ def _executorch(path: Path, threads: int | None) -> Runtime:
             portable_lib._unsafe_reset_threadpool(threads)
         portable_lib._threadpool_get_thread_count()  # starts the pool, which reports the CPU's features on stderr
         try:  # from the path: the runtime does not keep a buffer alive
-            program = runtime.Runtime.get().load_program(path)
+            return runtime.Runtime.get().load_program(path)
         except RuntimeError as error:
             raise UserError(f"{path} is damaged or not a .pte ({error}); export it again") from error
+
+
+def _pte_entries(path: Path) -> dict[str, str | bytes]:
+    program = _pte(path, None)
+    entries: dict[str, str | bytes] = {}
+    for name in program.method_names & set(ENTRIES):
+        with _silent_stderr():
+            (value,) = program.load_method(name).execute([])
+        entries[name] = value if isinstance(value, str) else value.numpy().tobytes()
+    return entries
+
+
+def _executorch(path: Path, threads: int | None) -> Runtime:
+    program = _pte(path, threads)
+    import torch
+
+    with _silent_stderr():
         try:
             method = program.load_method("forward")
         except RuntimeError as error:
@@ -80,7 +110,7 @@ def _executorch(path: Path, threads: int | None) -> Runtime:
     return run
 
 
-def _onnxruntime(path: Path, threads: int | None) -> Runtime:
+def _session(path: Path, threads: int | None) -> Any:
     try:
         import onnxruntime
     except ImportError as error:
@@ -90,10 +120,28 @@ def _onnxruntime(path: Path, threads: int | None) -> Runtime:
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.enable_quant_qdq_cleanup", "1")  # as in the .ort: same bits, 2 % sooner
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base
         raise UserError(f"{path} is damaged or not a model ({error}); export it again") from error
+
+
+def _onnx_entries(path: Path) -> dict[str, str | bytes]:
+    metadata = _session(path, None).get_modelmeta().custom_metadata_map
+    return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
+
+
+def _onnxruntime(path: Path, threads: int | None) -> Runtime:
+    session = _session(path, threads)
     return lambda tensor: session.run(["logits"], {"image": tensor})[0]
+
+
+def _mlpackage_entries(path: Path) -> dict[str, str | bytes]:
+    try:
+        from lavit_edge.parity.mlprogram import user_metadata
+    except ImportError as error:
+        raise _missing("the reader of ML programs", "coreml", error) from error
+    metadata = user_metadata(path)
+    return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
 
 
 def _mlprogram(path: Path) -> Runner:

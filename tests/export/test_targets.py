@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import sys
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,14 @@ from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch, targets
 from lavit_edge.export import onnx as onnx_target
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions, OnnxOptions, find_target
-from lavit_edge.export.writing import CONTRACT_KEY, quiet, staged
-from lavit_edge.parity.runners import open_artifact
+from lavit_edge.export.writing import quiet, staged
+from lavit_edge.parity.runners import open_artifact, read_entries
+from lavit_edge.payload import Payload
 from lavit_edge.pictures import load_input
 from lavit_edge.quantize.program import float_program, int8_program
+from lavit_edge.seal import check_seal
 
 PRECISIONS = ("float", "int8")
 Artifact = Callable[[str, str], Path]
@@ -41,21 +46,26 @@ def contract(int8: Path) -> InputContract:
 
 
 @pytest.fixture(scope="module")
+def payloads(programs: dict[str, ExportedProgram], contract: InputContract) -> dict[str, Payload]:
+    return {precision: make_payload(program, contract, {"test": 1}, 50.0) for precision, program in programs.items()}
+
+
+@pytest.fixture(scope="module")
 def pictures(data: Path, contract: InputContract) -> list[np.ndarray]:
     return [load_input(path, contract) for path in sorted(data.glob("val/*/[0-2].png"))]
 
 
 @pytest.fixture(scope="module")
-def lowered(programs: dict[str, ExportedProgram], contract: InputContract) -> tuple[Any, dict[str, int]]:
+def lowered(programs: dict[str, ExportedProgram], payloads: dict[str, Payload]) -> tuple[Any, dict[str, int]]:
     """The int8 program in ExecuTorch's hands, and what is not delegated; by far the longest step, so it is taken once."""
-    manager = executorch.lower(programs["int8"], contract, ExecutorchOptions())
+    manager = executorch.lower(programs["int8"], ExecutorchOptions(), payloads["int8"])
     return manager, executorch.undelegated(manager)  # before to_executorch(), which changes it
 
 
 @pytest.fixture(scope="module")
 def artifact(
     programs: dict[str, ExportedProgram],
-    contract: InputContract,
+    payloads: dict[str, Payload],
     tmp_path_factory: pytest.TempPathFactory,
     request: pytest.FixtureRequest,
 ) -> Artifact:
@@ -69,7 +79,7 @@ def artifact(
                 if (name, precision) == ("executorch", "int8"):
                     made, _ = request.getfixturevalue("lowered")
                     patch.setattr(executorch, "lower", lambda *_: made)
-                TARGETS[name].export(programs[precision], contract, path)
+                TARGETS[name].export(programs[precision], payloads[precision], path)
         return path
 
     return export
@@ -115,31 +125,36 @@ def test_executorch_delegates_every_quantised_layer(lowered) -> None:
     assert set(lowered[1]) == {"aten_native_layer_norm_default", "aten_mean_dim"}
 
 
-def test_executorch_carries_the_contract(artifact, contract) -> None:
-    from executorch.runtime import Runtime
-
-    program = Runtime.get().load_program(artifact("executorch", "int8"))
-    assert InputContract.from_json(program.load_method("contract").execute([])[0]) == contract
+@pytest.mark.parametrize("suffix", [".pte", ".onnx", ".ort", ".mlpackage"])
+def test_an_artifact_carries_its_payload_and_its_digest(suffix, artifact, payloads) -> None:
+    name = {".pte": "executorch", ".mlpackage": "coreml"}.get(suffix, "onnx")
+    path = artifact(name, "int8").with_suffix(suffix)
+    digest = check_seal(path)
+    wanted = payloads["int8"].entries() | {"digest": f"org.lavit_edge.sha256:{digest}"}
+    found = read_entries(path)
+    if suffix != ".pte":
+        found["golden"] = base64.b64decode(found["golden"])
+    assert found == wanted
+    assert check_seal(path) == digest, "reading changed it"
 
 
 @pytest.mark.slow
-def test_executorch_hands_the_whole_graph_to_core_ml(programs, contract, tmp_path) -> None:
+def test_executorch_hands_the_whole_graph_to_core_ml(programs, payloads, tmp_path) -> None:
     options = ExecutorchOptions(backend="coreml")
-    assert executorch.undelegated(executorch.lower(programs["int8"], contract, options)) == {}
-    executorch.export(programs["float"], contract, tmp_path / "model.pte", options)
+    assert executorch.undelegated(executorch.lower(programs["int8"], options)) == {}
+    executorch.export(programs["float"], payloads["float"], tmp_path / "model.pte", options)
     with pytest.raises(UserError, match="Apple devices only"):
         open_artifact(tmp_path / "model.pte")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
-def test_onnx_file(precision, artifact, contract) -> None:
+def test_onnx_file(precision, artifact) -> None:
     path = artifact("onnx", precision)
     assert sorted(file.name for file in path.parent.iterdir()) == ["model.onnx", "model.ort"]
     model = onnx.load(path, load_external_data=False)
     assert [(opset.domain, opset.version) for opset in model.opset_import if not opset.domain] == [("", 20)]
     assert [value.name for value in model.graph.input] == ["image"]
     assert [value.name for value in model.graph.output] == ["logits"]
-    assert {prop.key: prop.value for prop in model.metadata_props} == {CONTRACT_KEY: contract.to_json()}
     assert not any(node.metadata_props or node.doc_string for node in model.graph.node)
     assert not any(tensor.external_data for tensor in model.graph.initializer)
 
@@ -171,8 +186,8 @@ def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
 
 
 @pytest.mark.parametrize("platform", ["arm", "amd64"])
-def test_ort_format_computes_what_the_onnx_file_does(platform, programs, contract, pictures, tmp_path) -> None:
-    onnx_target.export(programs["int8"], contract, tmp_path / "model.onnx", OnnxOptions(ort_format=platform))
+def test_ort_format_computes_what_the_onnx_file_does(platform, programs, payloads, pictures, tmp_path) -> None:
+    onnx_target.export(programs["int8"], payloads["int8"], tmp_path / "model.onnx", OnnxOptions(ort_format=platform))
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.ort"]
     import onnxruntime
 
@@ -183,12 +198,10 @@ def test_ort_format_computes_what_the_onnx_file_does(platform, programs, contrac
         np.testing.assert_array_equal(np.stack([run(picture) for picture in pictures]), np.stack(wanted))
     else:  # other kernels
         assert sqnr(np.stack(wanted), np.stack([run(picture) for picture in pictures])) >= 37
-    session = onnxruntime.InferenceSession(tmp_path / "model.ort", providers=["CPUExecutionProvider"])
-    assert session.get_modelmeta().custom_metadata_map == {CONTRACT_KEY: contract.to_json()}
 
 
-def test_ort_format_can_be_left_out(programs, contract, tmp_path) -> None:
-    find_target("onnx").export(programs["float"], contract, tmp_path / "model.onnx", OnnxOptions(ort_format="none"))
+def test_ort_format_can_be_left_out(programs, payloads, tmp_path) -> None:
+    find_target("onnx").export(programs["float"], payloads["float"], tmp_path / "model.onnx", OnnxOptions(ort_format="none"))
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
 
 
@@ -205,7 +218,7 @@ def test_coreml_is_an_image_classifier_with_logits(precision, artifact, contract
     assert {output.name for output in spec.description.output} == {"classLabel", "classLabel_probs", "logits"}
     assert spec.description.predictedFeatureName == "classLabel"
     assert spec.specificationVersion == ct.target.iOS17
-    assert spec.description.metadata.userDefined[CONTRACT_KEY] == contract.to_json()
+    assert spec.description.metadata.userDefined["org.lavit_edge.contract"] == contract.to_json()
 
     from lavit_edge.parity.mlprogram import MLProgram
 
@@ -267,13 +280,13 @@ def test_an_unknown_target_or_option_is_one_line_with_the_nearest_name() -> None
     ("name", "package", "extra"),
     [("executorch", "executorch", "executorch"), ("coreml", "coremltools", "coreml"), ("onnx", "onnxscript", "onnx")],
 )
-def test_a_missing_toolchain_names_the_extra(name, package, extra, programs, contract, tmp_path, monkeypatch) -> None:
+def test_a_missing_toolchain_names_the_extra(name, package, extra, programs, payloads, tmp_path, monkeypatch) -> None:
     for module in [module for module in sys.modules if module.split(".")[0] == package]:
         monkeypatch.delitem(sys.modules, module)
     monkeypatch.setitem(sys.modules, package, None)
     target = find_target(name)
     with pytest.raises(UserError, match=rf"pip install 'lavit-edge\[{extra}\]'"):
-        target.export(programs["float"], contract, tmp_path / f"model{target.suffix}")
+        target.export(programs["float"], payloads["float"], tmp_path / f"model{target.suffix}")
     assert list(tmp_path.iterdir()) == []
 
 
@@ -306,14 +319,14 @@ def test_an_artifact_that_no_runner_takes(tmp_path) -> None:
         open_artifact(tmp_path / "model.pte")
 
 
-def test_a_failure_in_the_middle_leaves_nothing(programs, contract, tmp_path, monkeypatch) -> None:
+def test_a_failure_in_the_middle_leaves_nothing(programs, payloads, tmp_path, monkeypatch) -> None:
     def fail(*_: object) -> None:
         raise RuntimeError("in the middle")
 
     monkeypatch.setattr(onnx_target, "_save_ort", fail)  # the .onnx is written by then
     (tmp_path / "model.onnx").write_text("an older one")
     with pytest.raises(RuntimeError, match="in the middle"):
-        find_target("onnx").export(programs["float"], contract, tmp_path / "model.onnx")
+        find_target("onnx").export(programs["float"], payloads["float"], tmp_path / "model.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_text() == "an older one"
 
@@ -326,17 +339,17 @@ def test_staged_replaces_a_folder(tmp_path) -> None:
     assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["model.mlpackage", "model.mlpackage/new"]
 
 
-def test_program_and_contract_must_fit(programs, contract, tmp_path) -> None:
-    other = InputContract(size=contract.size, labels=(*contract.labels, "one more"))
+def test_program_and_contract_must_fit(programs, contract, payloads, tmp_path) -> None:
+    other = replace(payloads["float"], contract=InputContract(size=contract.size, labels=(*contract.labels, "one more")))
     for target in TARGETS.values():
         with pytest.raises(UserError, match=r"but its contract says .* to \(1, 6\)"):
             target.export(programs["float"], other, tmp_path / f"model{target.suffix}")
         with pytest.raises(UserError, match=f"must end in {target.suffix}"):
-            target.export(programs["float"], contract, tmp_path / "model")
+            target.export(programs["float"], payloads["float"], tmp_path / "model")
     file = tmp_path / "file"
     file.write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*choose another --out"):
-        find_target("onnx").export(programs["float"], contract, file / "model.onnx")
+        find_target("onnx").export(programs["float"], payloads["float"], file / "model.onnx")
 
 
 def test_quiet_holds_back_chatter_and_lets_exceptions_pass(capsys, caplog) -> None:

@@ -12,6 +12,7 @@ pytest.importorskip("coremltools")
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.export import coreml
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import CoremlOptions
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
@@ -96,7 +97,8 @@ def test_a_whole_model_equals_torch(name: str, int8: bool, exact_db: float, half
     if int8:
         exported = torch.export.export(tidy(exported.module()), example)
     path = tmp_path / "m.mlpackage"
-    coreml.export(exported, InputContract(SIZE, LABELS), path, CoremlOptions())
+    payload = make_payload(exported, InputContract(SIZE, LABELS), {}, 8.0)
+    coreml.export(exported, payload, path, CoremlOptions())
     with torch.no_grad():
         expected = torch.cat([model(picture[None]) for picture in x])
 

@@ -1,0 +1,149 @@
+"""``python -m lavit_edge.selftest``: an artifact tests itself: its bytes, its payload, its preprocessing, its logits.
+
+Needs the artifact and its runtime and nothing else (no torch for ``.onnx`` and ``.ort``).
+
+Exit codes: 0 passed; 1 a check failed; 2 a mistake that one line on stderr explains; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from lavit_edge.cli import Parser, run_command
+from lavit_edge.errors import UserError
+from lavit_edge.parity.runners import Runner, open_artifact, read_entries
+from lavit_edge.payload import Golden, Payload, read_payload, sample_of
+from lavit_edge.pictures import to_input
+from lavit_edge.seal import check_seal
+
+GREY_LEVELS = 1  # antialiased bicubic of PIL, the reference, and of torch are at most that far apart
+
+
+@dataclass(frozen=True)
+class Check:
+    """What was checked, whether it passed, and what was found."""
+
+    name: str
+    passed: bool
+    found: str
+
+
+@dataclass(frozen=True)
+class Selftest:
+    """The checks in order; those behind a failed one that they rest on are left out."""
+
+    artifact: str
+    digest: str | None
+    provenance: dict[str, Any] | None
+    checks: tuple[Check, ...]
+
+    @property
+    def passed(self) -> bool:
+        return all(check.passed for check in self.checks)
+
+
+def selftest(path: Path) -> Selftest:
+    """Tests an artifact.
+
+    The bytes come first: a damaged file never reaches the runtime's own parser.
+
+    Raises:
+        UserError: no such artifact, its runtime is not installed, or the runtime refuses it.
+    """
+    if path.suffix not in (".pte", ".onnx", ".ort", ".mlpackage") or not path.exists():
+        raise UserError(f"{path} is not an artifact: a .pte, .onnx, .ort or .mlpackage that exists")
+    checks: list[Check] = []
+    try:
+        digest = check_seal(path)
+        checks.append(Check("bytes", True, f"SHA-256 {digest[:16]}..."))
+    except UserError as error:
+        return Selftest(str(path), None, None, (Check("bytes", False, str(error)),))
+    try:
+        payload = read_payload(read_entries(path))
+        checks.append(Check("payload", True, _summary(payload)))
+    except UserError as error:
+        return Selftest(str(path), digest, None, (*checks, Check("payload", False, str(error))))
+    run = open_artifact(path, threads=1)
+    for golden in payload.golden:
+        picture = to_input(_image(golden), payload.contract)
+        checks.append(check_input(golden, picture))
+        checks.append(check_logits(golden, run, picture, payload))
+    return Selftest(str(path), digest, payload.provenance, tuple(checks))
+
+
+def check_input(golden: Golden, picture: np.ndarray) -> Check:
+    """Compares 256 pixels of the preprocessed picture with what the exporter had there."""
+    difference = np.abs(sample_of(picture).astype(int) - golden.sample)
+    worst = int(difference.max())
+    row, column, channel = np.unravel_index(difference.argmax(), difference.shape)
+    found = f"at most {worst} of 255 off"
+    if worst > GREY_LEVELS:
+        at = [(2 * int(i) + 1) * len(picture) // 32 for i in (row, column)]
+        found += f" (row {at[0]}, column {at[1]}, {'RGB'[channel]}), {GREY_LEVELS} allowed: resizing or channel order differs"
+    return Check(f"{golden.name}: preprocessing", worst <= GREY_LEVELS, found)
+
+
+def check_logits(golden: Golden, run: Runner, picture: np.ndarray, payload: Payload) -> Check:
+    """Compares the artifact's logits with those of the program that it was made from."""
+    logits = run(picture)
+    name = f"{golden.name}: logits"
+    if logits.shape != golden.logits.shape or not np.isfinite(logits).all():
+        return Check(name, False, f"shape {logits.shape} for {len(golden.logits)} labels, or values that are not finite")
+    steps = np.abs(logits - golden.logits) / payload.step
+    worst, label = float(steps.max()), payload.contract.labels[int(steps.argmax())]
+    passed = worst <= payload.tolerance
+    found = f"at most {worst:.2f} steps off, {payload.tolerance:g} allowed"
+    return Check(name, passed, found if passed else f"{found}: label {label!r} differs most")
+
+
+def _image(golden: Golden) -> Any:
+    from PIL import Image
+
+    return Image.fromarray(golden.picture)
+
+
+def _summary(payload: Payload) -> str:
+    made = payload.provenance.get("checkpoint")
+    name = made.get("name") if isinstance(made, dict) else None
+    return f"{name}, {len(payload.contract.labels)} labels, {len(payload.golden)} golden pictures"
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="lavit_edge.selftest", description="Let an artifact test itself on the golden pictures that it carries.")
+    p.add_argument("artifact", type=Path, help="a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote")
+    p.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    result = selftest(args.artifact)
+    if args.json:
+        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1, ensure_ascii=False))
+    else:
+        print_selftest(result, Console())
+    return 0 if result.passed else 1
+
+
+def print_selftest(result: Selftest, console: Console) -> None:
+    """The checks as a table, and the verdict."""
+    table = Table(title=escape(result.artifact))
+    for column in ("check", "", "found"):
+        table.add_column(column)
+    for check in result.checks:
+        table.add_row(escape(check.name), "[green]pass[/]" if check.passed else "[red]FAIL[/]", escape(check.found))
+    console.print(table)
+    console.print("[green]self-test passed[/]" if result.passed else "[red]self-test failed[/]")
+
+
+if __name__ == "__main__":
+    run_command(main)
