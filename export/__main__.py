@@ -35,6 +35,7 @@ def parser() -> argparse.ArgumentParser:
     for target in TARGETS.values():
         for name, allowed in choices(target.options).items():
             p.add_argument(f"--{name.replace('_', '-')}", metavar="|".join(allowed), help=f"{target.name}: {', '.join(allowed)}")
+    p.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this EC private key (PEM)")
     add_gates(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON on stdout, progress on stderr")
     return p
@@ -72,6 +73,7 @@ def main(argv: list[str] | None = None) -> int:
         gates=gates,
         tolerance_steps=args.tolerance_steps,
         strict=args.strict,
+        private_key=args.sign,
     )
     if args.json:
         print(json.dumps(result, indent=1))

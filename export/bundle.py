@@ -39,6 +39,7 @@ from lavit_edge.payload import TOLERANCE
 from lavit_edge.quantize import float_program, int8_program
 from lavit_edge.seal import content_sha256
 from lavit_edge.selftest import print_selftest, selftest
+from lavit_edge.signing import sign_bundle
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
@@ -54,6 +55,7 @@ def export_bundle(
     gates: Gates,
     tolerance_steps: float | None = None,
     strict: bool = False,
+    private_key: Path | None = None,
 ) -> dict[str, Any]:
     """Writes the bundle ``out`` and returns its manifest with ``parity`` and ``passed`` added.
 
@@ -62,6 +64,7 @@ def export_bundle(
         options: target name -> its options; the targets to export.
         precision: ``int8`` or ``float``.
         tolerance_steps: of the artifacts' self-test; by their precision when None.
+        private_key: signs the bundle, see :mod:`lavit_edge.signing`.
         data, pictures: labelled pictures to compare on besides the free ones, and how many.
 
     Raises:
@@ -117,6 +120,8 @@ def export_bundle(
         _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "selftest": tested, "sets": parity})
         (folder / PAGE).write_text(page(title, results), encoding="utf-8")
         (folder / CARD).write_text(_card(checkpoint, manifest, results), encoding="utf-8")
+        if private_key:
+            sign_bundle(folder, private_key)
     _print_artifacts(manifest, out, console)
     return {**manifest, "parity": parity, "selftest": tested, "passed": passed, "out": str(out)}
 

@@ -142,8 +142,7 @@ def _golden(blob: bytes, classes: int) -> tuple[float, tuple[Golden, ...]]:
         raise UserError(f"payload: tolerance_steps must be a positive number, not {tolerance!r}")
     golden = []
     for index, name in enumerate(names):
-        parts = {part: tensors.pop(f"{part}.{index}", None) for part in ("picture", "sample", "logits")}
-        picture, sample, logits = parts["picture"], parts["sample"], parts["logits"]
+        picture, sample, logits = (tensors.pop(f"{part}.{index}", np.empty(0)) for part in ("picture", "sample", "logits"))
         if not _is(picture, np.uint8, (None, None, 3)) or not all(0 < side <= LARGEST_SIDE for side in picture.shape):
             raise UserError(f"payload: golden picture {index} must be uint8 (height, width, 3)")
         if not _is(sample, np.uint8, (GRID, GRID, 3)):
@@ -158,10 +157,12 @@ def _golden(blob: bytes, classes: int) -> tuple[float, tuple[Golden, ...]]:
     return float(tolerance), tuple(golden)
 
 
-def _is(value: Any, dtype: type, shape: tuple[int | None, ...]) -> bool:
-    if value is None or value.dtype != dtype or value.ndim != len(shape):
-        return False
-    return all(wanted is None or wanted == side for wanted, side in zip(shape, value.shape, strict=True))
+def _is(value: NDArray[Any], dtype: type, shape: tuple[int | None, ...]) -> bool:
+    return (
+        value.dtype == dtype
+        and value.ndim == len(shape)
+        and all(wanted is None or wanted == side for wanted, side in zip(shape, value.shape, strict=True))
+    )
 
 
 def _object(text: str, name: str, expected: str) -> dict[str, Any]:

@@ -208,3 +208,12 @@ def test_logits_are_those_of_the_pictures_order(bundle: Path, data: Path) -> Non
         rows = [run(picture) for picture in pictures]
         assert not np.allclose(rows[0], rows[1], atol=1e-3)
         assert np.array_equal(run(pictures[0]), rows[0])
+
+
+@pytest.mark.slow
+def test_another_process_exports_the_same_bytes(bundle: Path, int8: Path, gates: list[str], tmp_path: Path) -> None:
+    command = ["--checkpoint", str(int8), "--out", str(tmp_path / "again"), "--tolerance-steps", "50", *gates]
+    environment = {**os.environ, "PYTHONHASHSEED": "7"}
+    subprocess.run([sys.executable, "-m", "lavit_edge.export", *command], env=environment, cwd=tmp_path, check=True)
+    first, second = (open_bundle(folder).manifest["artifacts"] for folder in (bundle, tmp_path / "again"))
+    assert first == second
