@@ -124,3 +124,33 @@ def int8(fp32: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     arguments = ["--epochs", "0", "--calibration-pictures", str(CALIBRATION)]
     assert main(["--checkpoint", str(fp32), "--data", str(data), "--out", str(path), *arguments]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def mixed(int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quantised checkpoint with a layer between two others, one of three on a tensor, and a whole FFN back in float."""
+    from lavit_edge.checkpoint import INT8, load_checkpoint, load_tensors, save_checkpoint
+
+    checkpoint = load_checkpoint(int8)
+    layers = [
+        "stages.1.blocks.0.ffn.depthwise",
+        "stages.3.blocks.0.attention.value",
+        *(f"stages.2.blocks.1.ffn.{name}" for name in ("expand", "depthwise", "contract")),
+    ]
+    tensors = load_tensors(int8 / INT8, checkpoint.config)
+    for layer in layers:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{layer}.")}
+        tensors |= {f"{layer}.{name}": value for name, value in checkpoint.model.get_submodule(layer).state_dict().items()}
+    facts = {**checkpoint.config["quantization"]}
+    facts["float_layers"] = [*facts["float_layers"], *layers]
+    path = tmp_path_factory.mktemp("mixed") / "checkpoint"
+    save_checkpoint(
+        path,
+        checkpoint.model.state_dict(),
+        model=checkpoint.config["model"],
+        contract=checkpoint.contract,
+        card="# Mixed\n",
+        facts={"quantization": facts},
+        int8=tensors,
+    )
+    return path
