@@ -29,8 +29,9 @@ def keep_accurate(
     model = calibrated(float_layers)
     judge.use(int8_form(model), float_layers)
     kept, sensitivity = search(judge, cost, track)
-    metrics = {"fp32": judge.fp32, "int8": judge()}
+    metrics = {"fp32": judge.fp32}
     if kept:
+        metrics["int8"] = judge()
         float_layers |= kept
         for path in kept:
             replace(model.model, path, copy.deepcopy(deployed.model.get_submodule(path)))

@@ -43,10 +43,11 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
 def verdict(found: dict[str, Any]) -> str:
     """What ``--max-drop`` came to, in a sentence or two."""
     pictures, allowed = found["pictures"], found["allowed"]
-    limit = f"`--max-drop {found['max_drop']:g}` allows {allowed} of {pictures} training pictures, held out, to be lost"
-    lost = {row: round((found["metrics"]["fp32"]["top1"] - found["metrics"][row]["top1"]) * pictures) for row in found["metrics"]}
+    limit = f"`--max-drop {found['max_drop']:g}` allows a loss of {allowed} of {pictures} held-out training pictures"
+    top1 = {row: figures["top1"] for row, figures in found["metrics"].items()}
+    lost = {row: max(0, round((top1["fp32"] - top1[row]) * pictures)) for row in top1}
     if not found["kept"]:
-        return f"{limit}; int8 loses {lost['int8']}: no further layer becomes float."
+        return f"{limit}; int8 loses {lost['ptq']}: no further layer becomes float."
     layers = ", ".join(f"`{path}`" for path in found["kept"])
     return f"{limit}; int8 loses {lost['int8']}, and {lost['ptq']} with {len(found['kept'])} more layers in float: {layers}."
 
@@ -69,7 +70,7 @@ def show(result: dict[str, Any]) -> None:
         console.print(f"drop on val, which had no say: {drop:.2f} points, {relation} the limit of {found['max_drop']:g}")
     if "qat" in result["metrics"]:
         word = "beats PTQ and is kept" if result["kept"] == "qat" else "does not beat PTQ (top-1, then SQNR): PTQ is kept"
-        console.print(f"QAT {word}")
+        console.print(f"QAT {word}{', judged on the held-out training pictures' if found else ''}")
     console.print(f"saved {result['out']}", soft_wrap=True)
 
 
