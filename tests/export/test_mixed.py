@@ -49,18 +49,26 @@ def test_the_program_is_the_fake_quantised_model_with_those_layers_in_float(form
     assert sqnr(logits(float_program(checkpoint).module(), pictures), got) > 20
 
 
-@pytest.mark.parametrize("name", TARGETS)
-def test_every_artifact_computes_the_program(name, form, pictures, tmp_path) -> None:
-    checkpoint, program = form
-    path = tmp_path / f"model{TARGETS[name].suffix}"
-    TARGETS[name].export(program, checkpoint.contract, path)
+def check(path: Path, form: Form, pictures: list[np.ndarray]) -> None:
     run = open_artifact(path, threads=1)
-    got, wanted = np.stack([run(picture) for picture in pictures]), logits(program.module(), pictures)
+    got, wanted = np.stack([run(picture) for picture in pictures]), logits(form[1].module(), pictures)
     assert sqnr(wanted, got) >= 37  # as for the unmixed model
     assert (got.argmax(1) == wanted.argmax(1)).mean() > 0.8
 
 
-def test_executorch_still_delegates_every_layer(form) -> None:
+@pytest.mark.parametrize("name", ["onnx", "coreml"])
+def test_the_artifact_computes_the_program(name, form, pictures, tmp_path) -> None:
+    checkpoint, program = form
+    path = tmp_path / f"model{TARGETS[name].suffix}"
+    TARGETS[name].export(program, checkpoint.contract, path)
+    check(path, form, pictures)
+
+
+@pytest.mark.slow
+def test_executorch_still_delegates_every_layer_and_computes_the_program(form, pictures, tmp_path) -> None:
     checkpoint, program = form
     lowered = executorch.lower(program, checkpoint.contract, ExecutorchOptions())
     assert set(executorch.undelegated(lowered)) == {"aten_native_layer_norm_default", "aten_mean_dim"}
+    path = tmp_path / "model.pte"
+    path.write_bytes(lowered.to_executorch().buffer)
+    check(path, form, pictures)
