@@ -41,6 +41,7 @@ from lavit_edge.parity.bundle import free_pictures
 from lavit_edge.parity.runners import open_runtime, to_tensor
 from lavit_edge.quantize.calibrate import calibrate, int8_form
 from lavit_edge.quantize.program import float_program, int8_program
+from lavit_edge.quantize.scheme import default_float_layers
 
 SIZE = 224
 CALLS = 5  # timed calls of a block, after one that is not
@@ -61,8 +62,9 @@ def quantised_checkpoint(name: str, classes: int, folder: Path) -> Checkpoint:
     model = create_model(name, num_classes=classes, image_size=SIZE).eval()
     contract = InputContract(SIZE, tuple(f"class {index}" for index in range(classes)))
     pictures = [torch.from_numpy(to_tensor(picture)) for picture, _ in free_pictures(contract).spread(8).inputs(contract)]
+    deployed = Deployed(model, contract).eval()
     with quiet(), contextlib.redirect_stdout(io.StringIO()):  # NNCF draws its bars on stdout
-        int8 = int8_form(calibrate(Deployed(model, contract).eval(), pictures))
+        int8 = int8_form(calibrate(deployed, pictures, default_float_layers(deployed.model)))
     save_checkpoint(folder, model.state_dict(), model={"name": name}, contract=contract, card="", int8=int8)
     return load_checkpoint(folder)
 

@@ -148,8 +148,13 @@ def save_checkpoint(
             save_file({name: value.detach().cpu().contiguous() for name, value in int8.items()}, folder / INT8)
         hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
         config = {"format": FORMAT, "model": model, "contract": contract.to_dict(), "sha256": hashes, **(facts or {})}
-        (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+        write_config(folder, config)
         (folder / CARD).write_text(card, encoding="utf-8")
+
+
+def write_config(folder: Path, config: dict[str, Any]) -> None:
+    """Writes ``config.json``."""
+    (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 @contextmanager

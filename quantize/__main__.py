@@ -1,4 +1,8 @@
-"""``python -m lavit_edge.quantize``: NNCF ranges, quantisation-aware training, and a checkpoint that carries its int8 form."""
+"""``python -m lavit_edge.quantize``: NNCF ranges, quantisation-aware training, and a checkpoint that carries its int8 form.
+
+Exit codes: 0 saved; 1 --max-drop cannot be met; 2 a mistake that one line on stderr explains; 130 interrupted. Nothing is written
+but for 0.
+"""
 
 from __future__ import annotations
 
@@ -15,17 +19,19 @@ import numpy as np
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from rich.table import Table
 from torch import Tensor
 
-from lavit_edge.checkpoint import CARD, Checkpoint, file_sha256, load_checkpoint, new_folder, save_checkpoint
+from lavit_edge.checkpoint import Checkpoint, file_sha256, load_checkpoint, new_folder, save_checkpoint, write_config
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.quantize.evaluate import Metrics, batches, better, logits, measure
-from lavit_edge.quantize.program import int8_program
-from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, quantized_model
+from lavit_edge.quantize.cost import Cost
+from lavit_edge.quantize.evaluate import batches, better, logits, measure
+from lavit_edge.quantize.program import float_program, int8_program
+from lavit_edge.quantize.report import card, show
+from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, default_float_layers, quantizable, quantized_model
+from lavit_edge.quantize.sensitivity import Judge, LimitMissed, hold_out
 
 PROGRAM = "int8.pt2"
 RANGE_RATE = 100  # learning rate of a range, as a share of it, over that of the weights; docs/int8.md has what it gave
@@ -42,6 +48,8 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures a batch in training")
     p.add_argument("--lr", type=float, default=1e-5, help=f"of the weights; ranges learn at {RANGE_RATE} times it, relatively")
     p.add_argument("--calibration-pictures", type=int, default=128, metavar="N", help="of train/, evenly over the classes")
+    p.add_argument("--max-drop", type=float, metavar="POINTS", help="of top-1 against fp32: keep in float what it takes")
+    p.add_argument("--judging-pictures", type=int, default=512, metavar="N", help="of train/, held out, that judge --max-drop")
     p.add_argument("--limit-val", type=int, metavar="N", help="judge on N pictures of val/, evenly over the classes")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="to train and judge on; calibration is on the CPU")
     p.add_argument("--seed", type=int, default=0, help="of the order and mirroring of training pictures")
@@ -51,22 +59,28 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: Sequence[str] | None = None) -> int:
     arguments = parser().parse_args(argv)
-    with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
-        result = run(arguments)
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # NNCF's progress
+            result = run(arguments)
+    except LimitMissed as verdict:
+        print(verdict, file=sys.stderr)
+        return 1
     if arguments.json:
         print(json.dumps(result, indent=1, ensure_ascii=False))
     else:
-        report(result)
+        show(result)
     return 0
 
 
 def run(arguments: argparse.Namespace) -> dict[str, Any]:
     """Quantises, judges and saves; returns what it wrote to ``config["quantization"]``, and the folder."""
-    for name in ("calibration_pictures", "batch_size", "limit_val", "max_steps"):
+    for name in ("calibration_pictures", "judging_pictures", "batch_size", "limit_val", "max_steps"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
     if arguments.epochs < 0 or not arguments.lr > 0:
         raise UserError("--epochs must not be negative, and --lr must be positive")
+    if arguments.max_drop is not None and not 0 <= arguments.max_drop <= 100:
+        raise UserError("--max-drop is in points of top-1, from 0 to 100")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -78,18 +92,19 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{arguments.data / 'train'} has {len(train)} pictures, calibration takes {arguments.calibration_pictures}; "
             "add pictures or lower --calibration-pictures"
         )
-    if arguments.epochs and len(train) < arguments.batch_size:
-        raise UserError(f"{arguments.data / 'train'} has {len(train)} pictures, fewer than one batch; lower --batch-size")
     chosen = PictureFolder(arguments.data, "train", checkpoint.contract.labels).spread(arguments.calibration_pictures)
+    judging = None
+    if arguments.max_drop is not None:
+        judging, train = hold_out(train, chosen, arguments.judging_pictures)
+    if arguments.epochs and len(train) < arguments.batch_size:
+        raise UserError(
+            f"{arguments.data / 'train'} has {len(train)} pictures to train on, fewer than one batch; lower --batch-size"
+        )
     chosen.check(strict=False)
     with new_folder(arguments.out, replace=False) as folder, _progress() as progress:
-        metrics, tensors = quantize(checkpoint, train, val, chosen, arguments, progress)
-        kept = "qat" if "qat" in metrics and better(metrics["qat"], metrics["ptq"]) else "ptq"
+        form, facts = quantize(checkpoint, train, val, chosen, judging, arguments, progress)
         training = {name: getattr(arguments, name) for name in ("epochs", "max_steps", "batch_size", "lr", "seed", "device")}
-        facts = {
-            "scheme": DESCRIPTION,
-            "kept": kept,
-            "metrics": {row: value.to_dict() for row, value in metrics.items()},
+        facts |= {
             "val_pictures": len(val) - len(val.skipped),
             "training": training if arguments.epochs else None,
             "calibration": [
@@ -97,7 +112,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             ],
             "versions": _versions(),
         }
-        _save(folder, checkpoint, tensors[kept], facts)
+        _save(folder, checkpoint, form, facts)
     return {"out": str(arguments.out), **facts}
 
 
@@ -106,34 +121,56 @@ def quantize(
     train: PictureFolder,
     val: PictureFolder,
     chosen: PictureFolder,
+    judging: PictureFolder | None,
     arguments: argparse.Namespace,
     progress: Progress,
-) -> tuple[dict[str, Metrics], dict[str, dict[str, Tensor]]]:
-    """Metrics of ``fp32``, ``ptq`` and (with epochs) ``qat``, and the int8 form of the latter two."""
-    from lavit_edge.quantize import calibrate, qat  # nncf, which takes seconds to import
+) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """The int8 form that is kept, and how it came about, for ``config["quantization"]``.
+
+    Args:
+        chosen: pictures to calibrate on.
+        judging: pictures that decide about float layers and about QAT; None: only the default ones, and ``val`` decides.
+    """
+    from lavit_edge.quantize import calibrate, mixed, qat  # nncf, which takes seconds to import
 
     contract, device = checkpoint.contract, arguments.device
     deployed = Deployed(checkpoint.model, contract).eval()
-
-    def judge(title: str, model: torch.nn.Module) -> tuple[Tensor, Tensor]:
-        inputs = batches(val, contract, EVAL_BATCH)
-        return logits(model, _track(progress, inputs, -(-len(val) // EVAL_BATCH), title), device)
-
-    reference, targets = judge("fp32 on val", deployed)
-    metrics, tensors = {"fp32": measure(reference, targets)}, {}
-
-    def judge_form(row: str, form: dict[str, Tensor]) -> None:
-        fake = copy.deepcopy(deployed).cpu()
-        check_tensors(fake.model, form, "the model just quantised")
-        fake.model = quantized_model(fake.model, form, "fake")
-        metrics[row] = measure(*judge(f"{row.upper()} on val", fake), reference)
-        tensors[row] = form
-
+    float_layers = default_float_layers(deployed.model)
     pictures = [inputs for inputs, _ in batches(chosen, contract, 1)]
-    progress.stop()  # NNCF draws its own bars
-    model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures)
-    progress.start()
-    judge_form("ptq", calibrate.int8_form(model))
+
+    def calibrated(float_layers: frozenset[str]) -> Deployed:
+        progress.stop()  # NNCF draws its own bars
+        model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures, float_layers)
+        progress.start()
+        return model
+
+    def on_val(title: str, model: torch.nn.Module) -> tuple[Tensor, Tensor]:
+        inputs = batches(val, contract, EVAL_BATCH)
+        return logits(model, _track(progress, inputs, -(-len(val) // EVAL_BATCH), f"{title} on val"), device)
+
+    reference, targets = on_val("fp32", deployed)
+    metrics, forms = {"fp32": measure(reference, targets)}, {}
+    judge = found = None
+    if judging is None:
+        model = calibrated(float_layers)
+    else:
+        judge = Judge(deployed, list(batches(judging, contract, EVAL_BATCH)), arguments.max_drop, device)
+        cost = Cost(float_program(checkpoint), float_layers)
+        model, float_layers, found = mixed.keep_accurate(
+            deployed, judge, cost, calibrated, lambda items, title: _track(progress, items, len(items), title)
+        )
+
+    def judge_form(row: str) -> None:
+        forms[row] = calibrate.int8_form(model)
+        check_tensors(deployed.model, forms[row], float_layers, "the model just quantised")
+        fake = copy.deepcopy(deployed).cpu()
+        fake.model = quantized_model(fake.model, forms[row], float_layers, "fake")
+        metrics[row] = measure(*on_val(row.upper(), fake), reference)
+        if judge and found:
+            judge.use(forms[row], float_layers)
+            found["metrics"][row] = judge()
+
+    judge_form("ptq")
     if arguments.epochs:
         rng = np.random.default_rng(arguments.seed)
         steps = arguments.epochs * (len(train) // arguments.batch_size)
@@ -152,67 +189,39 @@ def quantize(
             )
         except calibrate.nncf.InstallationError as error:
             raise UserError("NNCF could not compile its CUDA kernels: put nvcc on the PATH, or use --device cpu") from error
-        judge_form("qat", calibrate.int8_form(model))
-    return metrics, tensors
+        judge_form("qat")
+    deciding = found["metrics"] if found else metrics
+    kept = "qat" if "qat" in deciding and better(deciding["qat"], deciding["ptq"]) else "ptq"
+    return forms[kept], {
+        "scheme": DESCRIPTION,
+        "float_layers": [path for path in quantizable(deployed.model, ()) if path in float_layers],
+        "kept": kept,
+        "metrics": _plain(metrics),
+        "sensitivity": found and {"max_drop": arguments.max_drop, **{name: _plain(value) for name, value in found.items()}},
+    }
+
+
+def _plain(value: Any) -> Any:
+    """``value`` for JSON."""
+    return {name: figures.to_dict() for name, figures in value.items()} if isinstance(value, dict) else value
 
 
 def _save(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor], facts: dict[str, Any]) -> None:
-    """Writes the quantised checkpoint and the program that reloads from it."""
+    """Writes the quantised checkpoint, and the program that reloads from it with its hash."""
     own = {"format", "model", "contract", "sha256", "quantization"}
     save_checkpoint(
         folder,
         checkpoint.model.state_dict(),
         model=checkpoint.config["model"],
         contract=checkpoint.contract,
-        card=_card(checkpoint, facts),
+        card=card(checkpoint, facts),
         facts={**{name: value for name, value in checkpoint.config.items() if name not in own}, "quantization": facts},
         int8=tensors,
     )
-    torch.export.save(int8_program(load_checkpoint(folder)), folder / PROGRAM)
-
-
-def _card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
-    """The fp32 model card with a section on the int8 form."""
-    card = checkpoint.path / CARD
-    text = card.read_text(encoding="utf-8").split("\n## int8\n")[0].rstrip() if card.is_file() else "# Model card"
-    rows = [f"| {name} | {100 * top1:.2f} % | {sqnr} |" for name, top1, sqnr in _rows(facts)]
-    lines = [
-        "",
-        "## int8",
-        "",
-        f"Kept: **{facts['kept'].upper()}**. Judged on {facts['val_pictures']} validation pictures; calibrated on "
-        f"{len(facts['calibration'])} training pictures (`config.json` lists them). SQNR is that of the logits against fp32.",
-        "",
-        "| model | top-1 | SQNR |",
-        "|---|---|---|",
-        *rows,
-        "",
-        *[f"- {name}: {value}" for name, value in DESCRIPTION.items()],
-        "",
-    ]
-    return text + "\n" + "\n".join(lines)
-
-
-def _rows(facts: dict[str, Any]) -> Iterator[tuple[str, float, str]]:
-    names = {"fp32": "fp32", "ptq": "int8, PTQ", "qat": "int8, QAT"}
-    for row, metrics in facts["metrics"].items():
-        sqnr = metrics["sqnr_db"]
-        yield names[row], metrics["top1"], "" if sqnr is None else f"{sqnr:.1f} dB"
-
-
-def report(result: dict[str, Any]) -> None:
-    """The table, and what was kept."""
-    console = Console()
-    table = Table(title=f"{result['val_pictures']} validation pictures")
-    for column in ("model", "top-1", "SQNR of the logits"):
-        table.add_column(column, justify="left" if column == "model" else "right")
-    for name, top1, sqnr in _rows(result):
-        table.add_row(name, f"{100 * top1:.2f} %", sqnr)
-    console.print(table)
-    if "qat" in result["metrics"]:
-        word = "beats PTQ and is kept" if result["kept"] == "qat" else "does not beat PTQ (top-1, then SQNR): PTQ is kept"
-        console.print(f"QAT {word}")
-    console.print(f"saved {result['out']}", soft_wrap=True)
+    saved = load_checkpoint(folder)
+    torch.export.save(int8_program(saved), folder / PROGRAM)
+    saved.config["sha256"][PROGRAM] = file_sha256(folder / PROGRAM)
+    write_config(folder, saved.config)
 
 
 def _progress() -> Progress:

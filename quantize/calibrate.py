@@ -9,7 +9,7 @@ import copy
 import logging
 import os
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -26,7 +26,6 @@ from lavit_edge.quantize.scheme import (
     QuantizedLayer,
     quantizable,
     replace,
-    stays_float,
 )
 
 # NNCF compiles its kernels once, and gives up after a minute; a busy machine with two cores needs more
@@ -69,7 +68,7 @@ class Observe(nn.Module):
         return x
 
 
-def calibrate(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
+def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Collection[str]) -> Deployed:
     """A copy of ``deployed`` whose layers stand between NNCF's learnable quantisers, ranges set from ``pictures``.
 
     Input and weight ranges, and corrected biases, are NNCF's. The output ranges are ours: the true minimum and maximum over the
@@ -77,6 +76,7 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
 
     Args:
         pictures: ``(1, 3, size, size)`` float32 RGB in 0..255 each.
+        float_layers: module paths of the layers that stay as they are.
     """
     advanced = AdvancedQuantizationParameters(
         # smoothing would add multiplications that no kernel absorbs; per-channel activations exist in no back end
@@ -92,14 +92,14 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
         nncf.Dataset(pictures),
         subset_size=len(pictures),
         model_type=nncf.ModelType.TRANSFORMER,
-        ignored_scope=nncf.IgnoredScope(names=[node.node_name for node, path in _layers(plain) if stays_float(path)]),
+        ignored_scope=nncf.IgnoredScope(names=[node.node_name for node, path in _layers(plain) if path in float_layers]),
         advanced_parameters=advanced,
     )
     model = copy.deepcopy(deployed).eval()
     model.load_state_dict({name: found.state_dict()[name] for name in model.state_dict()})
     graph = build_nncf_graph(found, pictures[0])
-    sources, rectified = _sources(found, graph), _rectified(graph)
-    layers = quantizable(model.model)
+    sources, rectified = _sources(found, graph, float_layers), _rectified(graph)
+    layers = quantizable(model.model, float_layers)
     observers = {path: Observe() for path in layers}
     for path, layer in layers.items():
         quantize_input, quantize_weight = sources[path]
@@ -119,7 +119,7 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
     return model
 
 
-def _sources(found: nn.Module, graph: NNCFGraph) -> dict[str, tuple[nn.Module | str, nn.Module]]:
+def _sources(found: nn.Module, graph: NNCFGraph, float_layers: Collection[str]) -> dict[str, tuple[nn.Module | str, nn.Module]]:
     """Layer path -> the quantiser of its input, or the path of the layer whose output is its input; and its weight's quantiser.
 
     NNCF may put one quantiser on a tensor for all its consumers, or one on each; here each tensor keeps one.
@@ -128,7 +128,7 @@ def _sources(found: nn.Module, graph: NNCFGraph) -> dict[str, tuple[nn.Module | 
     quantizers: dict[str, nn.Module] = {}
     sources = {}
     for node, path in _layers(graph):
-        if stays_float(path):
+        if path in float_layers:
             continue
         before, quantizer = _input(graph, node, 0), None
         while before.node_type in QUANTIZER_OPS | SHAPE_OPS or before.node_name in rectified.values():
@@ -136,7 +136,7 @@ def _sources(found: nn.Module, graph: NNCFGraph) -> dict[str, tuple[nn.Module | 
                 quantizer = _hook(graph, before, hooks)
             before = _input(graph, before, 0)
         source: nn.Module | str
-        if before.node_type in LAYER_OPS and not stays_float(_path(graph, before)):
+        if before.node_type in LAYER_OPS and _path(graph, before) not in float_layers:
             source = _path(graph, before)
         elif quantizer is not None:
             source = quantizers.setdefault(before.node_name, quantizer)

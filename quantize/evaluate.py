@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 
@@ -17,13 +18,14 @@ from lavit_edge.parity import compare
 
 @dataclass(frozen=True)
 class Metrics:
-    """Top-1 in 0..1; SQNR of the logits against the fp32 model in dB (None for that model itself)."""
+    """Top-1 in 0..1; SQNR of the logits against the fp32 model in dB (None for that model itself, inf where they are equal)."""
 
     top1: float
     sqnr_db: float | None
 
     def to_dict(self) -> dict[str, float | None]:
-        return asdict(self)
+        """For JSON, which has no infinity: None where the logits are fp32's."""
+        return {**asdict(self), "sqnr_db": self.sqnr_db if self.sqnr_db is not None and math.isfinite(self.sqnr_db) else None}
 
 
 def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterator[tuple[Tensor, list[int]]]:

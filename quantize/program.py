@@ -12,10 +12,10 @@ import torch
 from torch import fx, nn
 from torch.export import ExportedProgram
 
-from lavit_edge.checkpoint import INT8, Checkpoint, load_tensors
+from lavit_edge.checkpoint import CONFIG, INT8, Checkpoint, load_tensors
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.quantize.scheme import LOW, check_tensors, quantized_model
+from lavit_edge.quantize.scheme import LOW, check_tensors, default_float_layers, quantizable, quantized_model
 
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
 DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
@@ -53,9 +53,26 @@ def _quantized(checkpoint: Checkpoint, kind: str) -> nn.Module:
         raise UserError(f"{checkpoint.path} is not quantised (no {INT8}); run {command}")
     tensors = load_tensors(checkpoint.path / INT8, checkpoint.config)
     deployed = Deployed(checkpoint.model, checkpoint.contract)
-    check_tensors(deployed.model, tensors, str(checkpoint.path / INT8))
-    deployed.model = quantized_model(deployed.model, tensors, kind)  # type: ignore[arg-type]
+    float_layers = stored_float_layers(checkpoint, deployed.model)
+    check_tensors(deployed.model, tensors, float_layers, str(checkpoint.path / INT8))
+    deployed.model = quantized_model(deployed.model, tensors, float_layers, kind)  # type: ignore[arg-type]
     return deployed.eval()
+
+
+def stored_float_layers(checkpoint: Checkpoint, model: nn.Module) -> frozenset[str]:
+    """Module paths of the layers that a quantised checkpoint keeps in float, from its ``config.json``; the default ones where it
+    names none, as before there was a choice. ``model`` is its model in ``deploy()`` form.
+
+    Raises:
+        UserError: they are not a list of layers of the model.
+    """
+    facts = checkpoint.config.get("quantization")
+    if not isinstance(facts, dict) or "float_layers" not in facts:
+        return default_float_layers(model)
+    paths, known = facts["float_layers"], quantizable(model, ())
+    if not isinstance(paths, list) or not all(isinstance(path, str) and path in known for path in paths):
+        raise UserError(f"{checkpoint.path / CONFIG}: 'float_layers' must list linear or convolution layers of the model")
+    return frozenset(paths)
 
 
 def _export(model: nn.Module, size: int) -> ExportedProgram:
@@ -76,23 +93,23 @@ def tidy(module: fx.GraphModule) -> fx.GraphModule:
     """
     graph = module.graph
     for node in list(graph.nodes):  # codes start at zero: the ReLU is done
-        if _is(node, torch.ops.aten.relu) and _is(node.args[0], DEQUANTIZE) and node.args[0].args[2] == LOW:
+        if is_call(node, torch.ops.aten.relu) and is_call(node.args[0], DEQUANTIZE) and node.args[0].args[2] == LOW:
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     for node in list(graph.nodes):  # int8 all the way through reshapes and transposes
         source = node.args[0] if node.args else None
-        if _is(node, *SHAPE_OPS) and isinstance(source, fx.Node) and _is(source, DEQUANTIZE):
+        if is_call(node, *SHAPE_OPS) and isinstance(source, fx.Node) and is_call(source, DEQUANTIZE):
             _requantize(graph, node, source.args[1:])
     for node in list(graph.nodes):  # quantise again what was just dequantised: drop
-        if _is(node, QUANTIZE) and _is(node.args[0], DEQUANTIZE) and node.args[1:] == node.args[0].args[1:]:
+        if is_call(node, QUANTIZE) and is_call(node.args[0], DEQUANTIZE) and node.args[1:] == node.args[0].args[1:]:
             node.replace_all_uses_with(node.args[0].args[0])
     first: dict[tuple, fx.Node] = {}
     for node in list(graph.nodes):  # one quantize for all consumers of a tensor
-        if _is(node, QUANTIZE) and (same := first.setdefault(node.args, node)) is not node:
+        if is_call(node, QUANTIZE) and (same := first.setdefault(node.args, node)) is not node:
             node.replace_all_uses_with(same)
     graph.eliminate_dead_code()
     for node in list(graph.nodes):  # but one dequantize each
-        if _is(node, DEQUANTIZE):
+        if is_call(node, DEQUANTIZE):
             for user in list(node.users)[1:]:
                 with graph.inserting_before(user):
                     user.replace_input_with(node, graph.create_node("call_function", DEQUANTIZE, node.args))
@@ -112,6 +129,6 @@ def _requantize(graph: fx.Graph, node: fx.Node, arguments: tuple) -> None:
         user.replace_input_with(node, value)
 
 
-def _is(node: fx.Node, *operators: Callable) -> bool:
+def is_call(node: fx.Node, *operators: Callable) -> bool:
     """Whether ``node`` calls one of ``operators``, given as an overload or as a packet of overloads."""
     return node.op == "call_function" and (node.target in operators or getattr(node.target, "overloadpacket", None) in operators)

@@ -1,7 +1,8 @@
 """The int8 scheme as data, and the modules that compute it.
 
-Every ``nn.Linear`` and ``nn.Conv2d`` but the first embedding and the head is quantised; those, softmax, attention products,
-LayerNorm, GELU and additions stay float (docs/int8.md says why). One such layer computes
+Every ``nn.Linear`` and ``nn.Conv2d`` is quantised but for a checkpoint's *float layers*, by default the first embedding and the
+head; those, softmax, attention products, LayerNorm, GELU and additions stay float (docs/int8.md says why). One quantised layer
+computes
 
     y = q_out( conv_or_linear( q_in(x), q_weight(W) ) + b ),        q(x) = (clamp(round(x / s) + z, low, high) - z) * s
 
@@ -18,8 +19,7 @@ starts at zero (zero point -128), so that rounding is the ReLU, and the ReLU dro
 from __future__ import annotations
 
 import functools
-import re
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Literal
 
 import torch
@@ -28,10 +28,10 @@ from torch import Tensor, nn
 
 from lavit_edge.errors import UserError
 
-# Layers left in float, as patterns of module paths. The head: an int8 output would put logits on a grid. The first embedding:
-# rounding the picture disturbs all that follows. On the trained nano it took the logits from 36.0 to 31.8 dB after
-# calibration, for 3 % of the multiply-adds. Theta, Psi and the attention residual in float would give another 0.2 dB.
-FLOAT_LAYERS = (r"head", r"stages\.0\.embedding\..*")
+# Beginnings of module paths. The head: an int8 output would put logits on a grid. The first embedding: rounding the picture
+# disturbs all that follows. On the trained nano it took the logits from 36.0 to 31.8 dB after calibration, for 3 % of the
+# multiply-adds. Theta, Psi and the attention residual in float would give another 0.2 dB.
+FLOAT_BY_DEFAULT = ("head", "stages.0.embedding.")
 LOW, HIGH = -128, 127
 WEIGHT_LOW = -127  # symmetric: -128 has no counterpart
 # Core ML holds scales in fp16: activation scales stay in its normal range, those of (all but empty) weight channels above zero
@@ -39,8 +39,8 @@ SMALLEST_SCALE, SMALLEST_WEIGHT_SCALE = 2.0**-14, 2.0**-24
 DESCRIPTION = {
     "weights": "int8 [-127, 127], symmetric, one scale per output channel",
     "activations": "int8 [-128, 127], asymmetric, one scale and zero point per tensor, at inputs and outputs of quantised layers",
-    "quantized": "every Linear and Conv2d except the first embedding and the head",
-    "float": "first embedding, head, softmax, attention products, LayerNorm, GELU, additions",
+    "quantized": "every Linear and Conv2d except the float layers",
+    "float": "the float layers, softmax, attention products, LayerNorm, GELU, additions",
 }
 
 
@@ -134,15 +134,15 @@ class FakeQuantizeWeight(nn.Module):
         return torch.fake_quantize_per_channel_affine(weight, self.scale, self.zero_point, 0, WEIGHT_LOW, HIGH)
 
 
-def quantizable(model: nn.Module) -> dict[str, nn.Linear | nn.Conv2d]:
-    """Module path -> layer, for each layer of a model (in its ``deploy()`` form) that the scheme quantises."""
+def quantizable(model: nn.Module, float_layers: Collection[str]) -> dict[str, nn.Linear | nn.Conv2d]:
+    """Module path -> layer, for each layer of a model (in its ``deploy()`` form) that is not to stay float."""
     layers = {path: module for path, module in model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
-    return {path: layer for path, layer in layers.items() if not stays_float(path)}
+    return {path: layer for path, layer in layers.items() if path not in float_layers}
 
 
-def stays_float(path: str) -> bool:
-    """Whether the layer at this module path is left in float."""
-    return any(re.fullmatch(pattern, path) for pattern in FLOAT_LAYERS)
+def default_float_layers(model: nn.Module) -> frozenset[str]:
+    """Module paths of the layers that stay float unless a checkpoint says otherwise."""
+    return frozenset(path for path in quantizable(model, ()) if path.startswith(FLOAT_BY_DEFAULT))
 
 
 def replace(model: nn.Module, path: str, module: nn.Module) -> None:
@@ -151,7 +151,7 @@ def replace(model: nn.Module, path: str, module: nn.Module) -> None:
     setattr(model.get_submodule(parent), name, module)
 
 
-def check_tensors(model: nn.Module, tensors: dict[str, Tensor], source: str) -> None:
+def check_tensors(model: nn.Module, tensors: dict[str, Tensor], float_layers: Collection[str], source: str) -> None:
     """Raises :class:`UserError` unless ``tensors`` is a whole and sound int8 form of ``model`` (in its ``deploy()`` form).
 
     The int8 form holds, for each quantised layer at path P: ``P.weight`` (int8), ``P.weight_scale`` (float32, one per output
@@ -159,7 +159,7 @@ def check_tensors(model: nn.Module, tensors: dict[str, Tensor], source: str) -> 
     int32 scalars); and every other tensor of ``model.state_dict()`` under its own name.
     """
     wanted = {name: (value.dtype, value.shape) for name, value in model.state_dict().items()}
-    for path, layer in quantizable(model).items():
+    for path, layer in quantizable(model, float_layers).items():
         wanted[f"{path}.weight"] = (torch.int8, layer.weight.shape)
         wanted[f"{path}.weight_scale"] = (torch.float32, layer.weight.shape[:1])
         for end in ("input", "output"):
@@ -182,13 +182,15 @@ def check_tensors(model: nn.Module, tensors: dict[str, Tensor], source: str) -> 
             raise UserError(f"{source}: {name!r} is {int(value)}, outside [{LOW}, {HIGH}]{again}")
 
 
-def quantized_model(model: nn.Module, tensors: dict[str, Tensor], kind: Literal["int8", "fake"]) -> nn.Module:
+def quantized_model(
+    model: nn.Module, tensors: dict[str, Tensor], float_layers: Collection[str], kind: Literal["int8", "fake"]
+) -> nn.Module:
     """Fills ``model`` (in its ``deploy()`` form; in place, and returned) from an int8 form that :func:`check_tensors` accepts.
 
     Args:
         kind: ``int8`` computes with Q/DQ operators on stored int8 weights, ``fake`` with ``torch.fake_quantize_*`` in float.
     """
-    layers = quantizable(model)
+    layers = quantizable(model, float_layers)
     float_names = [name for name in model.state_dict() if name.rpartition(".")[0] not in layers]
     model.load_state_dict({name: tensors[name] for name in float_names}, strict=False)
     for path, layer in layers.items():

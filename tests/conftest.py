@@ -142,3 +142,33 @@ def bundle(int8: Path, data: Path, gates: list[str], tmp_path_factory: pytest.Te
     out = tmp_path_factory.mktemp("bundle") / "tiny-int8"
     assert main(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), *gates, "--tolerance-steps", "50"]) == 0
     return out
+
+
+@pytest.fixture(scope="session")
+def mixed(int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The quantised checkpoint with a layer between two others, one of three on a tensor, and a whole FFN back in float."""
+    from lavit_edge.checkpoint import INT8, load_checkpoint, load_tensors, save_checkpoint
+
+    checkpoint = load_checkpoint(int8)
+    layers = [
+        "stages.1.blocks.0.ffn.depthwise",
+        "stages.3.blocks.0.attention.value",
+        *(f"stages.2.blocks.1.ffn.{name}" for name in ("expand", "depthwise", "contract")),
+    ]
+    tensors = load_tensors(int8 / INT8, checkpoint.config)
+    for layer in layers:
+        tensors = {name: value for name, value in tensors.items() if not name.startswith(f"{layer}.")}
+        tensors |= {f"{layer}.{name}": value for name, value in checkpoint.model.get_submodule(layer).state_dict().items()}
+    facts = {**checkpoint.config["quantization"]}
+    facts["float_layers"] = [*facts["float_layers"], *layers]
+    path = tmp_path_factory.mktemp("mixed") / "checkpoint"
+    save_checkpoint(
+        path,
+        checkpoint.model.state_dict(),
+        model=checkpoint.config["model"],
+        contract=checkpoint.contract,
+        card="# Mixed\n",
+        facts={"quantization": facts},
+        int8=tensors,
+    )
+    return path

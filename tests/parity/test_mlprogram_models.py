@@ -18,7 +18,7 @@ from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.parity.mlprogram import Feature, MLProgram
 from lavit_edge.quantize.program import tidy
-from lavit_edge.quantize.scheme import quantizable, quantized_model
+from lavit_edge.quantize.scheme import default_float_layers, quantizable, quantized_model
 
 SIZE, LABELS = 64, tuple(f"class {i}" for i in range(10))
 
@@ -58,7 +58,8 @@ def deployed(name: str) -> Deployed:
 def quantized(model: Deployed, samples: Tensor) -> Deployed:
     """The int8 form by the ranges seen on ``samples``; its scales are rounded to fp16, so that storing them loses nothing."""
     ranges: dict[str, list[Tensor]] = {}
-    layers = quantizable(model.model)
+    float_layers = default_float_layers(model.model)
+    layers = quantizable(model.model, float_layers)
     for path, layer in layers.items():
         layer.register_forward_hook(lambda _, x, y, path=path: ranges.update({path: [x[0].detach(), y.detach()]}))
     with torch.no_grad():
@@ -76,7 +77,7 @@ def quantized(model: Deployed, samples: Tensor) -> Deployed:
             scale = torch.tensor(max((high - low) / 255, 2.0**-14)).half().float()
             tensors[f"{path}.{end}_scale"] = scale
             tensors[f"{path}.{end}_zero_point"] = (-128 - low / scale).round().clamp(-128, 127).int()
-    model.model = quantized_model(model.model, tensors, "int8")
+    model.model = quantized_model(model.model, tensors, float_layers, "int8")
     return model.eval()
 
 

@@ -9,7 +9,7 @@ import torch
 
 from lavit_edge.checkpoint import INT8
 from lavit_edge.quantize.evaluate import sqnr
-from lavit_edge.quantize.scheme import SMALLEST_SCALE, check_tensors, quantized_model
+from lavit_edge.quantize.scheme import SMALLEST_SCALE, check_tensors, default_float_layers, quantized_model
 
 pytest.importorskip("nncf")
 from lavit_edge.quantize.calibrate import calibrate, int8_form
@@ -17,7 +17,7 @@ from lavit_edge.quantize.calibrate import calibrate, int8_form
 
 @pytest.fixture(scope="module")
 def calibrated(deployed, calibration):
-    return calibrate(deployed, calibration)
+    return calibrate(deployed, calibration, default_float_layers(deployed.model))
 
 
 @pytest.fixture(scope="module")
@@ -27,7 +27,7 @@ def form(calibrated):
 
 def fake(deployed, form):
     model = copy.deepcopy(deployed)
-    model.model = quantized_model(model.model, form, "fake")
+    model.model = quantized_model(model.model, form, default_float_layers(model.model), "fake")
     return model
 
 
@@ -99,8 +99,9 @@ def test_a_dead_layer_keeps_scales_that_fp16_can_hold(deployed, calibration):
     layer = dead.model.stages[0].blocks[0].attention.project
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
-    form = int8_form(calibrate(dead, calibration[:4]))
-    check_tensors(dead.model, form, "form")
+    float_layers = default_float_layers(dead.model)
+    form = int8_form(calibrate(dead, calibration[:4], float_layers))
+    check_tensors(dead.model, form, float_layers, "form")
     path = "stages.0.blocks.0.attention.project"
     assert float(form[f"{path}.output_scale"]) >= SMALLEST_SCALE
     assert bool((form[f"{path}.weight_scale"].half() > 0).all())

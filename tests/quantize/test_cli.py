@@ -38,6 +38,8 @@ def test_quantise_train_and_save(fp32, data, tmp_path, capsys):
 
     assert sorted(file.name for file in out.iterdir()) == sorted([CARD, CONFIG, INT8, WEIGHTS, "int8.pt2"])
     config = load_checkpoint(out).config
+    for file in (INT8, WEIGHTS, "int8.pt2"):
+        assert config["sha256"][file] == hashlib.sha256((out / file).read_bytes()).hexdigest()
     assert config["quantization"] == {name: value for name, value in result.items() if name != "out"}
     assert config["training"] == {"steps": 80}, "what was known of the fp32 checkpoint stays"
     assert load_file(out / WEIGHTS).keys() == load_file(fp32 / WEIGHTS).keys()

@@ -10,7 +10,7 @@ import torch
 
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.quantize.evaluate import Metrics, better, sqnr
-from lavit_edge.quantize.scheme import QuantizedLayer, check_tensors, quantized_model
+from lavit_edge.quantize.scheme import QuantizedLayer, check_tensors, default_float_layers, quantized_model
 
 pytest.importorskip("nncf")
 from lavit_edge.quantize import qat
@@ -19,15 +19,15 @@ from lavit_edge.quantize.calibrate import calibrate, int8_form
 
 @pytest.fixture
 def calibrated(deployed, calibration):
-    return calibrate(deployed, calibration[:10])
+    return calibrate(deployed, calibration[:10], default_float_layers(deployed.model))
 
 
 def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures):
     def lowered() -> float:
-        form = int8_form(calibrated)
-        check_tensors(deployed.model, form, "form")
+        form, float_layers = int8_form(calibrated), default_float_layers(deployed.model)
+        check_tensors(deployed.model, form, float_layers, "form")
         model = copy.deepcopy(deployed)
-        model.model = quantized_model(model.model, form, "fake")
+        model.model = quantized_model(model.model, form, float_layers, "fake")
         with torch.no_grad():
             return sqnr(deployed(pictures), model(pictures))
 

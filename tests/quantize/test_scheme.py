@@ -11,7 +11,7 @@ from torch import nn
 
 from lavit_edge.checkpoint import INT8
 from lavit_edge.errors import UserError
-from lavit_edge.quantize.scheme import check_tensors, quantizable, quantized_model
+from lavit_edge.quantize.scheme import check_tensors, default_float_layers, quantizable, quantized_model
 
 INPUT, OUTPUT = (0.031, 7), (0.052, -20)
 
@@ -50,7 +50,7 @@ def test_linear_is_whole_number_arithmetic():
             total = sum((codes[i] - INPUT[1]) * int(tensors["0.weight"][channel, i]) for i in range(5))
             expected[row, channel] = finish(total, channel, tensors)
     for kind in ("int8", "fake"):
-        torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, kind)(x), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, (), kind)(x), expected, rtol=0, atol=1e-5)
 
 
 def test_grouped_strided_convolution_is_whole_number_arithmetic():
@@ -71,18 +71,19 @@ def test_grouped_strided_convolution_is_whole_number_arithmetic():
                                 total += (value - INPUT[1]) * int(tensors["0.weight"][channel, c, i, j])
                 expected[0, channel, row, column] = finish(total, channel, tensors)
     for kind in ("int8", "fake"):
-        torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, kind)(x), expected, rtol=0, atol=1e-5)
+        torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, (), kind)(x), expected, rtol=0, atol=1e-5)
 
 
 def test_a_convolution_that_pads_otherwise_is_refused():
     model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"))
     with pytest.raises(ValueError, match="zeros"):
-        quantized_model(model, layer_tensors(model[0]), "int8")
+        quantized_model(model, layer_tensors(model[0]), (), "int8")
 
 
 def test_every_layer_but_the_first_embedding_and_the_head_is_quantised(deployed):
     layers = {path for path, module in deployed.model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
-    assert set(quantizable(deployed.model)) == layers - {"head", "stages.0.embedding.stem.0", "stages.0.embedding.conv"}
+    assert default_float_layers(deployed.model) == {"head", "stages.0.embedding.stem.0", "stages.0.embedding.conv"}
+    assert set(quantizable(deployed.model, {"head", "stages.0.embedding.conv"})) == layers - {"head", "stages.0.embedding.conv"}
     assert len(layers) == 58
 
 
@@ -99,8 +100,8 @@ SPOILED = {
 
 @pytest.mark.parametrize("message", SPOILED)
 def test_a_spoiled_int8_form_is_refused(message, deployed, int8):
-    tensors = load_file(int8 / INT8)
-    check_tensors(deployed.model, tensors, "file")
+    tensors, float_layers = load_file(int8 / INT8), default_float_layers(deployed.model)
+    check_tensors(deployed.model, tensors, float_layers, "file")
     SPOILED[message](tensors)
     with pytest.raises(UserError, match=message):
-        check_tensors(deployed.model, tensors, "file")
+        check_tensors(deployed.model, tensors, float_layers, "file")

@@ -1,0 +1,70 @@
+"""What a float layer costs: its own time, and the conversions between int8 and float that it adds around it."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+import torch
+from torch import fx
+from torch.export import ExportedProgram
+
+from lavit_edge.quantize.program import SHAPE_OPS, is_call
+
+CONVERSION = 0.25  # of a tensor, in layers
+LAYER_OPS = (torch.ops.aten.linear, torch.ops.aten.conv2d)
+PREFIX = "model."  # of the names of the model inside Deployed
+
+
+class Cost:
+    """The cost of a set of float layers, in layers: their number, and a share of a layer for each tensor more that is converted.
+
+    A tensor is converted where an int8 layer leaves it to something in float (one dequantise), or the other way round (one
+    quantise). A layer kept in float between two int8 layers adds two such graph breaks, its neighbour as well none, a whole chain
+    of layers between float operators takes two away: so adjacent layers are cheaper than scattered ones.
+
+    Args:
+        program: the fp32 program of ``Deployed``.
+        float_layers: module paths of the layers that are in float anyhow, at no cost.
+    """
+
+    def __init__(self, program: ExportedProgram, float_layers: Collection[str]) -> None:
+        self.float_layers = frozenset(float_layers)
+        self.tensors = list(_tensors(program))
+        self.fewest = self.conversions(())
+
+    def conversions(self, extra: Collection[str]) -> int:
+        """How many tensors are converted when the layers ``extra`` are in float, too."""
+
+        def int8(layer: str | None) -> bool:
+            return layer is not None and layer not in self.float_layers and layer not in extra
+
+        return sum(any(int8(user) != int8(producer) for user in users) for producer, users in self.tensors)
+
+    def __call__(self, extra: Collection[str]) -> float:
+        return len(extra) + CONVERSION * (self.conversions(extra) - self.fewest)
+
+
+def _tensors(program: ExportedProgram) -> Iterator[tuple[str | None, set[str | None]]]:
+    """For each tensor: the path of the layer that made it, and of those that read it; None for operators that are always float.
+
+    Reshapes and transposes, and a ReLU that alone follows a layer, hand int8 on: a tensor is the same behind them.
+    """
+    weights = program.graph_signature.inputs_to_parameters
+
+    def layer(node: fx.Node) -> str | None:
+        if not is_call(node, *LAYER_OPS):
+            return None
+        return weights[node.args[1].name].removeprefix(PREFIX).removesuffix(".weight")  # type: ignore[union-attr]
+
+    def hands_on(node: fx.Node) -> bool:
+        source = node.all_input_nodes[0] if node.all_input_nodes else None
+        rectifies = is_call(node, torch.ops.aten.relu) and source is not None and layer(source) is not None
+        return is_call(node, *SHAPE_OPS) or (rectifies and source is not None and len(source.users) == 1)
+
+    def users(node: fx.Node) -> Iterator[fx.Node]:
+        for user in node.users:
+            yield from users(user) if hands_on(user) else [user]
+
+    for node in program.graph.nodes:
+        if node.op == "call_function" and not hands_on(node):
+            yield layer(node), {layer(user) for user in users(node)}
