@@ -1,6 +1,6 @@
-"""``python -m lavit_edge.verify``: the agreement matrix of a bundle on labelled pictures.
+"""``python -m lavit_edge.verify``: the agreement matrix of a bundle on labelled pictures, or where an artifact parts from its program.
 
-Exit codes: 0 all gates passed; 1 a gate failed; 2 a mistake that one line on stderr explains; 130 interrupted.
+Exit codes: 0 all gates passed; 1 a gate failed, or a layer differs; 2 a mistake that one line on stderr explains; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -10,6 +10,8 @@ import json
 from pathlib import Path
 
 from lavit_edge.cli import Parser, add_gates, gates_from, run_command
+from lavit_edge.errors import UserError
+from lavit_edge.parity.compare import Gates
 
 
 def parser() -> argparse.ArgumentParser:
@@ -21,6 +23,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--pictures", type=int, default=500, help="how many pictures, evenly over the classes")
     p.add_argument("--checkpoint", type=Path, help="where the bundle's checkpoint is, if it has moved")
     p.add_argument("--page", type=Path, help="also write the matrix as an HTML page")
+    p.add_argument(
+        "--locate",
+        type=int,
+        nargs="?",
+        const=4,
+        metavar="N",
+        help="instead of the matrix, compare all layers inside the artifacts on N pictures (4) and name the first that differs",
+    )
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
     add_gates(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON on stdout, progress on stderr")
@@ -30,6 +40,8 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     gates = gates_from(args)
+    if args.locate is not None:
+        return locate(args, gates)
     from rich.console import Console
 
     from lavit_edge.parity.bundle import checkpoint_of, forms, free_pictures, labelled_pictures, measure, open_bundle
@@ -60,6 +72,38 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps({"gates": vars(gates), "passed": not parity.failures, **parity.to_dict()}, indent=1))
     return 1 if parity.failures else 0
+
+
+def locate(args: argparse.Namespace, gates: Gates) -> int:
+    """``--locate``."""
+    if args.locate < 1 or args.page:
+        raise UserError("--locate takes at least 1 picture" if args.locate < 1 else "--locate makes no --page; leave one of them out")
+    from itertools import islice
+
+    from rich.console import Console
+
+    from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.parity.compare import FLOAT, PROGRAM
+    from lavit_edge.parity.locate import locate
+    from lavit_edge.parity.locate_render import print_located, sentence
+    from lavit_edge.quantize import float_program, int8_program
+
+    console = Console(stderr=args.json)
+    bundle = open_bundle(args.bundle)
+    checkpoint = checkpoint_of(bundle, args.checkpoint)
+    contract = checkpoint.contract
+    folder = labelled_pictures(args.data, contract, args.locate) if args.data else free_pictures(contract)
+    pictures = (picture for picture, _ in islice(folder.inputs(contract, args.strict), args.locate))
+    reference, make = (PROGRAM, int8_program) if bundle.precision == "int8" else (FLOAT, float_program)
+    with console.status("building the program"):
+        program = make(checkpoint)
+    results = locate(program, bundle.runnable, pictures, gates, console)
+    print_located(results, reference, console)
+    passed = not any(result.first for result in results)
+    if args.json:
+        artifacts = [{**result.to_dict(), "sentence": sentence(result, reference)} for result in results]
+        print(json.dumps({"reference": reference, "passed": passed, "artifacts": artifacts}, indent=1))
+    return 0 if passed else 1
 
 
 if __name__ == "__main__":

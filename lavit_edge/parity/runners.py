@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -54,12 +55,24 @@ def _existing(path: Path) -> Path:
 
 
 def _executorch(path: Path, threads: int | None) -> Runtime:
+    import torch
+
+    method = executorch_method(path, threads)
+
+    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        (logits,) = method.execute([torch.from_numpy(tensor)])
+        return logits.numpy().copy()  # the runtime overwrites its outputs at the next call
+
+    return run
+
+
+def executorch_method(path: Path, threads: int | None) -> Any:
+    """The method ``forward`` of a ``.pte``; raises as :func:`open_artifact`."""
     try:
-        import torch
         from executorch import runtime
         from executorch.extension.pybindings import portable_lib
     except ImportError as error:
-        raise _missing("ExecuTorch", "executorch", error) from error
+        raise missing("ExecuTorch", "executorch", error) from error
     with _silent_stderr():
         if threads is not None:
             portable_lib._unsafe_reset_threadpool(threads)
@@ -69,43 +82,48 @@ def _executorch(path: Path, threads: int | None) -> Runtime:
         except RuntimeError as error:
             raise UserError(f"{path} is damaged or not a .pte ({error}); export it again") from error
         try:
-            method = program.load_method("forward")
+            return program.load_method("forward")
         except RuntimeError as error:
             raise UserError(f"{path} cannot run here ({error}); the Core ML delegate runs on Apple devices only") from error
 
-    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
-        (logits,) = method.execute([torch.from_numpy(tensor)])
-        return logits.numpy().copy()  # the runtime overwrites its outputs at the next call
-
-    return run
-
 
 def _onnxruntime(path: Path, threads: int | None) -> Runtime:
+    session = onnx_session(path, threads)
+    return lambda tensor: session.run(["logits"], {"image": tensor})[0]
+
+
+def onnx_session(path: Path, threads: int | None, **settings: Any) -> Any:
+    """ONNX Runtime's session of an ``.onnx`` or ``.ort``; raises as :func:`open_artifact`.
+
+    Args:
+        settings: attributes of ``onnxruntime.SessionOptions``.
+    """
     try:
         import onnxruntime
     except ImportError as error:
-        raise _missing("ONNX Runtime", "onnx", error) from error
+        raise missing("ONNX Runtime", "onnx", error) from error
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.enable_quant_qdq_cleanup", "1")  # as in the .ort: same bits, 2 % sooner
+    for name, value in settings.items():
+        setattr(options, name, value)
     try:
-        session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base
         raise UserError(f"{path} is damaged or not a model ({error}); export it again") from error
-    return lambda tensor: session.run(["logits"], {"image": tensor})[0]
 
 
 def _mlprogram(path: Path) -> Runner:
     try:
         from lavit_edge.parity.mlprogram import MLProgram
     except ImportError as error:
-        raise _missing("the reader of ML programs", "coreml", error) from error
+        raise missing("the reader of ML programs", "coreml", error) from error
     program = MLProgram(path)
     return lambda picture: np.asarray(program.predict({"image": picture})["logits"], np.float32).reshape(-1)
 
 
-def _missing(name: str, extra: str, error: ImportError) -> UserError:
+def missing(name: str, extra: str, error: ImportError) -> UserError:
     return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")
 
 
