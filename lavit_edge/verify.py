@@ -1,6 +1,6 @@
-"""``python -m lavit_edge.verify``: the agreement matrix of a bundle on labelled pictures, or where an artifact parts from its program.
+"""``python -m lavit_edge.verify``: the agreement matrix of a bundle on labelled pictures, or where its artifacts part.
 
-Exit codes: 0 all gates passed; 1 a gate failed, or a layer differs; 2 a mistake that one line on stderr explains; 130 interrupted.
+Exit codes: 0 all gates passed; 1 a gate or a layer failed; 2 a mistake that one line on stderr explains; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -41,7 +41,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     gates = gates_from(args)
     if args.locate is not None:
-        return locate(args, gates)
+        return run_locate(args, gates)
     from rich.console import Console
 
     from lavit_edge.parity.bundle import checkpoint_of, forms, free_pictures, labelled_pictures, measure, open_bundle
@@ -74,10 +74,10 @@ def main(argv: list[str] | None = None) -> int:
     return 1 if parity.failures else 0
 
 
-def locate(args: argparse.Namespace, gates: Gates) -> int:
+def run_locate(args: argparse.Namespace, gates: Gates) -> int:
     """``--locate``."""
     if args.locate < 1 or args.page:
-        raise UserError("--locate takes at least 1 picture" if args.locate < 1 else "--locate makes no --page; leave one of them out")
+        raise UserError("--locate makes no --page; leave one out" if args.page else "--locate takes at least 1 picture")
     from itertools import islice
 
     from rich.console import Console

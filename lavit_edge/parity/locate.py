@@ -1,9 +1,9 @@
 """Where an artifact parts from its program: block by block, layer by layer, in the artifact's own runtime.
 
-Rounding flips codes, and flipped codes flip others: behind 20 quantisers in series a sound artifact is 27 to 40 dB from its program
-(docs/parity.md), so how far it has drifted says nothing about the place. Therefore each layer of the program is given what the
-artifact's layer was given, taken from the artifact, and the results are compared. What a layer adds by itself is then all that is
-seen, and sound layers and defects are far apart.
+Rounding flips codes, and flipped codes flip others: behind 20 quantisers in series a sound artifact is 27 to 40 dB from its
+program (docs/parity.md), so how far it has drifted says nothing about the place. Therefore each layer of the program is given
+what the artifact's own layer was given, and the results are compared. What a layer adds by itself is then all that is seen, and
+sound layers and defects are far apart.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ from lavit_edge.parity.locate_points import Feed, Point, Reference
 from lavit_edge.parity.locate_values import RUNTIMES, open_values
 from lavit_edge.parity.runners import open_artifact, to_tensor
 
-# An int8 value: another order of additions moves it by one step where it falls on a tie. Measured on the bundled model, 4 pictures of
-# Imagenette, worst of 137 values: 1.0 step at most and 0.08 in the root mean square in ExecuTorch and ONNX Runtime, 1.05 and
+# An int8 value: another order of additions moves it by one step where it falls on a tie. Measured on the bundled model,
+# 4 pictures of Imagenette, worst of 137 values: 1.0 step at most and 0.08 in the root mean square in ExecuTorch and ONNX Runtime, 1.05 and
 # 0.17 in fp16. A grid that is a little off, with codes to match, rounds independently: 0.41. A wrong scale moves many steps.
 MOST_STEPS, MOST_RMS_STEPS = 1.5, 0.3
 # Stored scales are float32, or fp16 in a Core ML program: 2^-11 off at most

@@ -48,8 +48,8 @@ class Reference:
         points: by node name, in the order of the program.
         calls: every call in the program, in order.
         logits: name of the point that is the program's output.
-        layers: name of a layer's weight in the checkpoint -> names of the points at its input (None if that value is no point of its
-            own) and at its output, for quantised layers.
+        layers: for quantised layers, name of the stored weight -> names of the points at the layer's input (None if that value
+            is no point of its own) and at its output.
     """
 
     def __init__(self, program: ExportedProgram) -> None:
@@ -153,7 +153,7 @@ def operator(node: fx.Node) -> str:
 
 
 def _path(node: fx.Node) -> str:
-    """Path of the module of :class:`~lavit_edge.models.deployed.Deployed`'s model that the node was traced in, '' for its root."""
+    """Path, in the model that is deployed, of the module that the node was traced in; '' for the model itself."""
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path = re.sub(r"\.quantize_(input|output|weight)$", "", stack[-1][0]) if stack else ""
     return path.partition(".")[2]

@@ -1,8 +1,8 @@
 """Every value inside a ``.pte``: from a copy of the file in which intermediate values are outputs.
 
-A ``.pte`` is a list of instructions: calls of XNNPACK partitions, each with a graph of its own, and of kernels between them. The copy
-keeps all of these, and the stored weights and scales byte for byte. It differs in three things: values inside partitions are marked
-as outputs of their partition, all of them are outputs of the method, and each value has memory of its own, so that none is
+A ``.pte`` is a list of instructions: calls of XNNPACK partitions, each with a graph of its own, and of kernels between them. The
+copy keeps all of these, and the stored weights and scales byte for byte. It differs in three things: values inside partitions are
+outputs of their partition, all of them are outputs of the method, and each value has memory of its own, so that none is
 overwritten. On the bundled model its logits are those of the file to the last bit.
 
 Nodes of XNNPACK's graphs carry debug handles: ExecuTorch numbers the calls of the exported program from 1, in order.
@@ -32,6 +32,15 @@ NO_HANDLE = 65535  # xnnpack_preprocess.DEFAULT_DEBUG_HANDLE: a node that a pass
 OUTPUT = 2  # xnnpack_constants.XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 HEADER = 32  # bytes before the graph in an XNNPACK payload: XNNHeader, padded
 ACTIVATIONS = ("relu", "hardtanh", "clamp")  # that XNNPACK computes in the node before
+# what ExecuTorch makes nodes of these kinds from: the check that debug handles are read aright
+OPERATORS = {
+    "XNNConv2d": ("conv2d",),
+    "XNNDepthwiseConv2d": ("conv2d",),
+    "XNNFullyConnected": ("linear",),
+    "XNNBatchMatrixMultiply": ("bmm", "matmul"),
+    "XNNSoftmax": ("softmax",),
+    "XNNConvert": ("quantize", "dequantize_per_tensor"),
+}
 ITEM = 8  # bytes kept for each element of a value: the widest type
 
 
@@ -112,17 +121,18 @@ class _Copy:
             tensor, grid = getattr(value, "tensorValue", value), getattr(value, "quantParams", None)
             inputs = [getattr(kind, name) for name in ("inputId", "input1Id", "input2Id") if hasattr(kind, name)]
             if node.debugHandle == NO_HANDLE:  # changes the layout
-                calls.update({id_: calls[source] for source in inputs if source in calls})
+                if inputs[0] in calls:
+                    calls[id_] = calls[inputs[0]]
                 if list(kind.perm) == [0, 2, 3, 1]:
                     last.add(id_)
                 continue
             if hasattr(kind, "kernelHeight") or last.intersection(inputs):
                 last.add(id_)
-            calls[id_] = made = self._result(node.debugHandle, grid is not None, node.outputMinMax is not None)
+            calls[id_] = made = self._result(node, grid is not None)
             point = self.reference.points.get(made.name)
             if point is not None:
                 if (grid is None) != (point.scale is None):
-                    raise UserError(f"{self.name} is not made from this program: {made.name} is not int8 in both; export it again")
+                    raise self._foreign(made)
                 if id_ in last:
                     self.last.add(made.name)
                 if not tensor.flags & OUTPUT:
@@ -137,12 +147,14 @@ class _Copy:
                 self.calls[call.args[tensor.externalId]] = made
         data.data = write_graph(graph, rest)
 
-    def _result(self, handle: int, quantized: bool, activated: bool) -> fx.Node:
+    def _result(self, node: Any, quantized: bool) -> fx.Node:
         """The call of the program whose result a node computes, along with the activation and quantiser that it takes in."""
-        if not 1 <= handle <= len(self.reference.calls):
-            raise UserError(f"{self.name} is not made from this program: it has {handle} calls, not {len(self.reference.calls)}")
-        call = self.reference.calls[handle - 1]
-        if activated and operator(call) not in ACTIVATIONS:
+        if not 1 <= node.debugHandle <= len(self.reference.calls):
+            raise self._foreign(None)
+        call = self.reference.calls[node.debugHandle - 1]
+        if operator(call) not in OPERATORS.get(_kinds()[node.xnodeUnionType], operator(call)):
+            raise self._foreign(call)
+        if node.outputMinMax is not None and operator(call) not in ACTIVATIONS:
             call = next((user for user in call.users if operator(user) in ACTIVATIONS), call)
         if quantized and call.target != QUANTIZE:
             call = next((user for user in call.users if user.target == QUANTIZE), call)
@@ -181,6 +193,10 @@ class _Copy:
                     self.indices[user.name] = output
                 return
 
+    def _foreign(self, call: fx.Node | None) -> UserError:
+        place = f"it has another operator in the place of {call.name}" if call else "it has more operators"
+        return UserError(f"{self.name} is not made from this program by this ExecuTorch: {place}; export it again")
+
 
 def read_graph(payload: bytes) -> tuple[Any, bytes]:
     """XNNPACK's graph in a partition's payload, as an object, and what follows it."""
@@ -202,6 +218,12 @@ def write_graph(graph: Any, rest: bytes) -> bytes:
     padded = packed + bytes(-len(packed) % 16)
     header = XNNHeader(HEADER, len(packed), HEADER + len(padded), len(rest))
     return header.to_bytes().ljust(HEADER, b"\0") + padded + rest
+
+
+@functools.cache
+def _kinds() -> dict[int, str]:
+    """Number -> name of a kind of node in XNNPACK's graphs."""
+    return {number: name for name, number in vars(_format().XNodeUnion).items() if isinstance(number, int)}
 
 
 @functools.cache

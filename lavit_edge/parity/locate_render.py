@@ -24,8 +24,8 @@ def sentence(result: Located, reference: str) -> str:
     bad = sum(layer.bad for layer in result.layers)
     more = f", and {bad - 1} more of {len(result.layers)} layers do" if bad > 1 else ""
     return (
-        f"{result.artifact} ({result.runtime}): parts from the {reference} in block {first.block}, at {first.op} of {first.layer}: "
-        f"{decibels(first.sqnr_db)} dB, up to {first.steps:.4g} steps{scales(first)}{more}"
+        f"{result.artifact} ({result.runtime}): parts from the {reference} in block {first.block}, "
+        f"at {first.op} of {first.layer}: {decibels(first.sqnr_db)} dB, up to {first.steps:.4g} steps{scales(first)}{more}"
     )
 
 
@@ -57,10 +57,13 @@ def scales(layer: Layer) -> str:
 def _blocks(result: Located) -> Table:
     caption = "dB alone: what the block adds by itself; so far: with all that has gathered; steps: int8 steps of the worst layer"
     table = Table(title=f"{result.artifact}, {result.runtime}: {result.pictures} pictures", caption=caption)
-    for column in ("block", "alone", "so far", "steps", "worst layer"):
-        table.add_column(column, justify="left" if column in ("block", "worst layer") else "right", no_wrap=column != "worst layer")
+    table.add_column("block", no_wrap=True)
+    for column in ("alone", "so far", "steps"):
+        table.add_column(column, justify="right", no_wrap=True)
+    table.add_column("worst layer")
     for block in result.blocks:
-        worst = max((layer for layer in result.layers if layer.block == block.block), key=lambda layer: (layer.bad, layer.rms_steps))
+        inside = [layer for layer in result.layers if layer.block == block.block]
+        worst = max(inside, key=lambda layer: (layer.bad, layer.rms_steps))
         name = f"{worst.op} {worst.layer.removeprefix(block.block).removeprefix('.')}".strip()
         cells = (decibels(block.alone_db), decibels(block.so_far_db), f"{worst.steps:.2f}", name)
         table.add_row(block.block, *cells, style="red" if block.bad else "")
@@ -69,8 +72,10 @@ def _blocks(result: Located) -> Table:
 
 def _layers(result: Located, block: str) -> Table:
     table = Table(title=f"{result.artifact}: layers of {block}, each given what the artifact's was given")
-    for column in ("layer", "operator", "dB", "steps", "rms"):
-        table.add_column(column, justify="left" if column in ("layer", "operator") else "right", no_wrap=column != "operator")
+    table.add_column("layer", no_wrap=True)
+    table.add_column("operator")
+    for column in ("dB", "steps", "rms"):
+        table.add_column(column, justify="right", no_wrap=True)
     for layer in (layer for layer in result.layers if layer.block == block):
         name = layer.layer.removeprefix(block).removeprefix(".")
         cells = (layer.op + scales(layer), decibels(layer.sqnr_db), f"{layer.steps:.2f}", f"{layer.rms_steps:.2f}")

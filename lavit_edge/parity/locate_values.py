@@ -47,7 +47,8 @@ class Values:
         for point, value in self.read(picture).items():
             shape = self.reference.points[point].shape
             if value.size != math.prod(shape):
-                raise UserError(f"{self.name} is not made from this program: {point} has {value.shape}, not {shape}; export it again")
+                what = f"{point} has shape {value.shape}, not {shape}"
+                raise UserError(f"{self.name} is not made from this program: {what}; export it again")
             value = value.transpose(0, 3, 1, 2) if point in self.last else value
             tensor = torch.from_numpy(np.array(value, np.float32, order="C")).reshape(shape)
             if point in self.grids:
@@ -107,7 +108,7 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
             codes(after, output, *(node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9]), channels_last)
         elif output in reference.points and node.op_type == "QuantizeLinear":
             codes(output, output, node.input[1], node.input[2], False)
-        elif (point := output.removesuffix("_pre_q")) in reference.points:  # so called where a quantiser was moved before a reshape
+        elif (point := output.removesuffix("_pre_q")) in reference.points:  # the ending: a quantiser was moved next to it
             names[point] = output
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))
     onnx.save(model, copy)
@@ -120,8 +121,9 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
 
 
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
-    """Values have the names of the program's nodes, with an ending where they are fp16. Quantisers are known by their input, or else
-    by their number, which counts those of the program.
+    """Values have the names of the program's nodes, with an ending where they are fp16.
+
+    Quantisers are known by their input, or else by their number, which counts those of the program.
     """
     try:
         from lavit_edge.parity.mlprogram import MLProgram
@@ -129,7 +131,8 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
         raise missing("the reader of ML programs", "coreml", error) from error
     program = MLProgram(path)
     names, grids = {reference.logits: "logits"}, {}
-    quantized = {node.args[0].name: node.name for node in reference.calls if node.target == QUANTIZE and node.name in reference.points}
+    quantizers = [node for node in reference.calls if node.target == QUANTIZE and node.name in reference.points]
+    quantized = {node.args[0].name: node.name for node in quantizers}
     for type_, value in program.operations:
         point = value.removesuffix("_cast_fp16")
         if type_ == "quantize":
