@@ -65,9 +65,10 @@ class Reference:
             self.blocks[node.name] = _block(path)
             if not _is_point(node):
                 continue
-            layer, op, grid = path, operator(node), ()
+            layer, op = path, operator(node)
+            grid: Any = ()
             if node.target == QUANTIZE:
-                grid, source = node.args[1:3], node.args[0]
+                grid, source = node.args[1:3], _source(node)
                 if not moves(source) and len(source.users) == 1:
                     layer, op = _path(source) or path, operator(source)
                     self._layer(program, source, node)
@@ -76,9 +77,9 @@ class Reference:
     def _layer(self, program: ExportedProgram, node: fx.Node, quantized: fx.Node) -> None:
         """Notes the layer that ``node`` computes, if it has stored int8 weights."""
         weights = [user for user in node.all_input_nodes if user.target == DEQUANTIZE_WEIGHT]
-        inputs = [user.args[0].name for user in node.all_input_nodes if user.target == DEQUANTIZE]
+        inputs = [_source(user).name for user in node.all_input_nodes if user.target == DEQUANTIZE]
         if weights and inputs:
-            name = program.graph_signature.inputs_to_buffers[weights[0].args[0].name]
+            name = program.graph_signature.inputs_to_buffers[_source(weights[0]).name]
             self.layers[name] = inputs[0] if inputs[0] in self.points else None, quantized.name
 
     @torch.no_grad()
@@ -104,13 +105,12 @@ class _Run(fx.Interpreter):
         self.block = "model"
 
     def run_node(self, n: fx.Node) -> Any:
-        block = self.reference.blocks.get(n.name, self.block)
-        if self.feed == "blocks" and block != self.block:
-            for node in self.env:
-                self.env[node] = self.seen.get(node.name, self.env[node]) if node.target != QUANTIZE else self.env[node]
-        self.block = block
+        before, self.block = self.block, self.reference.blocks.get(n.name, self.block)
+        if self.feed == "blocks" and self.block != before:  # codes stay as they are: it is their dequantiser that is replaced
+            kept = [node for node in self.env if node.name in self.seen and node.target != QUANTIZE]
+            self.env.update({node: self.seen[node.name] for node in kept})
         result = super().run_node(n)
-        if n.target == DEQUANTIZE and (source := n.args[0].name) in self.seen and self._fed(source):
+        if n.target == DEQUANTIZE and (source := _source(n).name) in self.seen and self._fed(source):
             return self.seen[source]
         if n.name not in self.reference.points:
             return result
@@ -133,11 +133,15 @@ def _is_point(node: fx.Node) -> bool:
     if moves(node) or node.target in (DEQUANTIZE, DEQUANTIZE_WEIGHT) or not isinstance(node.meta["val"], Tensor):
         return False
     if node.target == QUANTIZE:
-        source = node.args[0]
+        source = _source(node)
         while moves(source):
-            source = source.args[0]
+            source = _source(source)
         return source.target != DEQUANTIZE
     return not (len(node.users) == 1 and next(iter(node.users)).target == QUANTIZE)
+
+
+def _source(node: Any) -> fx.Node:
+    return node.args[0]
 
 
 def moves(node: fx.Node) -> bool:
