@@ -1,6 +1,6 @@
-"""``python -m lavit_edge.verify``: the agreement matrix of a bundle on labelled pictures.
+"""``python -m lavit_edge.verify``: the agreement matrix of a bundle on labelled pictures, or where its artifacts part.
 
-Exit codes: 0 all gates passed; 1 a gate failed; 2 a mistake that one line on stderr explains; 130 interrupted.
+Exit codes: 0 all gates passed; 1 a gate or a layer failed; 2 a mistake that one line on stderr explains; 130 interrupted.
 """
 
 from __future__ import annotations
@@ -11,6 +11,8 @@ import sys
 from pathlib import Path
 
 from lavit_edge.cli import Parser, add_gates, gates_from, run_command
+from lavit_edge.errors import UserError
+from lavit_edge.parity.compare import Gates
 
 
 def parser() -> argparse.ArgumentParser:
@@ -25,6 +27,14 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--signature", type=Path, metavar="KEY", help="first check the bundle's signature with this EC public key (PEM)"
     )
+    p.add_argument(
+        "--locate",
+        type=int,
+        nargs="?",
+        const=4,
+        metavar="N",
+        help="instead of the matrix, compare all layers inside the artifacts on N pictures (4) and name the first that differs",
+    )
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
     add_gates(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON on stdout, progress on stderr")
@@ -34,18 +44,22 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     gates = gates_from(args)
+    if args.signature:
+        from lavit_edge.signing import signature_mismatch
+
+        if mismatch := signature_mismatch(args.bundle, args.signature):
+            print(f"signature: {mismatch}", file=sys.stderr)
+            return 1
+    if args.locate is not None:
+        return run_locate(args, gates)
     from rich.console import Console
 
     from lavit_edge.parity.bundle import checkpoint_of, forms, free_pictures, labelled_pictures, measure, open_bundle
     from lavit_edge.parity.compare import FLOAT, PROGRAM
     from lavit_edge.parity.render import page, print_parity
     from lavit_edge.selftest import print_selftest, selftest
-    from lavit_edge.signing import signature_mismatch
 
     console = Console(stderr=args.json)
-    if args.signature and (mismatch := signature_mismatch(args.bundle, args.signature)):
-        print(f"signature: {mismatch}", file=sys.stderr)
-        return 1
     bundle = open_bundle(args.bundle)
     tested = {path.name: selftest(path) for path in bundle.runnable}
     for outcome in tested.values():
@@ -74,6 +88,38 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         selftests = {name: outcome.passed for name, outcome in tested.items()}
         print(json.dumps({"gates": vars(gates), "passed": passed, "selftest": selftests, **parity.to_dict()}, indent=1))
+    return 0 if passed else 1
+
+
+def run_locate(args: argparse.Namespace, gates: Gates) -> int:
+    """``--locate``."""
+    if args.locate < 1 or args.page:
+        raise UserError("--locate makes no --page; leave one out" if args.page else "--locate takes at least 1 picture")
+    from itertools import islice
+
+    from rich.console import Console
+
+    from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.parity.compare import FLOAT, PROGRAM
+    from lavit_edge.parity.locate import locate
+    from lavit_edge.parity.locate_render import print_located, sentence
+    from lavit_edge.quantize import float_program, int8_program
+
+    console = Console(stderr=args.json)
+    bundle = open_bundle(args.bundle)
+    checkpoint = checkpoint_of(bundle, args.checkpoint)
+    contract = checkpoint.contract
+    folder = labelled_pictures(args.data, contract, args.locate) if args.data else free_pictures(contract)
+    pictures = (picture for picture, _ in islice(folder.inputs(contract, args.strict), args.locate))
+    reference, make = (PROGRAM, int8_program) if bundle.precision == "int8" else (FLOAT, float_program)
+    with console.status("building the program"):
+        program = make(checkpoint)
+    results = locate(program, bundle.runnable, pictures, gates, console)
+    print_located(results, reference, console)
+    passed = not any(result.first for result in results)
+    if args.json:
+        artifacts = [{**result.to_dict(), "sentence": sentence(result, reference)} for result in results]
+        print(json.dumps({"reference": reference, "passed": passed, "artifacts": artifacts}, indent=1))
     return 0 if passed else 1
 
 

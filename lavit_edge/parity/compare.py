@@ -24,10 +24,13 @@ def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
 def sqnr(reference: np.ndarray, other: np.ndarray) -> float:
     """Signal-to-quantisation-noise ratio in dB: power of the reference over power of the difference; inf when equal."""
     reference, other = reference.astype(np.float64), other.astype(np.float64)
-    noise = float(((reference - other) ** 2).sum())
+    return decibels(float((reference**2).sum()), float(((reference - other) ** 2).sum()))
+
+
+def decibels(signal: float, noise: float) -> float:
+    """The ratio of two powers in dB; inf without noise."""
     if noise == 0:
         return math.inf
-    signal = float((reference**2).sum())
     return 10 * math.log10(signal / noise) if signal else -math.inf
 
 

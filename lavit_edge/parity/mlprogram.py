@@ -58,6 +58,7 @@ class MLProgram:
     Attributes:
         inputs, outputs: :class:`Feature` by name.
         operations: ``(type, name of the first output)`` in order of evaluation; those names are what :meth:`evaluate` takes.
+        quantizers: of every ``quantize``, by the name of its output, the name of its input, its scale and its zero point.
 
     Raises :class:`UserError` for a package that cannot be read or that contains anything unknown. Nothing unknown is left for
     later: loading evaluates the program once, on zeros.
@@ -86,6 +87,15 @@ class MLProgram:
         self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
         self.predict({name: np.zeros(f.shape, np.uint8 if f.kind == "image" else np.float32) for name, f in self.inputs.items()})
         self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
+        self.quantizers = {
+            next(iter(operation.outputs)): (
+                operation.references["input"],
+                operation.constants["scale"],
+                operation.constants.get("zero_point", 0),
+            )
+            for operation in self._program
+            if operation.type == "quantize"
+        }
 
     def predict(self, inputs: Mapping[str, np.ndarray]) -> dict[str, Output]:
         """Every output by name.

@@ -1,0 +1,168 @@
+"""The values of a program that are compared with an artifact's, and the program run on the artifact's own values."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, SHAPE_OPS
+
+BLOCK = re.compile(r"stages\.\d+(?:\.blocks\.\d+|\.[^.]+)?|blocks\.\d+|[^.]+")
+DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
+
+Feed = Literal["layers", "blocks", "nothing"]
+
+
+@dataclass(frozen=True)
+class Point:
+    """A value that is compared.
+
+    Attributes:
+        block: module path of the block that computes it, such as ``stages.1.blocks.0``; ``model`` outside of all blocks.
+        layer: module path of the layer, such as ``stages.1.blocks.0.attention.query``.
+        op: the operator, such as ``linear``; ``quantize`` where a layer's float input becomes int8.
+        scale, zero_point: the int8 grid that the value lies on; None and 0 for a float value.
+    """
+
+    block: str
+    layer: str
+    op: str
+    shape: tuple[int, ...]
+    scale: float | None = None
+    zero_point: int = 0
+
+
+class Reference:
+    """An exported program whose values can be looked at.
+
+    Points are the results of all operators that compute. A value that is quantised and used by nothing else is looked at after
+    that, since runtimes do both in one step; operators that only move values, and codes that stay on their grid, are passed over.
+
+    Attributes:
+        points: by node name, in the order of the program.
+        calls: every call in the program, in order.
+        logits: name of the point that is the program's output.
+        layers: for quantised layers, name of the stored weight -> names of the points at the layer's input (None if that value
+            is no point of its own) and at its output.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        self.module = program.module(check_guards=False)
+        self.calls = [node for node in program.graph.nodes if node.op == "call_function"]
+        self.logits: str = program.graph.output_node().args[0][0].name
+        self.points: dict[str, Point] = {}
+        self.layers: dict[str, tuple[str | None, str]] = {}
+        self.blocks: dict[str, str] = {}
+        path = "model"
+        for node in self.calls:
+            path = _path(node) or path
+            self.blocks[node.name] = _block(path)
+            if not _is_point(node):
+                continue
+            layer, op = path, operator(node)
+            grid: Any = ()
+            if node.target == QUANTIZE:
+                grid, source = node.args[1:3], _source(node)
+                if not moves(source) and len(source.users) == 1:
+                    layer, op = _path(source) or path, operator(source)
+                    self._layer(program, source, node)
+            self.points[node.name] = Point(_block(layer), layer, op, tuple(node.meta["val"].shape), *grid)
+
+    def _layer(self, program: ExportedProgram, node: fx.Node, quantized: fx.Node) -> None:
+        """Notes the layer that ``node`` computes, if it has stored int8 weights."""
+        weights = [user for user in node.all_input_nodes if user.target == DEQUANTIZE_WEIGHT]
+        inputs = [_source(user).name for user in node.all_input_nodes if user.target == DEQUANTIZE]
+        if weights and inputs:
+            name = program.graph_signature.inputs_to_buffers[_source(weights[0]).name]
+            self.layers[name] = inputs[0] if inputs[0] in self.points else None, quantized.name
+
+    @torch.no_grad()
+    def run(self, picture: Tensor, seen: Mapping[str, Tensor], feed: Feed) -> dict[str, Tensor]:
+        """Value of every point, int8 ones dequantised.
+
+        Args:
+            picture: float32 ``(1, 3, size, size)``.
+            seen: an artifact's values by point, int8 ones dequantised.
+            feed: where the program goes on with the artifact's value in place of its own: after each point (``layers``), so that
+                each layer is given what the artifact's layer was given; between blocks; or nowhere.
+        """
+        run = _Run(self, seen, feed)
+        run.run(picture)
+        return run.found
+
+
+class _Run(fx.Interpreter):
+    def __init__(self, reference: Reference, seen: Mapping[str, Tensor], feed: Feed) -> None:
+        super().__init__(reference.module)
+        self.reference, self.seen, self.feed = reference, seen, feed
+        self.found: dict[str, Tensor] = {}
+        self.block = "model"
+
+    def run_node(self, n: fx.Node) -> Any:
+        before, self.block = self.block, self.reference.blocks.get(n.name, self.block)
+        if self.feed == "blocks" and self.block != before:  # codes stay as they are: it is their dequantiser that is replaced
+            kept = [node for node in self.env if node.name in self.seen and node.target != QUANTIZE]
+            self.env.update({node: self.seen[node.name] for node in kept})
+        result = super().run_node(n)
+        if n.target == DEQUANTIZE and (source := _source(n).name) in self.seen and self._fed(source):
+            return self.seen[source]
+        if n.name not in self.reference.points:
+            return result
+        if n.target == QUANTIZE:
+            point = self.reference.points[n.name]
+            assert point.scale is not None
+            self.found[n.name] = (result.float() - point.zero_point) * point.scale
+            return result
+        self.found[n.name] = result
+        return self.seen.get(n.name, result) if self._fed(n.name) else result
+
+    def _fed(self, name: str) -> bool:
+        """Whether the value of a point is replaced by the artifact's for the node that runs now."""
+        if self.feed == "blocks":
+            return self.reference.blocks[name] != self.block
+        return self.feed == "layers"
+
+
+def _is_point(node: fx.Node) -> bool:
+    if moves(node) or node.target in (DEQUANTIZE, DEQUANTIZE_WEIGHT) or not isinstance(node.meta["val"], Tensor):
+        return False
+    if node.target == QUANTIZE:
+        source = _source(node)
+        while moves(source):
+            source = _source(source)
+        return source.target != DEQUANTIZE
+    return not (len(node.users) == 1 and next(iter(node.users)).target == QUANTIZE)
+
+
+def _source(node: Any) -> fx.Node:
+    return node.args[0]
+
+
+def moves(node: fx.Node) -> bool:
+    """Whether it only reshapes or transposes."""
+    return getattr(node.target, "overloadpacket", None) in SHAPE_OPS
+
+
+def operator(node: fx.Node) -> str:
+    """``linear`` of ``aten.linear.default``; a ``quantize_per_tensor`` is ``quantize``."""
+    if node.target == QUANTIZE:
+        return "quantize"
+    return node.target._schema.name.split("::")[1] if isinstance(node.target, torch._ops.OpOverload) else node.name
+
+
+def _path(node: fx.Node) -> str:
+    """Path, in the model that is deployed, of the module that the node was traced in; '' for the model itself."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    path = re.sub(r"\.quantize_(input|output|weight)$", "", stack[-1][0]) if stack else ""
+    return path.partition(".")[2]
+
+
+def _block(path: str) -> str:
+    match = BLOCK.match(path)
+    return match[0] if match else path

@@ -1,0 +1,155 @@
+"""What an artifact's own runtime computes at the points of its program, and the int8 grids that are stored in it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from lavit_edge.errors import UserError
+from lavit_edge.parity.locate_points import QUANTIZE, Reference
+from lavit_edge.parity.runners import missing, onnx_session, to_tensor
+
+# suffix of the artifacts whose values can be seen -> what runs them. The .ort is ONNX Runtime's own form of the .onnx, optimised
+# already and in a format that takes no further outputs.
+RUNTIMES = {
+    ".pte": "ExecuTorch, XNNPACK",
+    ".onnx": "ONNX Runtime",
+    ".mlpackage": "reference evaluator, fp16",
+}
+
+
+@dataclass(frozen=True)
+class Values:
+    """The values of one artifact.
+
+    Attributes:
+        reference: the program that it was made from.
+        read: picture, uint8 ``(size, size, 3)`` -> value by point, int8 ones as codes. Points that it does not hold are absent.
+        grids: scale and zero point of the codes, by point, as the artifact stores them.
+        last: the points whose channels lie last in memory.
+    """
+
+    name: str
+    reference: Reference
+    read: Callable[[np.ndarray], dict[str, np.ndarray]]
+    grids: dict[str, tuple[float, int]]
+    last: set[str]
+
+    def run(self, picture: np.ndarray) -> dict[str, Tensor]:
+        """Value by point: float32 in the shape of the program, codes dequantised."""
+        found = {}
+        for point, value in self.read(picture).items():
+            shape = self.reference.points[point].shape
+            if value.size != math.prod(shape):
+                what = f"{point} has shape {value.shape}, not {shape}"
+                raise UserError(f"{self.name} is not made from this program: {what}; export it again")
+            value = value.transpose(0, 3, 1, 2) if point in self.last else value
+            tensor = torch.from_numpy(np.array(value, np.float32, order="C")).reshape(shape)
+            if point in self.grids:
+                scale, zero_point = self.grids[point]
+                tensor = (tensor - zero_point) * scale
+            found[point] = tensor
+        return found
+
+
+def open_values(path: Path, reference: Reference, folder: Path) -> Values:
+    """
+    Args:
+        path: the artifact, ``.pte``, ``.onnx`` or ``.mlpackage``.
+        reference: the program that it was made from.
+        folder: takes a copy of the artifact in which intermediate values are outputs.
+
+    Raises:
+        UserError: the artifact cannot be read, or it is not made from this program.
+    """
+    if path.suffix == ".pte":
+        from lavit_edge.parity.locate_pte import open_pte
+
+        return open_pte(path, reference, folder)
+    return {".onnx": _onnx, ".mlpackage": _mlprogram}[path.suffix](path, reference, folder)
+
+
+def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
+    """Looks into the graph that ONNX Runtime makes of the file: its own kernels, on weights and scales of the file.
+
+    Outputs added to the file itself would keep ONNX Runtime from fusing, and other kernels would run: on the bundled model that
+    moved logits by up to 0.026. The optimised graph is saved, given the outputs, and run as it is: the same bits.
+    Float values keep the names of the program's nodes there; int8 layers are known by the names of their weights.
+    """
+    try:
+        import onnx
+        import onnxruntime
+    except ImportError as error:
+        raise missing("ONNX Runtime", "onnx", error) from error
+    copy = folder / path.name
+    onnx_session(path, threads=1, optimized_model_filepath=str(copy))
+    model = onnx.load(copy)
+    stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    names = {reference.logits: "logits"}
+    grids: dict[str, tuple[float, int]] = {}
+    last: set[str] = set()
+
+    def codes(point: str, value: str, grid: Sequence[str], channels_last: bool) -> None:
+        names[point], grids[point] = value, (float(stored[grid[0]]), int(stored[grid[1]]))
+        if channels_last:
+            last.add(point)
+
+    for node in model.graph.node:
+        output, weight = node.output[0], node.input[3] if len(node.input) > 3 else ""
+        if node.op_type in ("QLinearConv", "QGemm") and weight in reference.layers:
+            before, after = reference.layers[weight]
+            channels_last = any(attribute.name == "channels_last" and attribute.i for attribute in node.attribute)
+            if before:
+                codes(before, node.input[0], node.input[1:3], channels_last)
+            codes(after, output, node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9], channels_last)
+        elif output in reference.points and node.op_type == "QuantizeLinear":
+            codes(output, output, node.input[1:3], False)
+        elif (point := output.removesuffix("_pre_q")) in reference.points:  # the ending: a quantiser was moved next to it
+            names[point] = output
+    model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))
+    onnx.save(model, copy)
+    session = onnx_session(copy, threads=1, graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)
+
+    def read(picture: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(names, session.run(list(names.values()), {"image": to_tensor(picture)}), strict=True))
+
+    return Values(path.name, reference, read, grids, last)
+
+
+def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
+    """Values have the names of the program's nodes, with an ending where they are fp16.
+
+    Quantisers are known by their input, or else by their number, which counts those of the program.
+    """
+    try:
+        from lavit_edge.parity.mlprogram import MLProgram
+    except ImportError as error:
+        raise missing("the reader of ML programs", "coreml", error) from error
+    program = MLProgram(path)
+    names = {reference.logits: "logits"}
+    grids: dict[str, tuple[float, int]] = {}
+    quantizers = [node for node in reference.calls if node.target == QUANTIZE and node.name in reference.points]
+    quantized = {node.args[0].name: node.name for node in quantizers}
+    for type_, value in program.operations:
+        point = value.removesuffix("_cast_fp16")
+        if type_ == "quantize":
+            source, scale, zero_point = program.quantizers[value]
+            number = point.removeprefix("quantize_")
+            by_number = "quantize_per_tensor" if number == "0" else f"quantize_per_tensor_{number}"
+            point = quantized.get(source.removesuffix("_cast_fp16"), by_number)
+        if point in reference.points:
+            names[point] = value
+            if type_ == "quantize":
+                grids[point] = scale, zero_point
+
+    def read(picture: np.ndarray) -> dict[str, np.ndarray]:
+        values = program.evaluate({"image": picture}, list(names.values()))
+        return {point: np.asarray(values[value]) for point, value in names.items()}
+
+    return Values(path.name, reference, read, grids, set())

@@ -1,0 +1,235 @@
+"""The first layer in which an artifact parts from its program: planted defects are named, sound artifacts name none."""
+
+from __future__ import annotations
+
+import copy
+import json
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from rich.console import Console
+from torch import Tensor
+from torch.export import ExportedProgram
+
+pytest.importorskip("executorch")
+pytest.importorskip("onnx")
+pytest.importorskip("coremltools")
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.errors import UserError
+from lavit_edge.export.targets import TARGETS
+from lavit_edge.models import lavit
+from lavit_edge.parity.bundle import FORMAT, MANIFEST, artifact_sha256
+from lavit_edge.parity.compare import PROGRAM, Gates
+from lavit_edge.parity.locate import Located, locate
+from lavit_edge.parity.locate_points import Reference
+from lavit_edge.parity.locate_pte import read_graph, write_graph
+from lavit_edge.parity.locate_render import sentence
+from lavit_edge.quantize import float_program, int8_program
+from lavit_edge.verify import main as verify
+
+pytestmark = pytest.mark.slow
+KINDS = ("executorch", "onnx", "coreml")
+
+
+@pytest.fixture(scope="module")
+def checkpoint(int8: Path) -> Checkpoint:
+    return load_checkpoint(int8)
+
+
+@pytest.fixture(scope="module")
+def program(checkpoint: Checkpoint) -> ExportedProgram:
+    return int8_program(checkpoint)
+
+
+@pytest.fixture(scope="module")
+def pictures(checkpoint: Checkpoint, data: Path) -> list[np.ndarray]:
+    return [picture for picture, _ in PictureFolder(data, "val").spread(3).inputs(checkpoint.contract, True)]
+
+
+def export(program: ExportedProgram, checkpoint: Checkpoint, kind: str, folder: Path) -> Path:
+    path = folder / f"model{TARGETS[kind].suffix}"
+    TARGETS[kind].export(program, checkpoint.contract, path)
+    return path
+
+
+def run(program: ExportedProgram, artifacts: list[Path], pictures: list[np.ndarray]) -> list[Located]:
+    return locate(program, artifacts, pictures, Gates(), Console(quiet=True))
+
+
+@pytest.fixture(scope="module")
+def sound(program: ExportedProgram, checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    folder = tmp_path_factory.mktemp("sound")
+    return {kind: export(program, checkpoint, kind, folder) for kind in KINDS}
+
+
+def test_sound_artifacts_name_no_layer(program: ExportedProgram, sound: dict[str, Path], pictures: list[np.ndarray]) -> None:
+    points = Reference(program).points
+    for result in run(program, list(sound.values()), pictures):
+        assert result.first is None
+        assert "none of" in sentence(result, PROGRAM)
+        # every int8 value was seen, and nearly every float one (some are fused away), without moving a bit of the logits
+        assert {layer.layer for layer in result.layers if layer.scale} == {
+            point.layer for point in points.values() if point.scale
+        }
+        assert len(result.layers) >= 0.95 * len(points)
+        assert result.notes == []
+
+
+def four_dimensional(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Scores ``(B, H, N, M)`` from the convolution through the addition to the softmax."""
+
+    def downsample(self: lavit.AttentionDownsample, scores: Tensor) -> Tensor:
+        assert not self.shrink_keys
+        return self.mix(lavit.to_tokens(self.queries(lavit.to_map(scores, self.grid)))[None])
+
+    def vanilla(self: lavit.VanillaAttention, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+        keys = self.key_tokens(x)
+        scores = torch.bmm(self.split(self.query(x)), self.split(self.key(keys)).transpose(1, 2))
+        shape = scores.shape
+        if carried is not None:
+            scores = scores.reshape(carried.shape) + carried
+        attention = scores.softmax(-1).reshape(shape)
+        return self.project(self.merge(torch.bmm(attention, self.split(self.value(keys))))), scores.reshape(shape)
+
+    monkeypatch.setattr(lavit.AttentionDownsample, "forward", downsample)
+    monkeypatch.setattr(lavit.VanillaAttention, "forward", vanilla)
+
+
+def test_executorchs_softmax_over_channels_is_named(
+    checkpoint: Checkpoint, pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: Path
+) -> None:
+    four_dimensional(monkeypatch)
+    program = int8_program(load_checkpoint(int8))
+    paths = [export(program, checkpoint, kind, tmp_path) for kind in ("executorch", "onnx")]
+    pte, onnx = run(program, paths, pictures)
+    assert pte.first is not None
+    assert (pte.first.block, pte.first.layer, pte.first.op) == ("stages.1.blocks.0", "stages.1.blocks.0.attention", "softmax")
+    assert "in block stages.1.blocks.0, at softmax of stages.1.blocks.0.attention" in sentence(pte, PROGRAM)
+    assert onnx.first is None
+
+
+@pytest.mark.parametrize(
+    ("kind", "path"),
+    [
+        ("executorch", "stages.2.blocks.1.ffn.expand"),
+        ("onnx", "stages.0.blocks.0.attention.query"),
+        ("coreml", "stages.3.downsample.mix"),
+    ],
+)
+def test_a_wrong_weight_scale_is_named(
+    kind: str, path: str, program: ExportedProgram, checkpoint: Checkpoint, pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    wrong = copy.deepcopy(program)
+    wrong.state_dict[f"model.{path}.quantize_weight.scale"].mul_(1.5)
+    (result,) = run(program, [export(wrong, checkpoint, kind, tmp_path)], pictures)
+    assert [layer.layer for layer in result.layers if layer.bad] == [path]
+    assert result.first is not None
+    assert path.startswith(f"{result.first.block}.")
+    assert [block.block for block in result.blocks if block.bad] == [result.first.block]
+
+
+def stored_scale_times(factor: float, scale: float, path: Path) -> None:
+    """Edits the file: wherever this scale is stored."""
+    if path.suffix == ".pte":
+        from executorch.exir._serialize._program import deserialize_pte_binary, serialize_pte_binary
+
+        file = deserialize_pte_binary(path.read_bytes())
+        for data in file.program.backend_delegate_data:
+            graph, rest = read_graph(bytes(data.data))
+            for value in graph.xvalues:
+                grid = getattr(value.xvalueUnion, "quantParams", None)
+                if getattr(grid, "zeroPoint", None) is not None and grid.scale == np.float32(scale):
+                    grid.scale *= factor
+            data.data = write_graph(graph, rest)
+        path.write_bytes(bytes(serialize_pte_binary(file)))
+    elif path.suffix == ".onnx":
+        import onnx
+
+        model = onnx.load(path)
+        for tensor in model.graph.initializer:
+            value = onnx.numpy_helper.to_array(tensor)
+            if value.shape == () and value == np.float32(scale):
+                tensor.CopyFrom(onnx.numpy_helper.from_array(np.float32(value * factor), tensor.name))
+        onnx.save(model, path)
+    else:
+        import coremltools
+
+        spec = coremltools.utils.load_spec(str(path))
+        for operation in spec.mlProgram.functions["main"].block_specializations["CoreML7"].operations:
+            stored = operation.attributes["val"].immediateValue.tensor.bytes if operation.type == "const" else None
+            if stored is not None and stored.values == np.float16(scale).tobytes():
+                stored.values = np.float16(scale * factor).tobytes()
+        (path / "Data" / "com.apple.CoreML" / "model.mlmodel").write_bytes(spec.SerializeToString())
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_wrong_stored_scale_is_named_with_both_scales(
+    kind: str, program: ExportedProgram, sound: dict[str, Path], pictures: list[np.ndarray], tmp_path: Path
+) -> None:
+    layer = "stages.1.blocks.0.attention.project"
+    scale = next(p.scale for p in Reference(program).points.values() if (p.layer, p.op) == (layer, "linear"))
+    path = tmp_path / sound[kind].name
+    (shutil.copytree if sound[kind].is_dir() else shutil.copy)(sound[kind], path)
+    assert scale is not None
+    stored_scale_times(1.25, scale, path)
+    (result,) = run(program, [path], pictures)
+    assert result.first is not None
+    assert (result.first.block, result.first.layer, result.first.op) == ("stages.1.blocks.0", layer, "linear")
+    assert result.first.stored_scale == pytest.approx(1.25 * scale, rel=1e-3)
+    assert f"in the program {scale:.6g}" in sentence(result, PROGRAM)
+
+
+def test_an_artifact_of_another_program_is_refused(
+    checkpoint: Checkpoint, sound: dict[str, Path], pictures: list[np.ndarray]
+) -> None:
+    with pytest.raises(UserError, match="is not made from this program"):
+        run(float_program(checkpoint), [sound["executorch"]], pictures)
+
+
+def test_float_artifacts_name_no_layer(checkpoint: Checkpoint, pictures: list[np.ndarray], tmp_path: Path) -> None:
+    program = float_program(checkpoint)
+    for result in run(program, [export(program, checkpoint, kind, tmp_path) for kind in KINDS], pictures):
+        assert result.first is None
+        assert len(result.layers) >= 0.75 * len(Reference(program).points)  # ONNX Runtime fuses convolution and ReLU
+        assert result.notes == []
+
+
+def test_the_command_prints_json_and_fails_on_a_bad_layer(
+    int8: Path,
+    data: Path,
+    checkpoint: Checkpoint,
+    program: ExportedProgram,
+    sound: dict[str, Path],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    scale = next(point.scale for point in Reference(program).points.values() if point.op == "quantize")
+    assert scale is not None
+    for name, factor in (("sound", 1.0), ("wrong", 1.5)):
+        folder = tmp_path / name
+        folder.mkdir()
+        path = Path(shutil.copy(sound["onnx"], folder))
+        stored_scale_times(factor, scale, path)
+        manifest = {
+            "format": FORMAT,
+            "precision": "int8",
+            "checkpoint": {"name": "tiny", "path": str(int8), "sha256": checkpoint.config["sha256"]},
+            "targets": {"onnx": {"options": {}}},
+            "artifacts": {path.name: {"sha256": artifact_sha256(path)}},
+        }
+        (folder / MANIFEST).write_text(json.dumps(manifest))
+        code = verify([str(folder), "--checkpoint", str(int8), "--locate", "2", "--data", str(data), "--json"])
+        result = json.loads(capsys.readouterr().out)
+        (artifact,) = result["artifacts"]
+        assert artifact["pictures"] == 2
+        assert code == (0 if name == "sound" else 1)
+        assert result["passed"] == (name == "sound")
+        assert (artifact["first"] is None) == (name == "sound")
+    assert artifact["first"]["stored_scale"] == pytest.approx(1.5 * scale)
+    assert artifact["first"]["block"] == "stages.0.blocks.0"
+    with pytest.raises(UserError, match="at least 1 picture"):
+        verify([str(folder), "--locate", "0"])
