@@ -12,6 +12,7 @@ COMMANDS = {
     "train": "train a model on a folder of pictures",
     "quantize": "turn a checkpoint into an int8 checkpoint",
     "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
+    "verdict": "predict from an artifact whether int8 will be faster than float",
     "verify": "compare a bundle's artifacts on labelled pictures",
 }
 

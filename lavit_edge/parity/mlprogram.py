@@ -78,7 +78,7 @@ class MLProgram:
                 self._program.append(operation)
             else:
                 self._values |= self._run(operation, {})
-        declared = {value.name: _tensor_type(value.type) for value in function.inputs}
+        declared = {value.name: tensor_type(value.type) for value in function.inputs}
         if set(declared) != set(self.inputs) or set(block.outputs) != set(self.outputs):
             raise UserError(f"{self.name}: the program's inputs and outputs are not those of the model's description")
         self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
@@ -144,7 +144,7 @@ class MLProgram:
 
     def _operation(self, stored: Any, load_value: Any) -> _Operation:
         """One operation of the file, refused unless its type and all its inputs are known."""
-        operation = _Operation(stored.type, {}, {}, {output.name: _tensor_type(output.type) for output in stored.outputs})
+        operation = _Operation(stored.type, {}, {}, {output.name: tensor_type(output.type) for output in stored.outputs})
         if stored.blocks:
             raise self._unknown(operation, "control flow is unknown")
         if stored.type not in OPERATIONS:
@@ -226,7 +226,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         raise UserError(f"{path.name}: cannot be read, the package is damaged ({error})") from error
 
 
-def _tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
+def tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
     if type_.WhichOneof("type") != "tensorType":
         return None
     tensor = type_.tensorType
