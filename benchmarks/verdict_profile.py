@@ -30,7 +30,7 @@ from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize, Quantized
 
 CHAIN = 8  # equal operators, one behind the other
 TOKENS = ((3136, 64), (784, 128), (400, 64), (196, 320), (49, 512))  # tokens and channels of stages at 160 and 224 pixels
-Chain = tuple[nn.Module, Tensor, float]  # a module of CHAIN operators, its input, its multiply-adds or bytes
+Chain = tuple[nn.Module, Tensor, float, int]  # a module, its input, its multiply-adds or bytes, its operators
 
 
 class Repeat(nn.Module):
@@ -46,17 +46,6 @@ class Repeat(nn.Module):
         return x
 
 
-class Call(nn.Module):
-    """A function as a module."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor]) -> None:
-        super().__init__()
-        self.function = function
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.function(x)
-
-
 class AddItself(nn.Module):
     """``x + y`` with a stored ``y`` of the same shape."""
 
@@ -68,6 +57,13 @@ class AddItself(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return x + self.other
+
+
+class Transposes(nn.Module):
+    """Transposed copies of one input and its multiples; in a chain, runtimes would cancel them."""
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        return [(x * (1 + index)).transpose(1, 2).contiguous() for index in range(CHAIN)]
 
 
 class Rescale(nn.Module):
@@ -92,7 +88,7 @@ def quantised(layer: nn.Linear | nn.Conv2d) -> nn.Module:
 def products(int8: bool) -> Iterator[Chain]:
     for tokens, dim in TOKENS:
         make = (lambda d=dim: quantised(nn.Linear(d, d))) if int8 else (lambda d=dim: nn.Linear(d, d))
-        yield Repeat(make), torch.randn(tokens, dim), CHAIN * tokens * dim * dim
+        yield Repeat(make), torch.randn(tokens, dim), CHAIN * tokens * dim * dim, CHAIN
 
 
 def depthwise(int8: bool) -> Iterator[Chain]:
@@ -102,24 +98,30 @@ def depthwise(int8: bool) -> Iterator[Chain]:
             layer = nn.Conv2d(dim, dim, 3, padding=1, groups=dim)
             return quantised(layer) if int8 else layer
 
-        yield Repeat(make), torch.randn(1, dim, grid, grid), CHAIN * dim * grid * grid * 9
+        yield Repeat(make), torch.randn(1, dim, grid, grid), CHAIN * dim * grid * grid * 9, CHAIN
 
 
 def passes() -> Iterator[Chain]:
-    """Additions, transposes, conversions."""
+    """Additions and transposes."""
     for tokens, dim in TOKENS:
         x = torch.randn(1, tokens, dim)
-        yield Repeat(lambda x=x: AddItself(x)), x, CHAIN * 12 * x.numel()
-        yield Repeat(Rescale), x, CHAIN * (5 + 5 + 8) * x.numel()
-        yield Repeat(lambda: Call(lambda y: y.transpose(1, 2) * 1.01)), x, CHAIN * 16 * x.numel()
+        yield Repeat(lambda x=x: AddItself(x)), x, CHAIN * 12 * x.numel(), CHAIN
+        yield Transposes(), x, CHAIN * 16 * x.numel(), 2 * CHAIN
+
+
+def conversions() -> Iterator[Chain]:
+    """Float to int8 and back, and the multiplication between them."""
+    for tokens, dim in TOKENS:
+        x = torch.randn(1, tokens, dim)
+        yield Repeat(Rescale), x, CHAIN * (5 + 5 + 8) * x.numel(), 3 * CHAIN
 
 
 def functions(norm: bool) -> Iterator[Chain]:
     """Softmax and GELU, and LayerNorm where asked for."""
     for tokens, dim in TOKENS:
         x = torch.randn(1, tokens, dim)
-        yield Repeat(lambda: nn.Softmax(-1)), x, CHAIN * 8 * x.numel()
-        yield Repeat(nn.GELU), x, CHAIN * 8 * x.numel()
+        yield Repeat(lambda: nn.Softmax(-1)), x, CHAIN * 8 * x.numel(), CHAIN
+        yield Repeat(nn.GELU), x, CHAIN * 8 * x.numel(), CHAIN
         if norm:
             yield from norms(((tokens, dim),))
 
@@ -127,7 +129,7 @@ def functions(norm: bool) -> Iterator[Chain]:
 def norms(shapes: tuple[tuple[int, int], ...] = TOKENS) -> Iterator[Chain]:
     for tokens, dim in shapes:
         x = torch.randn(1, tokens, dim)
-        yield Repeat(lambda d=dim: nn.LayerNorm(d)), x, CHAIN * 8 * x.numel()
+        yield Repeat(lambda d=dim: nn.LayerNorm(d)), x, CHAIN * 8 * x.numel(), CHAIN
 
 
 def executorch(module: nn.Module, x: Tensor, path: Path, delegate: bool = True) -> Callable[[], None]:
@@ -185,8 +187,8 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, float]]:
     def rate(runtime: Callable[..., Callable[[], None]], chains: Iterator[Chain], **options: bool) -> float:
         """1e9 a second, over all chains together, less what each operator costs anyway."""
         work = taken = 0.0
-        for module, x, amount in chains:
-            taken += fastest(runtime(module, x, path, **options)) - CHAIN * overhead[runtime]
+        for module, x, amount, count in chains:
+            taken += fastest(runtime(module, x, path, **options)) - count * overhead[runtime]
             work += amount
         return work / taken / 1e9
 
@@ -203,6 +205,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, float]]:
             "depthwise_float_gmacs": lambda: rate(executorch, depthwise(False)),
             "depthwise_int8_gmacs": lambda: rate(executorch, depthwise(True)),
             "gbytes": lambda: rate(executorch, passes()),
+            "convert_gbytes": lambda: rate(executorch, conversions()),
             "math_gbytes": lambda: rate(executorch, functions(norm=False)),
             "outside_gbytes": lambda: rate(executorch, norms()),
             "outside_gmacs": lambda: rate(executorch, products(False), delegate=False),
@@ -216,6 +219,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, float]]:
             "depthwise_float_gmacs": lambda: rate(onnxruntime, depthwise(False)),
             "depthwise_int8_gmacs": lambda: rate(onnxruntime, depthwise(True)),
             "gbytes": lambda: rate(onnxruntime, passes()),
+            "convert_gbytes": lambda: rate(onnxruntime, conversions()),
             "math_gbytes": lambda: rate(onnxruntime, functions(norm=True)),
             "op_us": lambda: 1e6 * overhead[onnxruntime],
         },

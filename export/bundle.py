@@ -1,4 +1,4 @@
-"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity, model card; whole or not at all."""
+"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity, verdict, card; whole or not."""
 
 from __future__ import annotations
 
@@ -24,6 +24,7 @@ from lavit_edge.parity.bundle import (
     MANIFEST,
     PAGE,
     PARITY,
+    VERDICT,
     Bundle,
     artifact_sha256,
     forms,
@@ -34,6 +35,8 @@ from lavit_edge.parity.bundle import (
 from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, Parity
 from lavit_edge.parity.render import page, print_parity
 from lavit_edge.quantize import float_program, int8_program
+from lavit_edge.verdict.read import verdicts
+from lavit_edge.verdict.render import print_summary
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
@@ -49,7 +52,7 @@ def export_bundle(
     gates: Gates,
     strict: bool = False,
 ) -> dict[str, Any]:
-    """Writes the bundle ``out`` and returns its manifest with ``parity`` and ``passed`` added.
+    """Writes the bundle ``out`` and returns its manifest with ``parity``, ``verdict`` and ``passed`` added.
 
     Args:
         source: the checkpoint folder.
@@ -96,13 +99,18 @@ def export_bundle(
             print_parity(title, results[title], console)
         parity = {title: result.to_dict() for title, result in results.items()}
         passed = not any(result.failures for result in results.values())
+        with console.status("judging the artifacts"):
+            judged = {path.name: verdicts(path) for path in artifacts}
+        print_summary(judged, console)
+        verdict = {name: {device: each.to_dict() for device, each in found.items()} for name, found in judged.items()}
         title = f"{checkpoint.path.resolve().name}, {precision}: agreement"
         _write_json(folder / MANIFEST, manifest)
+        _write_json(folder / VERDICT, verdict)
         _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "sets": parity})
         (folder / PAGE).write_text(page(title, results), encoding="utf-8")
         (folder / CARD).write_text(_card(checkpoint, manifest, results), encoding="utf-8")
     _print_artifacts(manifest, out, console)
-    return {**manifest, "parity": parity, "passed": passed, "out": str(out)}
+    return {**manifest, "parity": parity, "verdict": verdict, "passed": passed, "out": str(out)}
 
 
 def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:

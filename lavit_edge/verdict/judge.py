@@ -115,8 +115,8 @@ def compute(op: Op, rates: Rates) -> float:
 
 def transfer(op: Op, rates: Rates) -> float:
     """Seconds that moving the data takes."""
-    rate = rates.outside_gbytes if op.outside else rates.math_gbytes if op.kind == "math" else rates.gbytes
-    return op.bytes / rate / 1e9
+    special = {"math": rates.math_gbytes, "convert": rates.convert_gbytes}
+    return op.bytes / (rates.outside_gbytes if op.outside else special.get(op.kind, rates.gbytes)) / 1e9
 
 
 def seconds(op: Op, rates: Rates) -> float:

@@ -14,7 +14,8 @@ class Rates:
         float_gmacs, int8_gmacs: 1e9 multiply-adds a second of matrix products and convolutions.
         signed_gmacs: of int8 products with int8 activations, where the runtime prefers uint8 ones.
         depthwise_float_gmacs, depthwise_int8_gmacs: of convolutions with one input channel per filter.
-        gbytes: 1e9 bytes a second, read and written, where data is copied, added or converted between float and int8.
+        gbytes: 1e9 bytes a second, read and written, where data is copied or added.
+        convert_gbytes: of conversions between float and int8.
         math_gbytes: of softmax, LayerNorm, GELU and the like.
         outside_gbytes, outside_gmacs: of all that a delegate leaves to the runtime's own kernels.
         op_us: microseconds that every operator costs, however small.
@@ -27,6 +28,7 @@ class Rates:
     depthwise_float_gmacs: float
     depthwise_int8_gmacs: float
     gbytes: float
+    convert_gbytes: float
     math_gbytes: float
     outside_gbytes: float
     outside_gmacs: float
@@ -50,8 +52,8 @@ class Profile:
     rates: dict[str, Rates]
 
 
-_EXECUTORCH = Rates(130, 440, 440, 20, 40, 30, 10, 6.5, 1.4, 0.5, 2)
-_ONNXRUNTIME = Rates(110, 330, 26, 20, 40, 40, 10, 10, 10, 2, 0)
+_EXECUTORCH = Rates(123, 376, 376, 34.5, 30.4, 95, 190, 45, 8, 0.42, 0.1, 1)
+_ONNXRUNTIME = Rates(111, 257, 8.5, 46.8, 40.8, 90, 87, 20, 20, 100, 0.25, 0)
 
 
 def _arm(rates: Rates, int8_over_float: float) -> Rates:
@@ -64,7 +66,7 @@ def _arm(rates: Rates, int8_over_float: float) -> Rates:
 
 
 X86_PEAK_RATIO = 4.0  # AVX512-VNNI: 64 int8 multiply-adds in the place of 16 of float
-_ANE = Rates(9000, 16900, 16900, 9000, 16900, 85, 85, 85, 85, 0, 230)
+_ANE = Rates(9000, 16900, 16900, 9000, 16900, 85, 85, 85, 85, 9000, 0, 230)
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lavit_edge.errors import UserError
+from lavit_edge.verdict.judge import Verdict, judge
 from lavit_edge.verdict.plan import Plan
 from lavit_edge.verdict.profiles import PROFILES, Profile, default_profile
 
@@ -44,3 +45,14 @@ def read(path: Path, device: str | None = None) -> tuple[Plan, Profile]:
         fitting = [profile.name for profile in PROFILES.values() if plan.runtime in profile.rates]
         raise UserError(f"{path.name} is for {plan.runtime}, which {chosen.name} does not run; choose {' or '.join(fitting)}")
     return plan, chosen
+
+
+def verdicts(path: Path) -> dict[str, Verdict]:
+    """The verdict for every device that runs the artifact, by the device's name. Raises as :func:`read`."""
+    plan, _ = read(path)
+    found = {}
+    for name, profile in PROFILES.items():
+        if plan.runtime in profile.rates:
+            # ONNX Runtime makes another graph of an .onnx on another CPU
+            found[name] = judge(read(path, name)[0] if path.suffix == ".onnx" else plan, profile)
+    return found

@@ -32,6 +32,20 @@ def print_verdict(name: str, verdict: Verdict, console: Console) -> None:
     console.print(f"[{COLOURS[verdict.expectation]}]{verdict.sentence}[/]", highlight=False)
 
 
+def print_summary(verdicts: dict[str, dict[str, Verdict]], console: Console) -> None:
+    """One row for each artifact and device: ``verdicts[artifact][device]``."""
+    table = Table("artifact", "device", title="int8 against float, predicted from the files (docs/verdict.md)")
+    table.add_column("int8 / float", justify="right")
+    table.add_column("what to expect, what to change")
+    for name, devices in verdicts.items():
+        for device, verdict in devices.items():
+            colour = COLOURS[verdict.expectation]
+            known = device if verdict.verified else f"{device}, never verified"
+            table.add_row(name, known, f"[{colour}]{verdict.ratio:.2f}[/]", verdict.sentence)
+        table.add_section()
+    console.print(table)
+
+
 def rows(verdict: Verdict) -> list[tuple[str, str]]:
     """Label and value of each figure."""
     table = [("multiply-adds of one picture", f"{verdict.macs / 1e6:.1f} M")]
