@@ -191,7 +191,7 @@ def _advice(plan: Plan, rates: Rates) -> str:
             (gain, f"the delegate leaves out {len(outside)} operators ({names}): inside it, {{}} of the time would go")
         )
     if plan.quantized:
-        weights = [op for op in ops if op.kind == "product" and not op.int8 and op.has_weights]
+        weights = [op for op in ops if op.has_weights and not op.int8]
         names = ", ".join(dict.fromkeys(op.name for op in weights))
         gain = saved(lambda op: dataclasses.replace(op, int8=True) if op in weights else op)
         options.append((gain, f"{len(weights)} products with weights ({names}) run in float: in int8, {{}} of the time would go"))

@@ -63,7 +63,8 @@ def read(path: Path) -> Plan:
     ops = []
     for operation in stored:
         inputs, outputs = _ordered(operation, types), [value.name for value in operation.outputs if types[value.name]]
-        if operation.type == "dequantize" and all(products.get(id(user)) for user in users[outputs[0]]):
+        readers = [products.get(id(user), False) for user in users[outputs[0]]]
+        if operation.type == "dequantize" and readers and all(readers):
             continue  # part of the products that read it
         if operation.type == "quantize" and inputs[0] in makers and products.get(id(makers[inputs[0]])):
             continue  # part of the product that it rounds

@@ -80,7 +80,8 @@ class Op:
 
     @property
     def has_weights(self) -> bool:
-        return any(array.constant for array in self.reads[1:2])
+        """Whether it is a product with stored weights."""
+        return self.kind == "product" and any(array.constant for array in self.reads[1:2])
 
     @property
     def computes(self) -> bool:
@@ -127,7 +128,7 @@ class Plan:
         """The same model with every product that has weights in int8, between a conversion of its input and one of its output."""
         ops: list[Op] = []
         for op in self.ops:
-            if op.kind != "product" or op.int8 or not op.has_weights:
+            if op.int8 or not op.has_weights:
                 ops.append(op)
                 continue
             before, after = op.reads[0], op.writes[0]
