@@ -1,4 +1,4 @@
-"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity, model card; whole or not at all."""
+"""Exports a checkpoint to several targets and writes the bundle: artifacts, manifest, parity, verdict, card; whole or not."""
 
 from __future__ import annotations
 
@@ -26,6 +26,7 @@ from lavit_edge.parity.bundle import (
     MANIFEST,
     PAGE,
     PARITY,
+    VERDICT,
     Bundle,
     artifact_sha256,
     forms,
@@ -40,6 +41,8 @@ from lavit_edge.quantize import float_program, int8_program
 from lavit_edge.seal import content_sha256
 from lavit_edge.selftest import print_selftest, selftest
 from lavit_edge.signing import sign_bundle
+from lavit_edge.verdict.read import verdicts
+from lavit_edge.verdict.render import print_summary
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
@@ -57,7 +60,7 @@ def export_bundle(
     strict: bool = False,
     private_key: Path | None = None,
 ) -> dict[str, Any]:
-    """Writes the bundle ``out`` and returns its manifest with ``parity`` and ``passed`` added.
+    """Writes the bundle ``out`` and returns its manifest with ``parity``, ``verdict`` and ``passed`` added.
 
     Args:
         source: the checkpoint folder.
@@ -115,15 +118,20 @@ def export_bundle(
             print_parity(title, results[title], console)
         parity = {title: result.to_dict() for title, result in results.items()}
         passed = all(tested.values()) and not any(result.failures for result in results.values())
+        with console.status("judging the artifacts"):
+            judged = {path.name: verdicts(path) for path in artifacts}
+        print_summary(judged, console)
+        verdict = {name: {device: each.to_dict() for device, each in found.items()} for name, found in judged.items()}
         title = f"{checkpoint.path.resolve().name}, {precision}: agreement"
         _write_json(folder / MANIFEST, manifest)
+        _write_json(folder / VERDICT, verdict)
         _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "selftest": tested, "sets": parity})
         (folder / PAGE).write_text(page(title, results), encoding="utf-8")
         (folder / CARD).write_text(_card(checkpoint, manifest, results), encoding="utf-8")
         if private_key:
             sign_bundle(folder, private_key)
     _print_artifacts(manifest, out, console)
-    return {**manifest, "parity": parity, "selftest": tested, "passed": passed, "out": str(out)}
+    return {**manifest, "parity": parity, "selftest": tested, "verdict": verdict, "passed": passed, "out": str(out)}
 
 
 def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:

@@ -13,6 +13,7 @@ COMMANDS = {
     "quantize": "turn a checkpoint into an int8 checkpoint",
     "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
     "selftest": "let an artifact test itself on the pictures that it carries",
+    "verdict": "predict from an artifact whether int8 will be faster than float",
     "verify": "compare a bundle's artifacts on labelled pictures",
 }
 

@@ -21,7 +21,7 @@ from lavit_edge.parity.compare import FAKE, FLOAT, PROGRAM, Gates, Parity, compa
 from lavit_edge.parity.runners import open_artifact
 
 FORMAT = "lavit_edge.bundle/1"
-MANIFEST, PARITY, PAGE, CARD = "manifest.json", "parity.json", "parity.html", "README.md"
+MANIFEST, PARITY, VERDICT, PAGE, CARD = "manifest.json", "parity.json", "verdict.json", "parity.html", "README.md"
 FREE_PICTURES = Path(__file__).parent.parent / "pictures_cc0"
 BUNDLED = Path(__file__).parent.parent / "checkpoints"
 

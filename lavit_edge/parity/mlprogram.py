@@ -81,7 +81,7 @@ class MLProgram:
                 self._program.append(operation)
             else:
                 self._values |= self._run(operation, {})
-        declared = {value.name: _tensor_type(value.type) for value in function.inputs}
+        declared = {value.name: tensor_type(value.type) for value in function.inputs}
         if set(declared) != set(self.inputs) or set(block.outputs) != set(self.outputs):
             raise UserError(f"{self.name}: the program's inputs and outputs are not those of the model's description")
         self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
@@ -156,7 +156,7 @@ class MLProgram:
 
     def _operation(self, stored: Any, load_value: Any) -> _Operation:
         """One operation of the file, refused unless its type and all its inputs are known."""
-        operation = _Operation(stored.type, {}, {}, {output.name: _tensor_type(output.type) for output in stored.outputs})
+        operation = _Operation(stored.type, {}, {}, {output.name: tensor_type(output.type) for output in stored.outputs})
         if stored.blocks:
             raise self._unknown(operation, "control flow is unknown")
         if stored.type not in OPERATIONS:
@@ -215,10 +215,10 @@ class MLProgram:
 
 def user_metadata(path: Path) -> dict[str, str]:
     """The package's user-defined metadata. Raises :class:`UserError` for a package that cannot be read."""
-    return dict(_specification(path).description.metadata.userDefined)
+    return dict(specification(path).description.metadata.userDefined)
 
 
-def _specification(path: Path) -> Any:
+def specification(path: Path) -> Any:
     """The package's ``model.mlmodel``, parsed. Not by ``coremltools.utils.load_spec``, which writes ``Manifest.json`` anew."""
     if not (path / "Manifest.json").is_file():
         raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
@@ -239,7 +239,7 @@ def _specification(path: Path) -> Any:
 
 def _read(path: Path) -> tuple[Any, Any]:
     """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
-    specification = _specification(path)
+    specification = specification(path)
     from coremltools.converters.mil.frontend.milproto import load as milproto
 
     context = milproto.TranscriptionContext(str(path / "Data" / "com.apple.CoreML" / "weights"))
@@ -255,7 +255,7 @@ def _read(path: Path) -> tuple[Any, Any]:
     return specification, load_value
 
 
-def _tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
+def tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
     if type_.WhichOneof("type") != "tensorType":
         return None
     tensor = type_.tensorType

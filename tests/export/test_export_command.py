@@ -25,7 +25,8 @@ from lavit_edge.verify import main as verify
 
 def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
     assert {path.name for path in bundle.iterdir()} == {
-        "model.pte", "model.onnx", "model.ort", "model.mlpackage", "manifest.json", "parity.json", "parity.html", "README.md",
+        "model.pte", "model.onnx", "model.ort", "model.mlpackage",
+        "manifest.json", "parity.json", "verdict.json", "parity.html", "README.md",
     }  # fmt: skip
     manifest = open_bundle(bundle).manifest
     assert set(manifest["artifacts"]) == {"model.pte", "model.onnx", "model.ort", "model.mlpackage"}
@@ -44,6 +45,11 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
         # int8 is not fp32: a program that had quantised nothing would be caught here
         assert 5 < noise["torch fp32"] < 80
     assert "model.mlpackage" in (bundle / "README.md").read_text()
+    verdict = json.loads((bundle / "verdict.json").read_text())
+    assert set(verdict) == set(manifest["artifacts"])
+    assert set(verdict["model.pte"]) == set(verdict["model.onnx"]) == {"x86-vnni", "arm64-dotprod", "arm64-i8mm"}
+    assert set(verdict["model.mlpackage"]) == {"apple-ane"}
+    assert all(each["int8_macs"] > 0.5 for devices in verdict.values() for each in devices.values())
 
 
 def test_verify_prints_the_matrix_and_its_gates_set_the_exit_code(

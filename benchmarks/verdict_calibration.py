@@ -1,0 +1,232 @@
+"""Does the verdict hold? Predicted against measured int8/float on this machine, for models where int8 wins and where it loses.
+
+    taskset -c 1 python benchmarks/verdict_calibration.py --work DIR
+
+Artifacts are made once, in --work, by the package's own path, with random weights, which change no latency. Each int8 artifact is
+timed against its float one in turns, on one thread. A prediction is right when predicted and measured ratio lie on the same side
+of 1. Nothing here was used to set the numbers of the profile. Needs lavit-edge[all].
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import io
+import itertools
+import json
+import os
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+from torch import nn
+
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
+from lavit_edge.cli import run_command
+from lavit_edge.contract import InputContract
+from lavit_edge.export.targets import OnnxOptions, find_target
+from lavit_edge.export.writing import quiet
+from lavit_edge.models import create_model
+from lavit_edge.models.deployed import Deployed
+from lavit_edge.parity.bundle import free_pictures
+from lavit_edge.parity.runners import open_runtime, to_tensor
+from lavit_edge.quantize import scheme
+from lavit_edge.quantize.calibrate import calibrate, int8_form
+from lavit_edge.quantize.program import float_program, int8_program
+from lavit_edge.verdict.judge import judge
+from lavit_edge.verdict.read import read
+
+DEVICE = "x86-vnni"
+THIN: dict[str, Any] = dict(dims=(16, 32, 64, 64), heads=(1, 1, 2, 2), depths=(1, 1, 2, 2), num_vanilla=(1, 1, 1, 1))
+# what stays float besides the scheme's own: all layers but the ones named
+ISLANDS = {"value": (r"(?!.*attention\.value$).*",), "depthwise": (r"(?!.*ffn\.depthwise$).*",)}
+
+
+@dataclass(frozen=True)
+class Case:
+    """
+    Attributes:
+        name: of the table.
+        int8, float32: artifacts of one runtime.
+    """
+
+    name: str
+    int8: Path
+    float32: Path
+
+
+class Separable(nn.Module):
+    """A small MobileNet: a stem, then depthwise 3x3 and 1x1 convolutions with ReLU."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        widths = (32, 64, 128, 128, 256, 256, 512, 512)
+        layers: list[nn.Module] = [nn.Conv2d(3, widths[0], 3, 2, 1), nn.ReLU()]
+        for index, (a, b) in enumerate(itertools.pairwise(widths)):
+            layers += [nn.Conv2d(a, a, 3, 1 + index % 2, 1, groups=a), nn.ReLU(), nn.Conv2d(a, b, 1), nn.ReLU()]
+        self.layers = nn.Sequential(*layers, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(widths[-1], 10))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layers(x)
+
+
+def checkpoint(name: str, size: int, folder: Path, floats: tuple[str, ...] = (), **options: Any) -> Checkpoint:
+    """A checkpoint of random weights with its int8 form, in which the layers that match ``floats`` stay float too."""
+    if not folder.exists():
+        torch.manual_seed(0)
+        model = create_model(name, num_classes=10, image_size=size, **options).eval()
+        contract = InputContract(size, tuple(f"class {index}" for index in range(10)))
+        pictures = [torch.from_numpy(to_tensor(p)) for p, _ in free_pictures(contract).spread(8).inputs(contract)]
+        with quiet(), contextlib.redirect_stdout(io.StringIO()):  # NNCF draws its bars on stdout
+            int8 = int8_form(calibrate(Deployed(model, contract).eval(), pictures))
+        spec = {"name": name, "options": options}
+        save_checkpoint(folder, model.state_dict(), model=spec, contract=contract, card="", int8=int8)
+    return load_checkpoint(folder)
+
+
+def lavit(work: Path, name: str, size: int, floats: str = "", **options: Any) -> list[Case]:
+    """The ``.pte`` and the ``.onnx`` of a model at one size."""
+    title = f"{name}-{size}" + (f"-{floats}" if floats else "") + ("-thin" if options else "")
+    with mock.patch.object(scheme, "FLOAT_LAYERS", scheme.FLOAT_LAYERS + ISLANDS.get(floats, ())):
+        cases = []
+        for suffix, target in ((".pte", "executorch"), (".onnx", "onnx")):
+            paths = {precision: work / f"{title}-{precision}{suffix}" for precision in ("int8", "float")}
+            for precision, path in paths.items():
+                if not path.exists():
+                    stored = checkpoint(name, size, work / f"{title}-checkpoint", **options)
+                    program = int8_program(stored) if precision == "int8" else float_program(stored)
+                    settings = OnnxOptions(ort_format="none") if target == "onnx" else None
+                    find_target(target).export(program, stored.contract, path, settings)
+            cases.append(Case(f"{title} {suffix}", paths["int8"], paths["float"]))
+    return cases
+
+
+def arm_ort(work: Path, case: Case) -> Case:
+    """The ``.ort`` made for ARM: int8 activations."""
+    import onnxruntime
+
+    from lavit_edge.export.onnx import _save_ort
+
+    for path in (case.int8, case.float32):
+        if not path.with_suffix(".ort").exists():
+            _save_ort(onnxruntime, path, "arm")
+    return Case(case.name.replace(".onnx", ".ort for ARM"), case.int8.with_suffix(".ort"), case.float32.with_suffix(".ort"))
+
+
+def ort_quantised(work: Path, source: Path, kind: str) -> Case:
+    """A float ``.onnx`` quantised by ONNX Runtime's own tool."""
+    from onnxruntime import quantization as q
+
+    path = work / f"{source.stem}-{kind}.onnx"
+    if not path.exists():
+        size = int(source.stem.split("-")[1])
+
+        class Reader(q.CalibrationDataReader):
+            """Four pictures of noise."""
+
+            def __init__(self) -> None:
+                rng = np.random.default_rng(0)
+                self.rows = iter([{"image": rng.uniform(0, 255, (1, 3, size, size)).astype(np.float32)} for _ in range(4)])
+
+            def get_next(self) -> dict[str, np.ndarray] | None:
+                return next(self.rows, None)
+
+        if kind == "dynamic":
+            q.quantize_dynamic(source, path, weight_type=q.QuantType.QInt8)
+        else:
+            types = dict(activation_type=q.QuantType.QUInt8, weight_type=q.QuantType.QInt8)
+            signed = dict(activation_type=q.QuantType.QInt8, weight_type=q.QuantType.QInt8)
+            form = q.QuantFormat.QOperator if kind == "signed" else q.QuantFormat.QDQ
+            q.quantize_static(source, path, Reader(), quant_format=form, **(signed if kind == "signed" else types))
+    return Case(f"{path.stem} .onnx", path, source)
+
+
+def separable(work: Path, size: int) -> Path:
+    """The float ``.onnx`` of :class:`Separable`."""
+    path = work / f"separable-{size}-float.onnx"
+    if not path.exists():
+        torch.manual_seed(0)
+        with quiet():
+            exported = torch.onnx.export(
+                Separable().eval(), (torch.rand(1, 3, size, size),), dynamo=True, opset_version=20, verbose=False,
+                input_names=["image"], output_names=["logits"],
+            )  # fmt: skip
+        assert exported is not None
+        exported.save(str(path))
+    return path
+
+
+def cases(work: Path) -> list[Case]:
+    """All pairs: few int8 layers between float ones; LaViT at several sizes; made for another CPU; by ONNX Runtime's tool."""
+    made = lavit(work, "lavit_nano", 64, **THIN)
+    for floats in ISLANDS:
+        made += lavit(work, "lavit_nano", 96, floats)
+    for name, size in (("lavit_nano", 96), ("lavit_nano", 224), ("lavit_tiny", 160), ("lavit_small", 160)):
+        made += lavit(work, name, size)
+    nano = next(case for case in made if case.name == "lavit_nano-96 .onnx")
+    made.append(arm_ort(work, nano))
+    for source in (nano.float32, separable(work, 160)):
+        made += [ort_quantised(work, source, kind) for kind in ("everything", "dynamic", "signed")]
+    return made
+
+
+def measure(case: Case, seconds: float) -> tuple[float, float, float]:
+    """Ratio of the medians, ratio of the minima, and milliseconds of the fastest float call; int8 and float in turns."""
+    size = int(case.float32.stem.split("-")[1])
+    picture = np.random.default_rng(0).integers(0, 256, (1, 3, size, size)).astype(np.float32)
+    runs = [open_runtime(case.int8, 1), open_runtime(case.float32, 1)]
+    times: list[list[float]] = [[], []]
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end or len(times[0]) < 9:
+        for run, taken in zip(runs, times, strict=True):
+            run(picture)
+            for _ in range(3):
+                start = time.perf_counter()
+                run(picture)
+                taken.append(time.perf_counter() - start)
+    int8, float32 = times
+    return float(np.median(int8) / np.median(float32)), min(int8) / min(float32), 1e3 * min(float32)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument(
+        "--work", type=Path, default=Path("verdict_calibration"), help="folder of the artifacts; default: %(default)s"
+    )
+    parser.add_argument("--seconds", type=float, default=10, help="of timing per pair; default: %(default)s")
+    parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout")
+    arguments = parser.parse_args()
+    console = Console(stderr=True)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    with console.status("making the artifacts"):
+        pairs = cases(arguments.work)
+    rows = []
+    for case in pairs:
+        with console.status(case.name):
+            predicted = judge(*read(case.int8, DEVICE))
+            from_float = judge(*read(case.float32, DEVICE))
+            median, fastest, float_ms = measure(case, arguments.seconds)
+        row = dict(name=case.name, predicted=predicted.ratio, from_float=from_float.ratio, median=median, fastest=fastest)
+        rows.append(row | dict(float_ms=float_ms, right=(predicted.ratio < 1) == (fastest < 1)))
+    table = Table("model and artifact", title="int8 / float, 1 thread")
+    for column in ("predicted", "measured, fastest", "measured, median", "float ms", ""):
+        table.add_column(column, justify="right")
+    for row in rows:
+        figures = [f"{row[key]:.2f}" for key in ("predicted", "fastest", "median", "float_ms")]
+        table.add_row(row["name"], *figures, "right" if row["right"] else "[red]WRONG[/]")
+    Console(width=120).print(table)
+    right = sum(row["right"] for row in rows)
+    print(f"right: {right} of {len(rows)}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    if arguments.json:
+        print(json.dumps(rows, indent=1))
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
