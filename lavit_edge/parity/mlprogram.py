@@ -239,7 +239,7 @@ def specification(path: Path) -> Any:
 
 def _read(path: Path) -> tuple[Any, Any]:
     """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
-    specification = specification(path)
+    spec = specification(path)
     from coremltools.converters.mil.frontend.milproto import load as milproto
 
     context = milproto.TranscriptionContext(str(path / "Data" / "com.apple.CoreML" / "weights"))
@@ -252,7 +252,7 @@ def _read(path: Path) -> tuple[Any, Any]:
         except Exception as error:  # no common base: a bad offset, a missing file, too few bytes for the shape
             raise UserError(f"{path.name}: a stored value cannot be read, the package is damaged ({error})") from error
 
-    return specification, load_value
+    return spec, load_value
 
 
 def tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
