@@ -181,7 +181,9 @@ def _advice(plan: Plan, rates: Rates) -> str:
         return 1 - (sum(seconds(op, rates) for op in new if op) + plan.calls * rates.call_us / 1e6) / time
 
     options: list[tuple[float, str]] = []  # share of the time, what to say; {} is that share
-    signed = "{} of the time goes to int8 kernels that are slow with signed activations: export with --ort-format amd64"
+    signed = (
+        "{} of the time goes to int8 kernels that are slow with signed activations: make them uint8 (an .ort: --ort-format amd64)"
+    )
     options.append((saved(lambda op: dataclasses.replace(op, signed=False)), signed))
     if outside := [op for op in ops if op.outside]:
         gain = saved(lambda op: dataclasses.replace(op, outside=False))
