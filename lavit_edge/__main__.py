@@ -13,6 +13,7 @@ COMMANDS = {
     "quantize": "turn a checkpoint into an int8 checkpoint",
     "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
     "verify": "compare a bundle's artifacts on labelled pictures",
+    "doctor": "try the tools on this machine and say what to mend",
 }
 
 

@@ -60,7 +60,7 @@ def _executorch(path: Path, threads: int | None) -> Runtime:
         from executorch.extension.pybindings import portable_lib
     except ImportError as error:
         raise _missing("ExecuTorch", "executorch", error) from error
-    with _silent_stderr():
+    with silent_stderr():
         if threads is not None:
             portable_lib._unsafe_reset_threadpool(threads)
         portable_lib._threadpool_get_thread_count()  # starts the pool, which reports the CPU's features on stderr
@@ -110,7 +110,7 @@ def _missing(name: str, extra: str, error: ImportError) -> UserError:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Around native code that logs to file descriptor 2 whatever the log level: five lines on CPU features and threads."""
     sys.stderr.flush()
     saved = os.dup(2)
