@@ -57,23 +57,29 @@ class Smallest:
 def smallest() -> Smallest:
     """Seeded: the same in every process. It goes through a checkpoint folder, as every model does."""
     torch.set_num_threads(1)
-    torch.manual_seed(0)
-    spec = {"name": "lavit_nano", "options": OPTIONS}
-    model = create_model("lavit_nano", num_classes=10, image_size=CONTRACT.size, **OPTIONS).eval()
-    torch.nn.init.normal_(model.get_parameter("head.weight"))  # logits of size 1, not 0.02
-    inputs = torch.randint(0, 256, (PICTURES, 3, CONTRACT.size, CONTRACT.size)).float()
-    deployed = Deployed(model, CONTRACT).eval()
     with tempfile.TemporaryDirectory() as folder:
-        path = Path(folder) / "checkpoint"
-        int8 = int8_form(deployed, inputs)
-        save_checkpoint(path, model.state_dict(), model=spec, contract=CONTRACT, card="", int8=int8)
-        checkpoint = load_checkpoint(path)
+        deployed, inputs = save_smallest(Path(folder) / "checkpoint")
+        checkpoint = load_checkpoint(Path(folder) / "checkpoint")
         programs: dict[Kind, ExportedProgram] = {"float": float_program(checkpoint), "int8": int8_program(checkpoint)}
     logits = {}
     for kind, program in programs.items():
         module = program.module()
         logits[kind] = torch.cat([module(picture[None]) for picture in inputs]).numpy()
     return Smallest(deployed, inputs, programs, logits)
+
+
+@torch.no_grad()
+def save_smallest(path: Path) -> tuple[Deployed, Tensor]:
+    """Writes its checkpoint, quantised; returns the model and the inputs that its ranges come from."""
+    torch.manual_seed(0)
+    model = create_model("lavit_nano", num_classes=10, image_size=CONTRACT.size, **OPTIONS).eval()
+    torch.nn.init.normal_(model.get_parameter("head.weight"))  # logits of size 1, not 0.02
+    inputs = torch.randint(0, 256, (PICTURES, 3, CONTRACT.size, CONTRACT.size)).float()
+    deployed = Deployed(model, CONTRACT).eval()
+    spec = {"name": "lavit_nano", "options": OPTIONS}
+    int8 = int8_form(deployed, inputs)
+    save_checkpoint(path, model.state_dict(), model=spec, contract=CONTRACT, card="# smallest\n", int8=int8)
+    return deployed, inputs
 
 
 def int8_form(model: Deployed, inputs: Tensor) -> dict[str, Tensor]:

@@ -8,19 +8,22 @@ not Apple's kernels. What it does not know it refuses, naming the operation: a g
 from __future__ import annotations
 
 import inspect
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, Literal
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from lavit_edge.documents import check_shape, read_json
 from lavit_edge.errors import UserError
 from lavit_edge.parity.mlprogram_ops import OPERATIONS
 
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
+LARGEST = 1 << 28  # numbers in an input or a result: 1 GB in fp32
 TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
 
 Output = np.ndarray | str | dict[str, float]
@@ -66,6 +69,14 @@ class MLProgram:
             raise UserError(f"precision must be float16 or float32, not {precision!r}")
         self.name, self._rounded = path.name, precision == "float16"
         spec, load_value = _read(path)
+        try:
+            self._load(spec, load_value)
+        except UserError:
+            raise
+        except Exception as error:  # a file from elsewhere may lack, repeat or mistype anything
+            raise UserError(f"{self.name}: cannot be read, the package is damaged ({type(error).__name__}: {error})") from error
+
+    def _load(self, spec: Any, load_value: Any) -> None:
         function = self._the_function(spec)
         self.inputs = {feature.name: self._feature(feature) for feature in spec.description.input}
         self.outputs = {feature.name: self._feature(feature) for feature in spec.description.output}
@@ -128,7 +139,7 @@ class MLProgram:
             named = dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
         except KeyError as error:
             raise self._unknown(operation, f"there is no value {error}") from error
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except Exception as error:  # arguments from a file may be anything
             raise self._unknown(operation, str(error)) from error
         for name, declared in operation.outputs.items():
             if operation.type == "const" or declared is None:
@@ -145,6 +156,9 @@ class MLProgram:
     def _operation(self, stored: Any, load_value: Any) -> _Operation:
         """One operation of the file, refused unless its type and all its inputs are known."""
         operation = _Operation(stored.type, {}, {}, {output.name: _tensor_type(output.type) for output in stored.outputs})
+        for name, declared in operation.outputs.items():
+            if declared is not None and math.prod(declared[1]) > LARGEST:
+                raise self._unknown(operation, f"{name} of shape {declared[1]} is beyond reason")
         if stored.blocks:
             raise self._unknown(operation, "control flow is unknown")
         if stored.type not in OPERATIONS:
@@ -188,23 +202,42 @@ class MLProgram:
             image = feature.type.imageType
             if image.colorSpace != image.RGB or image.WhichOneof("SizeFlexibility"):
                 raise UserError(f"{self.name}: picture {feature.name} must be RGB and of one size")
-            return Feature("image", (image.height, image.width, 3))
+            return Feature("image", self._bounded(feature.name, (image.height, image.width, 3)))
         if kind == "multiArrayType":
             array = feature.type.multiArrayType
             if array.dataType not in (array.FLOAT16, array.FLOAT32) or array.WhichOneof("ShapeFlexibility"):
                 raise UserError(f"{self.name}: array {feature.name} must be floating and of one shape")
-            return Feature("array", tuple(array.shape))
+            return Feature("array", self._bounded(feature.name, tuple(array.shape)))
         if kind == "stringType":
             return Feature("label")
         if kind == "dictionaryType":
             return Feature("probabilities")
         raise UserError(f"{self.name}: {feature.name} is of type {kind}, which is unknown")
 
+    def _bounded(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape or min(shape) < 1 or math.prod(shape) > LARGEST:
+            raise UserError(f"{self.name}: {name} of shape {shape} is beyond reason")
+        return shape
+
+
+def _check_package(path: Path) -> None:
+    """Raises :class:`UserError` unless the package is made of plain files and its manifest names only files inside it."""
+    if not (path / "Manifest.json").is_file():
+        raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
+    if links := [item for item in path.rglob("*") if item.is_symlink() or not (item.is_file() or item.is_dir())]:
+        raise UserError(f"{links[0]} is a link or no file; a package is made of plain files and folders")
+    manifest = read_json(path / "Manifest.json")
+    check_shape(manifest, {"itemInfoEntries": dict, "rootModelIdentifier": str}, str(path / "Manifest.json"))
+    for name, entry in manifest["itemInfoEntries"].items():
+        check_shape(entry, {"path": str}, str(path / "Manifest.json"), f"itemInfoEntries.{name}")
+        inside = PurePosixPath(entry["path"])
+        if inside.is_absolute() or ".." in inside.parts:
+            raise UserError(f"{path / 'Manifest.json'}: {entry['path']!r} leads out of the package")
+
 
 def _read(path: Path) -> tuple[Any, Any]:
     """The package's specification, and a function that takes a value out of it (large ones lie in the weights file)."""
-    if not (path / "Manifest.json").is_file():
-        raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
+    _check_package(path)
     try:
         import coremltools
         from coremltools.converters.mil.frontend.milproto import load as milproto
