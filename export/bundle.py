@@ -17,6 +17,7 @@ from rich.table import Table
 
 from lavit_edge import __version__
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
+from lavit_edge.documents import read_json
 from lavit_edge.errors import UserError
 from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS, Options
@@ -139,9 +140,9 @@ def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:
     if not out.exists() or (out.is_dir() and not any(out.iterdir())):
         return
     try:
-        old = json.loads((out / MANIFEST).read_text(encoding="utf-8"))
+        old = read_json(out / MANIFEST)
         same = old["checkpoint"]["sha256"] == checkpoint.config["sha256"] and old["precision"] == precision
-    except (OSError, ValueError, KeyError, TypeError):
+    except (UserError, KeyError, TypeError):
         raise UserError(f"{out} exists and is not a bundle; choose another --out") from None
     if not same:
         raise UserError(f"{out} holds a bundle of another checkpoint or precision; choose another --out or remove it")

@@ -15,6 +15,7 @@ COMMANDS = {
     "selftest": "let an artifact test itself on the pictures that it carries",
     "verdict": "predict from an artifact whether int8 will be faster than float",
     "verify": "compare a bundle's artifacts on labelled pictures",
+    "doctor": "try the tools on this machine and say what to mend",
 }
 
 

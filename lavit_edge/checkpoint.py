@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lavit_edge.contract import InputContract
+from lavit_edge.documents import read_json
 from lavit_edge.errors import UserError
 from lavit_edge.models import create_model
 
@@ -63,8 +64,15 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     options = spec.get("options", {})
     if not isinstance(options, dict) or {"name", "num_classes", "image_size"} & set(options):
         raise UserError(f"{path / CONFIG}: 'options' of the model must be an object; classes and size come from the contract")
-    model = create_model(spec["name"], num_classes=len(contract.labels), image_size=contract.size, **options)
-    fill(model, load_tensors(path / WEIGHTS, config), str(path / WEIGHTS), spec["name"])
+    tensors, source = load_tensors(path / WEIGHTS, config), str(path / WEIGHTS)
+
+    def create() -> nn.Module:
+        return create_model(spec["name"], num_classes=len(contract.labels), image_size=contract.size, **options)
+
+    with torch.device("meta"):  # no memory is taken before the file is known to hold as much
+        check_fit(create(), tensors, source, spec["name"])
+    model = create()
+    fill(model, tensors, source, spec["name"])
     return Checkpoint(path, model.eval(), contract, config)
 
 
@@ -77,10 +85,7 @@ def read_config(path: Path) -> dict[str, Any]:
         pickles = [file.name for file in path.glob("*") if file.suffix in PICKLES]
         found = f" ({pickles[0]} looks like a pickle, which is refused)" if pickles else ""
         raise UserError(f"{path} is not a checkpoint: it has no {CONFIG}{found}")
-    try:
-        config = json.loads((path / CONFIG).read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{path / CONFIG} is not JSON ({error}); restore it from where the checkpoint came") from error
+    config = read_json(path / CONFIG)
     if not isinstance(config, dict) or config.get("format") != FORMAT:
         actual = config.get("format") if isinstance(config, dict) else None
         raise UserError(f"{path / CONFIG}: expected format {FORMAT!r}, found {actual!r}")
@@ -107,6 +112,12 @@ def load_tensors(file: Path, config: dict[str, Any]) -> dict[str, Tensor]:
 
 def fill(model: nn.Module, tensors: dict[str, Tensor], source: str, name: str) -> None:
     """``model.load_state_dict(tensors)`` whose errors fit on a line."""
+    check_fit(model, tensors, source, name)
+    model.load_state_dict(tensors)
+
+
+def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str, name: str) -> None:
+    """Raises :class:`UserError` unless ``tensors`` are those of the model, by name, shape and type."""
     expected = model.state_dict()
     if missing := sorted(set(expected) - set(tensors)):
         raise UserError(f"{source}: tensor {missing[0]!r} of {name} is missing ({len(missing)} in all)")
@@ -116,7 +127,8 @@ def fill(model: nn.Module, tensors: dict[str, Tensor], source: str, name: str) -
         if value.shape != tensors[key].shape:
             hint = "; the contract has another number of labels than the head" if key.startswith("head.") else ""
             raise UserError(f"{source}: {key!r} has shape {tuple(tensors[key].shape)}, {name} wants {tuple(value.shape)}{hint}")
-    model.load_state_dict(tensors)
+        if value.dtype != tensors[key].dtype:
+            raise UserError(f"{source}: {key!r} is {tensors[key].dtype}, {name} wants {value.dtype}")
 
 
 def save_checkpoint(

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from lavit_edge.errors import UserError
+from lavit_edge.errors import UserError, one_line
 from lavit_edge.parity.compare import Gates
 
 
@@ -24,7 +24,7 @@ class Parser(argparse.ArgumentParser):
         )
 
     def error(self, message: str) -> NoReturn:
-        print(f"error: {message} (--help lists the options)", file=sys.stderr)
+        print(f"error: {one_line(message)} (--help lists the options)", file=sys.stderr)
         raise SystemExit(2)
 
 
@@ -53,4 +53,7 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         code = 130
     except BrokenPipeError:
         code = 0
+    except (OSError, MemoryError) as error:  # a full disk, a folder without permission
+        print(f"error: {one_line(str(error)) or 'out of memory'}", file=sys.stderr)
+        code = 2
     raise SystemExit(code)

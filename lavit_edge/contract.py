@@ -9,9 +9,13 @@ import dataclasses
 import hashlib
 import json
 import math
+import reprlib
+import unicodedata
+from collections import Counter
 from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
+from lavit_edge.documents import parse_json
 from lavit_edge.errors import UserError
 
 Resize = Literal["squash", "crop"]
@@ -20,6 +24,8 @@ Interpolation = Literal["bilinear", "bicubic"]
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 FORMAT = "lavit_edge.contract/1"
+LARGEST_SIZE = 4096  # pixels a side
+SMALLEST_STD = 1e-6  # below it a picture leaves float32, above its inverse it vanishes
 
 
 @dataclass(frozen=True)
@@ -47,30 +53,32 @@ class InputContract:
     std: tuple[float, float, float] = IMAGENET_STD
 
     def __post_init__(self) -> None:
-        if isinstance(self.labels, str):
-            raise UserError("contract: labels must be a list of names, not one string")
+        if not isinstance(self.labels, list | tuple):
+            raise UserError(f"contract: labels must be a list of names, not {type(self.labels).__name__}")
         for name in ("labels", "mean", "std"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not isinstance(self.size, int) or self.size < 32 or self.size % 32:
-            raise UserError(f"contract: size must be a positive multiple of 32, not {self.size!r}")
+        if not isinstance(self.size, int) or not 32 <= self.size <= LARGEST_SIZE or self.size % 32:
+            raise UserError(f"contract: size must be a positive multiple of 32 up to {LARGEST_SIZE}, not {_short(self.size)}")
         if not self.labels or not all(isinstance(label, str) and label.strip() for label in self.labels):
             raise UserError("contract: labels must be a list of names, none of them empty")
-        if len(set(self.labels)) != len(self.labels):
-            twice = next(label for label in self.labels if self.labels.count(label) > 1)
-            raise UserError(f"contract: label {twice!r} appears twice; each class needs its own name")
+        for label, count in Counter(self.labels).items():
+            if count > 1:
+                raise UserError(f"contract: label {label!r} appears twice; each class needs its own name")
+            if any(unicodedata.category(letter) in ("Cc", "Cs") for letter in label):
+                raise UserError(f"contract: label {label!r} holds a control character or half of a surrogate pair")
         for name, value, allowed in (
             ("resize", self.resize, get_args(Resize)),
             ("interpolation", self.interpolation, get_args(Interpolation)),
         ):
             if value not in allowed:
-                raise UserError(f"contract: {name} must be one of {', '.join(allowed)}, not {value!r}")
+                raise UserError(f"contract: {name} must be one of {', '.join(allowed)}, not {_short(value)}")
         if not _finite(self.crop_fraction) or not 0 < self.crop_fraction <= 1:
-            raise UserError(f"contract: crop_fraction must be in (0, 1], not {self.crop_fraction!r}")
+            raise UserError(f"contract: crop_fraction must be in (0, 1], not {_short(self.crop_fraction)}")
         for name, three in (("mean", self.mean), ("std", self.std)):
-            if len(three) != 3 or not all(_finite(value) for value in three):
-                raise UserError(f"contract: {name} must be three finite numbers, not {three!r}")
-        if min(self.std) <= 0:
-            raise UserError(f"contract: std must be positive, not {self.std!r}")
+            if len(three) != 3 or not all(_finite(value) and abs(value) <= 1 / SMALLEST_STD for value in three):
+                raise UserError(f"contract: {name} must be three finite numbers, not {_short(three)}")
+        if min(self.std) < SMALLEST_STD:
+            raise UserError(f"contract: std must be positive (at least {SMALLEST_STD}), not {_short(self.std)}")
         object.__setattr__(self, "crop_fraction", float(self.crop_fraction))  # so that 1 and 1.0 give the same JSON
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
@@ -88,11 +96,7 @@ class InputContract:
     @classmethod
     def from_json(cls, text: str) -> InputContract:
         """The inverse of :meth:`to_json`. Raises :class:`UserError` on anything that is not a contract of this format."""
-        try:
-            fields = json.loads(text)
-        except json.JSONDecodeError as error:
-            raise UserError(f"contract: not JSON ({error})") from error
-        return cls.from_dict(fields)
+        return cls.from_dict(parse_json(text, "contract: the text"))
 
     @classmethod
     def from_dict(cls, fields: Any) -> InputContract:
@@ -116,4 +120,12 @@ class InputContract:
 
 
 def _finite(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # an integer beyond float's range
+        return False
+
+
+def _short(value: Any) -> str:
+    """``repr`` without the digits of an integer that Python refuses to print, and of bounded length."""
+    return reprlib.repr(value)

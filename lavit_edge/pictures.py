@@ -31,6 +31,8 @@ def open_picture(source: Path | bytes) -> Image.Image:
         UnreadablePicture: with the file's name, when it cannot be decoded or has more than ``MAX_PIXELS`` pixels.
     """
     name = _name(source)
+    if isinstance(source, Path) and not source.is_file():  # a pipe would be waited for
+        raise UnreadablePicture(f"{name}: not a file")
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # warns from half of MAX_PIXELS on

@@ -19,6 +19,8 @@ def class_names(root: Path) -> dict[str, str]:
     table = root / "labels.csv"
     if not table.exists():
         return {}
+    if not table.is_file():
+        raise UserError(f"{table}: not a file")
     try:
         with table.open(newline="", encoding="utf-8-sig") as file:  # spreadsheets put a byte order mark first
             rows = list(csv.DictReader(file))
@@ -27,6 +29,8 @@ def class_names(root: Path) -> dict[str, str]:
     column = "folder" if rows and "folder" in rows[0] else "wnid"
     if not rows or column not in rows[0] or "name" not in rows[0]:
         raise UserError(f"{table}: needs the columns 'wnid' (or 'folder') and 'name'")
+    if any(row[column] is None or row["name"] is None for row in rows):
+        raise UserError(f"{table}: a row has too few columns")
     return {row[column]: row["name"] for row in rows}
 
 

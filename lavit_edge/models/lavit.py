@@ -25,6 +25,8 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval
 
 from lavit_edge.models.registry import register
 
+DEEPEST = 1000  # blocks a stage; a configuration from elsewhere could ask for a thousand million
+
 
 class DropPath(nn.Module):
     """Stochastic depth (Huang et al., 2016): drops a residual branch for whole pictures with probability ``rate``."""
@@ -293,6 +295,8 @@ class LaViT(nn.Module):
         for name, per_stage in numbers.items():
             if len(per_stage) != 4 or min(per_stage) < 1:
                 raise ValueError(f"{name} takes four numbers of at least 1, one per stage, not {tuple(per_stage)}")
+        if max(depths) > DEEPEST:
+            raise ValueError(f"depths {tuple(depths)} are beyond reason; at most {DEEPEST} a stage")
         if any(dim % head for dim, head in zip(dims, heads, strict=True)):
             raise ValueError(f"heads {tuple(heads)} must divide dims {tuple(dims)}")
         if not 0 <= drop_path < 1:
@@ -301,7 +305,7 @@ class LaViT(nn.Module):
             raise ValueError("attention_residual takes four booleans, the first of them false: stage 1 has none before it")
         embed, feed_forward = (ConvPatchEmbedding, ConvFeedForward) if convolutional else (PatchEmbedding, FeedForward)
         keys = 0
-        rates = torch.linspace(0, drop_path, sum(depths)).tolist()
+        rates = [drop_path * layer / max(sum(depths) - 1, 1) for layer in range(sum(depths))]
         self.stages = nn.ModuleList()
         for m in range(4):
             grid, in_dim, patch = (image_size // 4, 3, 4) if m == 0 else (image_size // 2 ** (m + 2), dims[m - 1], 2)

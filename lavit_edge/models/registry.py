@@ -50,5 +50,5 @@ def create_model(name: str, *, num_classes: int = 1000, image_size: int = 224, *
         raise UserError(f"image_size must be a positive multiple of 32, not {image_size}")
     try:
         return _BUILDERS[name](num_classes=num_classes, image_size=image_size, **options)
-    except (TypeError, ValueError) as error:
+    except (TypeError, ValueError, RuntimeError, OverflowError, ZeroDivisionError) as error:
         raise UserError(f"{name}: {error}") from error

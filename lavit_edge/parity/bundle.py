@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,12 +15,20 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from lavit_edge.checkpoint import Checkpoint, file_sha256, load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
-from lavit_edge.errors import UserError
+from lavit_edge.documents import check_shape, read_json
+from lavit_edge.errors import UserError, one_line
 from lavit_edge.parity.compare import FAKE, FLOAT, PROGRAM, Gates, Parity, compare
-from lavit_edge.parity.runners import open_artifact
+from lavit_edge.parity.runners import SUFFIXES, open_artifact
 
 FORMAT = "lavit_edge.bundle/1"
 MANIFEST, PARITY, VERDICT, PAGE, CARD = "manifest.json", "parity.json", "verdict.json", "parity.html", "README.md"
+SHAPE = {
+    "precision": str,
+    "checkpoint": {"name": str, "sha256": dict},
+    "checkpoint_path": str,
+    "targets": dict,
+    "artifacts": dict,
+}  # of the manifest, as far as it is read
 FREE_PICTURES = Path(__file__).parent.parent / "pictures_cc0"
 BUNDLED = Path(__file__).parent.parent / "checkpoints"
 
@@ -54,13 +61,20 @@ def open_bundle(path: Path) -> Bundle:
     file = path / MANIFEST
     if not file.is_file():
         raise UserError(f"{path} is not a bundle: it has no {MANIFEST}; python -m lavit_edge.export makes one")
-    try:
-        manifest = json.loads(file.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise UserError(f"{file} is not JSON ({error}); export the bundle again") from error
+    manifest = read_json(file)
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise UserError(f"{file}: expected format {FORMAT!r}; export the bundle again")
+    check_shape(manifest, SHAPE, str(file))
+    if manifest["precision"] not in ("int8", "float"):
+        raise UserError(f"{file}: precision {manifest['precision']!r} is neither int8 nor float; export the bundle again")
+    if not manifest["artifacts"]:
+        raise UserError(f"{file} lists no artifacts; export the bundle again")
     for name, entry in manifest["artifacts"].items():
+        check_shape(entry, {"sha256": str}, str(file), f"artifacts.{name}")
+        if name != Path(name).name or name != one_line(name) or name in {"", ".", ".."}:
+            raise UserError(f"{file}: artifact {name!r} is not the plain name of a file beside it")
+        if Path(name).suffix not in SUFFIXES:
+            raise UserError(f"{file}: artifact {name!r} is of an unknown kind; those of a bundle end in {', '.join(SUFFIXES)}")
         if not (path / name).exists():
             raise UserError(f"{path / name} is missing; export the bundle again")
         if artifact_sha256(path / name) != entry["sha256"]:
@@ -70,11 +84,21 @@ def open_bundle(path: Path) -> Bundle:
 
 def needs_apple(name: str, targets: dict[str, Any]) -> bool:
     """Whether an artifact runs on Apple devices alone. ``targets`` is the manifest's record of the options."""
-    return name.endswith(".pte") and targets["executorch"]["options"]["backend"] == "coreml"
+    if not name.endswith(".pte"):
+        return False
+    check_shape(targets, {"executorch": {"options": {"backend": str}}}, MANIFEST, "targets")
+    return targets["executorch"]["options"]["backend"] == "coreml"
 
 
 def artifact_sha256(path: Path) -> str:
-    """Hex digest of a file; of a package, the digest of its files' names and digests in order."""
+    """Hex digest of a file; of a package, the digest of its files' names and digests in order.
+
+    Raises:
+        UserError: the path, or what is below it, is neither a file nor a folder: a link leads out of what the digest covers.
+    """
+    for item in (path, *path.rglob("*")):
+        if item.is_symlink() or not (item.is_file() or item.is_dir()) or item.name != one_line(item.name):
+            raise UserError(f"{item} is a link, or no file, or oddly named; an artifact is made of plain files and folders")
     if path.is_file():
         return file_sha256(path)
     lines = [f"{file_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in sorted(path.rglob("*")) if file.is_file()]
@@ -156,6 +180,9 @@ def measure(
             targets.append(target)
             for name, run in runs.items():
                 rows[name].append(run(picture))
+                if rows[name][-1].shape != (len(contract.labels),):
+                    got = rows[name][-1].shape
+                    raise UserError(f"{name} gives {got}, not a logit for each of {len(contract.labels)} labels; export it again")
             progress.advance(bar)
     logits = {name: np.stack(values) for name, values in rows.items()}
     parity = compare(logits, np.array(targets) if labelled else None, reference, gates)

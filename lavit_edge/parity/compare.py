@@ -92,10 +92,10 @@ class Parity:
         return next(p for p in self.pairs if (p.row, p.column) == (row, column))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; an infinite SQNR (equal to the last bit) becomes null."""
+        """Plain JSON values; an SQNR that is infinite (equal to the last bit) or undefined (NaN logits) becomes null."""
         document = asdict(self)
         for pair in document["pairs"]:
-            if math.isinf(pair["sqnr_db"]):
+            if not math.isfinite(pair["sqnr_db"]):
                 pair["sqnr_db"] = None
         return document
 

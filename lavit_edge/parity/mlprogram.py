@@ -8,7 +8,7 @@ not Apple's kernels. What it does not know it refuses, naming the operation: a g
 from __future__ import annotations
 
 import inspect
-import json
+import math
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,11 +18,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lavit_edge.documents import check_shape, read_json
 from lavit_edge.errors import UserError
 from lavit_edge.parity.mlprogram_ops import OPERATIONS
 
 MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter writes
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
+LARGEST = 1 << 28  # numbers in an input or a result: 1 GB in fp32
 TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
 
 Output = np.ndarray | str | dict[str, float]
@@ -69,6 +71,14 @@ class MLProgram:
             raise UserError(f"precision must be float16 or float32, not {precision!r}")
         self.name, self._rounded = path.name, precision == "float16"
         spec, load_value = _read(path)
+        try:
+            self._load(spec, load_value)
+        except UserError:
+            raise
+        except Exception as error:  # a file from elsewhere may lack, repeat or mistype anything
+            raise UserError(f"{self.name}: cannot be read, the package is damaged ({type(error).__name__}: {error})") from error
+
+    def _load(self, spec: Any, load_value: Any) -> None:
         function = self._the_function(spec)
         self.inputs = {feature.name: self._feature(feature) for feature in spec.description.input}
         self.outputs = {feature.name: self._feature(feature) for feature in spec.description.output}
@@ -140,7 +150,7 @@ class MLProgram:
             named = dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
         except KeyError as error:
             raise self._unknown(operation, f"there is no value {error}") from error
-        except (ValueError, TypeError, IndexError, RuntimeError) as error:
+        except Exception as error:  # arguments from a file may be anything
             raise self._unknown(operation, str(error)) from error
         for name, declared in operation.outputs.items():
             if operation.type == "const" or declared is None:
@@ -157,6 +167,9 @@ class MLProgram:
     def _operation(self, stored: Any, load_value: Any) -> _Operation:
         """One operation of the file, refused unless its type and all its inputs are known."""
         operation = _Operation(stored.type, {}, {}, {output.name: tensor_type(output.type) for output in stored.outputs})
+        for name, declared in operation.outputs.items():
+            if declared is not None and math.prod(declared[1]) > LARGEST:
+                raise self._unknown(operation, f"{name} of shape {declared[1]} is beyond reason")
         if stored.blocks:
             raise self._unknown(operation, "control flow is unknown")
         if stored.type not in OPERATIONS:
@@ -200,17 +213,22 @@ class MLProgram:
             image = feature.type.imageType
             if image.colorSpace != image.RGB or image.WhichOneof("SizeFlexibility"):
                 raise UserError(f"{self.name}: picture {feature.name} must be RGB and of one size")
-            return Feature("image", (image.height, image.width, 3))
+            return Feature("image", self._bounded(feature.name, (image.height, image.width, 3)))
         if kind == "multiArrayType":
             array = feature.type.multiArrayType
             if array.dataType not in (array.FLOAT16, array.FLOAT32) or array.WhichOneof("ShapeFlexibility"):
                 raise UserError(f"{self.name}: array {feature.name} must be floating and of one shape")
-            return Feature("array", tuple(array.shape))
+            return Feature("array", self._bounded(feature.name, tuple(array.shape)))
         if kind == "stringType":
             return Feature("label")
         if kind == "dictionaryType":
             return Feature("probabilities")
         raise UserError(f"{self.name}: {feature.name} is of type {kind}, which is unknown")
+
+    def _bounded(self, name: str, shape: tuple[int, ...]) -> tuple[int, ...]:
+        if not shape or min(shape) < 1 or math.prod(shape) > LARGEST:
+            raise UserError(f"{self.name}: {name} of shape {shape} is beyond reason")
+        return shape
 
 
 def user_metadata(path: Path) -> dict[str, str]:
@@ -219,21 +237,30 @@ def user_metadata(path: Path) -> dict[str, str]:
 
 
 def specification(path: Path) -> Any:
-    """The package's ``model.mlmodel``, parsed. Not by ``coremltools.utils.load_spec``, which writes ``Manifest.json`` anew."""
+    """The package's ``model.mlmodel``, parsed. Not by ``coremltools.utils.load_spec``, which writes ``Manifest.json`` anew.
+
+    Raises :class:`UserError` for a package that is damaged, is not made of plain files, or whose model is not where it belongs.
+    """
     if not (path / "Manifest.json").is_file():
         raise UserError(f"{path}: not an .mlpackage folder (it has no Manifest.json)")
+    if links := [item for item in path.rglob("*") if item.is_symlink() or not (item.is_file() or item.is_dir())]:
+        raise UserError(f"{links[0]} is a link or no file; a package is made of plain files and folders")
+    manifest = read_json(path / "Manifest.json")
+    check_shape(manifest, {"itemInfoEntries": dict, "rootModelIdentifier": str}, str(path / "Manifest.json"))
+    for name, entry in manifest["itemInfoEntries"].items():
+        check_shape(entry, {"path": str}, str(path / "Manifest.json"), f"itemInfoEntries.{name}")
+        if name == manifest["rootModelIdentifier"] and entry["path"] != MODEL:
+            raise UserError(f"{path / 'Manifest.json'}: the model is {entry['path']!r}, not {MODEL}")
+    if manifest["rootModelIdentifier"] not in manifest["itemInfoEntries"]:
+        raise UserError(f"{path / 'Manifest.json'}: it lists no model; the package is damaged")
     try:
         from coremltools.proto import Model_pb2
         from google.protobuf.message import DecodeError
     except ImportError as error:
         raise UserError("Core ML packages are read by coremltools: pip install 'lavit-edge[coreml]'") from error
     try:
-        manifest = json.loads((path / "Manifest.json").read_text(encoding="utf-8"))
-        model = manifest["itemInfoEntries"][manifest["rootModelIdentifier"]]["path"]
-        if model != MODEL:
-            raise ValueError(f"its model is not {MODEL}")
-        return Model_pb2.Model.FromString((path / "Data" / model).read_bytes())
-    except (OSError, ValueError, KeyError, TypeError, RecursionError, DecodeError) as error:
+        return Model_pb2.Model.FromString((path / "Data" / MODEL).read_bytes())
+    except (OSError, DecodeError) as error:
         raise UserError(f"{path.name}: cannot be read, the package is damaged ({error})") from error
 
 

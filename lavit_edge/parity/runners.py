@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator
@@ -16,6 +17,8 @@ from lavit_edge.errors import UserError
 from lavit_edge.payload import ENTRIES, KEY
 
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage")  # of the artifacts that can be run here
+LARGEST = 2 << 30  # bytes, protobuf's own limit
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
@@ -40,7 +43,7 @@ def open_runtime(path: Path, threads: int | None = None) -> Runtime:
     """As :func:`open_artifact`, without ``.mlpackage``: float32 ``(1, 3, size, size)``, contiguous -> logits ``(1, classes)``."""
     openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime}
     if path.suffix not in openers:
-        raise UserError(f"no runner for {path.name!r}; artifacts end in {', '.join(openers)} or .mlpackage")
+        raise UserError(f"no runner for {path.name!r}; artifacts end in {', '.join(SUFFIXES)}")
     return openers[path.suffix](_existing(path), threads)
 
 
@@ -63,24 +66,60 @@ def to_tensor(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist")
+    if path.suffix == ".mlpackage":
+        return path
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not a file")
+    if path.stat().st_size > LARGEST:
+        raise UserError(f"{path} is over {LARGEST >> 30} GB, more than any artifact of ours")
     return path
+
+
+def _runtime(path: Path, execute: Callable[[NDArray[np.float32]], object]) -> Runtime:
+    """``execute`` behind a check of what it gives, since a file from elsewhere may take and give anything."""
+
+    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            logits = execute(tensor)
+        except Exception as error:  # the runtimes' exceptions have no common base
+            raise UserError(f"{path} does not take a picture of {tensor.shape} ({error}); export it again") from error
+        if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != len(tensor):
+            raise UserError(f"{path} does not give float32 logits of (1, classes); export it again")
+        return logits
+
+    return run
 
 
 def _executorch(path: Path, threads: int | None) -> Runtime:
     method = executorch_method(path, threads)
     import torch
 
-    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+    def execute(tensor: NDArray[np.float32]) -> object:
         (logits,) = method.execute([torch.from_numpy(tensor)])
         return logits.numpy().copy()  # the runtime overwrites its outputs at the next call
 
-    return run
+    return _runtime(path, execute)
+
+
+def _survives(load: Callable[[], object]) -> bool:
+    """Whether a process lives through ``load``, tried in a fork of this one (on Linux; elsewhere it is taken for granted).
+
+    ExecuTorch 1.5.1 aborts on a damaged delegate: it logs the bytes it did not expect, and they are not UTF-8.
+    """
+    if sys.platform != "linux":
+        return True
+    process = os.fork()
+    if process == 0:
+        with contextlib.suppress(BaseException):  # a refusal is for the caller to see
+            load()
+        os._exit(0)
+    return os.waitpid(process, 0)[1] == 0
 
 
 def executorch_method(path: Path, threads: int | None) -> Any:
     """The method ``forward`` of a ``.pte``; raises as :func:`open_artifact`."""
     program = _pte(path, threads)
-    with _silent_stderr():
+    with silent_stderr():
         try:
             return program.load_method("forward")
         except RuntimeError as error:
@@ -90,14 +129,17 @@ def executorch_method(path: Path, threads: int | None) -> Any:
 def _pte(path: Path, threads: int | None) -> Any:
     """The program in a ``.pte``."""
     try:
-        from executorch import runtime
-        from executorch.extension.pybindings import portable_lib
+        with silent_stderr():  # torchao tells of kernels that it could not load
+            from executorch import runtime
+            from executorch.extension.pybindings import portable_lib
     except ImportError as error:
         raise missing("ExecuTorch", "executorch", error) from error
-    with _silent_stderr():
+    with silent_stderr():
         if threads is not None:
             portable_lib._unsafe_reset_threadpool(threads)
         portable_lib._threadpool_get_thread_count()  # starts the pool, which reports the CPU's features on stderr
+        if not _survives(lambda: runtime.Runtime.get().load_program(path).load_method("forward")):
+            raise UserError(f"{path} is damaged: ExecuTorch crashes on it; export it again")
         try:  # from the path: the runtime does not keep a buffer alive
             return runtime.Runtime.get().load_program(path)
         except RuntimeError as error:
@@ -108,7 +150,7 @@ def _pte_entries(path: Path) -> dict[str, str | bytes]:
     program = _pte(path, None)
     entries: dict[str, str | bytes] = {}
     for name in program.method_names & set(ENTRIES):
-        with _silent_stderr():
+        with silent_stderr():
             (value,) = program.load_method(name).execute([])
         entries[name] = value if isinstance(value, str) else value.numpy().tobytes()
     return entries
@@ -116,7 +158,7 @@ def _pte_entries(path: Path) -> dict[str, str | bytes]:
 
 def _onnxruntime(path: Path, threads: int | None) -> Runtime:
     session = onnx_session(path, threads)
-    return lambda tensor: session.run(["logits"], {"image": tensor})[0]
+    return _runtime(path, lambda tensor: session.run(["logits"], {"image": tensor})[0])
 
 
 def onnx_session(path: Path, threads: int | None, **settings: Any) -> Any:
@@ -129,8 +171,10 @@ def onnx_session(path: Path, threads: int | None, **settings: Any) -> Any:
         import onnxruntime
     except ImportError as error:
         raise missing("ONNX Runtime", "onnx", error) from error
+    if path.suffix == ".onnx":
+        _refuse_external_data(path)
     options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
+    options.log_severity_level = 4  # what it has to say is in its exception
     options.intra_op_num_threads = threads or 0
     options.add_session_config_entry("session.enable_quant_qdq_cleanup", "1")  # as in the .ort: same bits, 2 % sooner
     for name, value in settings.items():
@@ -139,6 +183,23 @@ def onnx_session(path: Path, threads: int | None, **settings: Any) -> Any:
         return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     except Exception as error:  # its exceptions have no common base
         raise UserError(f"{path} is damaged or not a model ({error}); export it again") from error
+
+
+def _refuse_external_data(path: Path) -> None:
+    """Weights in other files: those would be read from wherever the model says, and no digest of the model covers them.
+
+    Without the onnx package, ONNX Runtime itself must see to it that such files lie beside the model.
+    """
+    try:
+        import onnx
+    except ImportError:
+        return
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError
+        raise UserError(f"{path} is damaged or not a model ({error}); export it again") from error
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in onnx.external_data_helper._get_all_tensors(model)):
+        raise UserError(f"{path} keeps weights in other files, which is refused; export it again")
 
 
 def _onnx_entries(path: Path) -> dict[str, str | bytes]:
@@ -169,7 +230,7 @@ def missing(name: str, extra: str, error: ImportError) -> UserError:
 
 
 @contextmanager
-def _silent_stderr() -> Iterator[None]:
+def silent_stderr() -> Iterator[None]:
     """Around native code that logs to file descriptor 2 whatever the log level: five lines on CPU features and threads."""
     sys.stderr.flush()
     saved = os.dup(2)

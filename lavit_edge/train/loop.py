@@ -269,12 +269,17 @@ class Run:
             with safe_open(file, "pt") as stream:
                 facts = stream.metadata() or {}
             tensors = load_file(file)
-        except SafetensorError as error:
+        except (SafetensorError, OSError, ValueError) as error:
             raise UserError(f"{file} is damaged ({error}); choose another --out") from error
         for name, value in self._identity().items():
             if facts.get(name) != value:
                 raise UserError(f"{file} was written with another {name}; resume with the same options or choose another --out")
+        try:
+            self._restore(tensors, facts)
+        except (RuntimeError, ValueError, KeyError, IndexError) as error:  # tensors or numbers that do not fit this run
+            raise UserError(f"{file} does not fit this run ({error}); choose another --out") from error
 
+    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
         def part(prefix: str) -> dict[str, Tensor]:
             return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
 

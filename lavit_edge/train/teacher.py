@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from rich.progress import track
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -73,9 +74,12 @@ def view_logits(
 ) -> Tensor:
     """Logits ``(views, pictures, classes)`` in fp16, computed once and kept in ``file``; ``key`` names what they depend on."""
     if file.exists():
-        stored = load_file(file)
-        if bytes(stored["key"].tolist()).decode() == key:
-            return stored["logits"]
+        try:
+            stored = load_file(file)
+            if bytes(stored["key"].tolist()).decode() == key:
+                return stored["logits"]
+        except (SafetensorError, OSError, KeyError, ValueError, TypeError) as error:
+            raise UserError(f"{file} is damaged ({error}); delete it, and the teacher looks again") from error
     rows = []
     with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
         for view in range(views):

@@ -1,0 +1,74 @@
+"""NNCF on this host: its compiled kernels, and a calibration of the smallest LaViT."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from lavit_edge.doctor import pins
+from lavit_edge.doctor.findings import Probe, Status
+from lavit_edge.doctor.smallest import LEAST_INT8, smallest
+from lavit_edge.export.writing import quiet
+from lavit_edge.parity.compare import sqnr
+from lavit_edge.quantize.scheme import quantized_model
+
+KERNELS = "quantized_functions_cpu"
+
+
+def build_folder() -> Path:
+    """Where NNCF compiles its CPU kernels to, and loads them from."""
+    with quiet():
+        from nncf.torch.extensions import get_build_directory_for_extension
+    return get_build_directory_for_extension(KERNELS)
+
+
+def lock() -> tuple[Status, str]:
+    """torch waits, without an end, for the file to go away; NNCF gives up after a minute."""
+    file = build_folder() / "lock"
+    if not file.exists():
+        return "OK", "none"
+    minutes = (time.time() - file.stat().st_mtime) / 60
+    return "FAIL", f"{file} is {minutes:.0f} minutes old: a build is going on, or one was killed and every run waits for it"
+
+
+def compiler() -> tuple[Status, str]:
+    """Without them NNCF falls back on torch's own operators: the same numbers, slower."""
+    from torch.utils.cpp_extension import get_cxx_compiler, is_ninja_available
+
+    if (build_folder() / f"{KERNELS}.so").exists():
+        return "OK", "the kernels are built"
+    if not is_ninja_available():
+        return "known", "no ninja on the PATH: quantising runs without compiled kernels, slower; pip install ninja"
+    if shutil.which(get_cxx_compiler().split()[0]) is None:
+        return "known", f"no {get_cxx_compiler()}: quantising runs without compiled kernels, slower; install g++"
+    return "OK", "there; the first quantize compiles the kernels, which takes about a minute"
+
+
+def calibration() -> tuple[Status, str]:
+    if not (build_folder() / f"{KERNELS}.so").exists():
+        return "OK", "not tried before the first quantize has compiled the kernels"
+    if (build_folder() / "lock").exists():
+        return "FAIL", "not tried: it would wait for the lock"
+    with quiet():
+        from lavit_edge.quantize import calibrate
+
+        model = smallest()
+        pictures = [picture[None] for picture in model.inputs]
+        form = calibrate.int8_form(calibrate.calibrate(model.model, pictures))
+    fake = quantized_model(model.model.model.deploy(), form, "fake")
+    with torch.no_grad():
+        logits = fake(model.inputs * model.model.scale + model.model.shift)
+    noise = sqnr(model.logits["float"], np.asarray(logits))
+    return ("OK" if noise >= LEAST_INT8 else "FAIL"), f"int8 against fp32: {noise:.1f} dB, wanted {LEAST_INT8:g}"
+
+
+REPAIR = pins.repair("quantize")
+PROBES = (
+    Probe("lock of a kernel build", lock, "if no other process quantises now, delete that file"),
+    Probe("ninja and C++ compiler", compiler, REPAIR),
+    Probe("calibration", calibration, REPAIR),
+)
