@@ -20,6 +20,7 @@ from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
 from lavit_edge.contract import InputContract
+from lavit_edge.documents import parse_json
 from lavit_edge.errors import UserError
 from lavit_edge.seal import UNSEALED
 
@@ -131,7 +132,7 @@ def _golden(blob: bytes, classes: int) -> tuple[float, tuple[Golden, ...]]:
     try:
         tensors = load(blob)
         length = int.from_bytes(blob[:8], "little")  # of the JSON header; safetensors' own loader leaves the metadata out
-        metadata = json.loads(blob[8 : 8 + length]).get("__metadata__", {})
+        metadata = json.loads(blob[8 : 8 + length]).get("__metadata__", {})  # safetensors has parsed it, so it is an object
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"payload: golden is damaged ({error})") from error
     facts = _object(metadata.get("golden", ""), "golden", GOLDEN_FORMAT)
@@ -166,10 +167,7 @@ def _is(value: NDArray[Any], dtype: type, shape: tuple[int | None, ...]) -> bool
 
 
 def _object(text: str, name: str, expected: str) -> dict[str, Any]:
-    try:
-        value = json.loads(text)
-    except (ValueError, TypeError, RecursionError) as error:
-        raise UserError(f"payload: {name} is not JSON ({error})") from error
+    value = parse_json(text, f"payload: {name}")
     if not isinstance(value, dict) or value.get("format") != expected:
         raise UserError(f"payload: {name} must be an object with format {expected!r}")
     return value

@@ -113,7 +113,7 @@ def tensors(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
         (golden_facts(lambda f: f.update(format="lavit_edge.golden/2")), "lavit_edge.golden/1"),
         (golden_facts(lambda f: f.update(names=f["names"][:3])), "at least 4"),
         (golden_facts(lambda f: f.update(tolerance_steps=-1)), "positive"),
-        (golden_facts(lambda f: f.update(tolerance_steps=float("nan"))), "positive"),
+        (golden_facts(lambda f: f.update(tolerance_steps=float("nan"))), "NaN is not a number"),
         (golden_facts(lambda f: f.update(tolerance_steps=True)), "positive"),
         (tensors(lambda t: t.pop("picture.0")), "picture 0"),
         (tensors(lambda t: t.update({"picture.1": t["picture.1"].astype(np.int8)})), "picture 1 must be uint8"),

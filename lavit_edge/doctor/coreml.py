@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status, one_line
 from lavit_edge.doctor.smallest import CONTRACT, round_trip, smallest
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions
 from lavit_edge.export.writing import quiet
 
@@ -79,7 +80,9 @@ def delegate() -> tuple[Status, str]:
         return "not installed", pins.install("executorch")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pte"
-        TARGETS["executorch"].export(smallest().programs["int8"], CONTRACT, path, ExecutorchOptions(backend="coreml"))
+        program = smallest().programs["int8"]
+        options = ExecutorchOptions(backend="coreml")
+        TARGETS["executorch"].export(program, make_payload(program, CONTRACT, {}, 1.0), path, options)
         data = path.read_bytes()
     return ("OK", f"compiled, {len(data) / 1e3:.0f} kB") if b"CoreMLBackend" in data else ("FAIL", "nothing was delegated")
 

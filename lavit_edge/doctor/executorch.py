@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status
-from lavit_edge.doctor.smallest import CONTRACT, round_trip
+from lavit_edge.doctor.smallest import round_trip
 from lavit_edge.export import executorch as exporter
 from lavit_edge.export.targets import ExecutorchOptions
 from lavit_edge.export.writing import quiet
@@ -74,7 +74,7 @@ def execute(module: nn.Module, *example: Tensor) -> Any:
 def lower(module: nn.Module, path: Path, *example: Tensor) -> Path:
     """Writes a module for XNNPACK."""
     with torch.no_grad(), quiet():
-        lowered = exporter.lower(torch.export.export(module.eval(), example), CONTRACT, ExecutorchOptions())
+        lowered = exporter.lower(torch.export.export(module.eval(), example), ExecutorchOptions())
         path.write_bytes(lowered.to_executorch().buffer)
     return path
 

@@ -14,7 +14,7 @@ from lavit_edge.doctor.findings import Probe, Status
 from lavit_edge.doctor.smallest import LEAST_INT8, smallest
 from lavit_edge.export.writing import quiet
 from lavit_edge.parity.compare import sqnr
-from lavit_edge.quantize.scheme import quantized_model
+from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 
 KERNELS = "quantized_functions_cpu"
 
@@ -58,8 +58,9 @@ def calibration() -> tuple[Status, str]:
 
         model = smallest()
         pictures = [picture[None] for picture in model.inputs]
-        form = calibrate.int8_form(calibrate.calibrate(model.model, pictures))
-    fake = quantized_model(model.model.model.deploy(), form, "fake")
+        float_layers = default_float_layers(model.model.model)
+        form = calibrate.int8_form(calibrate.calibrate(model.model, pictures, float_layers))
+    fake = quantized_model(model.model.model.deploy(), form, float_layers, "fake")
     with torch.no_grad():
         logits = fake(model.inputs * model.model.scale + model.model.shift)
     noise = sqnr(model.logits["float"], np.asarray(logits))

@@ -16,13 +16,14 @@ from torch.export import ExportedProgram
 from lavit_edge.checkpoint import load_checkpoint, save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.doctor.findings import Status
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.parity.compare import Gates, sqnr
 from lavit_edge.parity.runners import open_artifact
 from lavit_edge.quantize import float_program, int8_program
-from lavit_edge.quantize.scheme import HIGH, LOW, SMALLEST_SCALE, quantizable
+from lavit_edge.quantize.scheme import HIGH, LOW, SMALLEST_SCALE, default_float_layers, quantizable
 
 CONTRACT = InputContract(size=64, labels=tuple(f"class {index}" for index in range(10)))
 # One vanilla block in each of the four stages, which the architecture fixes, and a less-attention block behind the last; the
@@ -84,7 +85,7 @@ def save_smallest(path: Path) -> tuple[Deployed, Tensor]:
 
 def int8_form(model: Deployed, inputs: Tensor) -> dict[str, Tensor]:
     """Every range from the smallest to the largest value on ``inputs``: it exercises the exporters without NNCF."""
-    layers, seen, hooks = quantizable(model.model), {}, []
+    layers, seen, hooks = quantizable(model.model, default_float_layers(model.model)), {}, []
 
     def record(path: str, _: Any, taken: tuple[Tensor], given: Tensor) -> None:
         seen[path] = {"input": taken[0], "output": given}
@@ -113,7 +114,8 @@ def round_trip(target: str, kind: Kind) -> tuple[Status, str]:
     pictures = model.inputs.permute(0, 2, 3, 1).to(torch.uint8).numpy()
     details = []
     with tempfile.TemporaryDirectory() as folder:
-        TARGETS[target].export(model.programs[kind], CONTRACT, Path(folder) / f"model{TARGETS[target].suffix}")
+        payload = make_payload(model.programs[kind], CONTRACT, {}, 1.0)
+        TARGETS[target].export(model.programs[kind], payload, Path(folder) / f"model{TARGETS[target].suffix}")
         for artifact in sorted(Path(folder).iterdir()):
             run = open_artifact(artifact, threads=1)
             noise = sqnr(model.logits[kind], np.stack([run(picture) for picture in pictures]))
