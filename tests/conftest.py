@@ -124,3 +124,14 @@ def int8(fp32: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Pa
     arguments = ["--epochs", "0", "--calibration-pictures", str(CALIBRATION)]
     assert main(["--checkpoint", str(fp32), "--data", str(data), "--out", str(path), *arguments]) == 0
     return path
+
+
+@pytest.fixture(scope="session")
+def bundle(int8: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """All three targets of it, by the command, compared on labelled pictures too. The gates are wide: the model is tiny."""
+    from lavit_edge.export.__main__ import main
+
+    out = tmp_path_factory.mktemp("bundle") / "tiny-int8"
+    gates = ["--int8-sqnr", "20", "--foreign-sqnr", "20", "--agreement", "0.8", "--max-drop", "100"]
+    assert main(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), *gates]) == 0
+    return out

@@ -27,14 +27,6 @@ from lavit_edge.verify import main as verify
 GATES = ["--int8-sqnr", "20", "--foreign-sqnr", "20", "--agreement", "0.8", "--max-drop", "100"]
 
 
-@pytest.fixture(scope="session")
-def bundle(int8: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """All three targets of the tiny quantised checkpoint, compared on labelled pictures too."""
-    out = tmp_path_factory.mktemp("bundle") / "tiny-int8"
-    assert export(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), *GATES]) == 0
-    return out
-
-
 def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
     assert {path.name for path in bundle.iterdir()} == {
         "model.pte", "model.onnx", "model.ort", "model.mlpackage", "manifest.json", "parity.json", "parity.html", "README.md",
