@@ -100,7 +100,7 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
     from rich.console import Console
 
     from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
-    from lavit_edge.parity.compare import FLOAT, PROGRAM
+    from lavit_edge.parity.compare import PROGRAM
     from lavit_edge.parity.locate import locate
     from lavit_edge.parity.locate_render import print_located, sentence
     from lavit_edge.quantize import float_program, int8_program
@@ -111,7 +111,7 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
     contract = checkpoint.contract
     folder = labelled_pictures(args.data, contract, args.locate) if args.data else free_pictures(contract)
     pictures = (picture for picture, _ in islice(folder.inputs(contract, args.strict), args.locate))
-    reference, make = (PROGRAM, int8_program) if bundle.precision == "int8" else (FLOAT, float_program)
+    reference, make = (PROGRAM, int8_program) if bundle.precision == "int8" else ("float program", float_program)
     with console.status("building the program"):
         program = make(checkpoint)
     results = locate(program, bundle.runnable, pictures, gates, console)

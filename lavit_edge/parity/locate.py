@@ -96,11 +96,11 @@ class Located:
         return next((layer for layer in self.layers if layer.bad), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain JSON values; an infinite SQNR (equal to the last bit) becomes null."""
+        """Plain JSON values; what is infinite (the SQNR of equal values) or not a number becomes null."""
         document = {**asdict(self), "first": asdict(self.first) if self.first else None}
-        for row in [*document["blocks"], *document["layers"], *filter(None, [document["first"]])]:
-            for key in ("sqnr_db", "alone_db", "so_far_db"):
-                if key in row and not math.isfinite(row[key]):
+        for row in [*document["blocks"], *document["layers"], document["first"] or {}]:
+            for key, value in row.items():
+                if isinstance(value, float) and not math.isfinite(value):
                     row[key] = None
         return document
 
@@ -142,7 +142,7 @@ class _Tally:
         difference = (reference - other).double()
         self.signal += float(reference.double().square().sum())
         self.noise += float(difference.square().sum())
-        self.largest = max(self.largest, float(difference.abs().max()))
+        self.largest = float(np.maximum(self.largest, float(difference.abs().max())))  # keeps NaN
         self.count += reference.numel()
         self.low, self.high = min(self.low, float(reference.min())), max(self.high, float(reference.max()))
 
