@@ -15,6 +15,8 @@ from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.folder import batches as folder_batches
 from lavit_edge.parity import compare
 
+TELLING = 0.002  # a difference in top-1 that is more than chance
+
 
 @dataclass(frozen=True)
 class Metrics:
@@ -62,5 +64,11 @@ def measure(outputs: Tensor, targets: Tensor, reference: Tensor | None = None) -
 
 
 def better(a: Metrics, b: Metrics) -> bool:
-    """Whether ``a`` beats ``b``: by top-1, then by SQNR."""
-    return (a.top1, a.sqnr_db or 0.0) > (b.top1, b.sqnr_db or 0.0)
+    """Whether ``a`` beats ``b``: by top-1 where it tells them apart, else by SQNR.
+
+    Between two int8 forms of one model top-1 moves by a few pictures either way. On the bundled model, QAT had one of 3,531 fewer right
+    than PTQ and 3.4 dB less noise.
+    """
+    if abs(a.top1 - b.top1) > TELLING:
+        return a.top1 > b.top1
+    return (a.sqnr_db or 0.0) > (b.sqnr_db or 0.0)
