@@ -69,7 +69,7 @@ def show(result: dict[str, Any]) -> None:
         relation = "within" if drop <= found["max_drop"] else "MORE than"
         console.print(f"drop on val, which had no say: {drop:.2f} points, {relation} the limit of {found['max_drop']:g}")
     if "qat" in result["metrics"]:
-        word = "beats PTQ and is kept" if result["kept"] == "qat" else "does not beat PTQ (top-1, then SQNR): PTQ is kept"
+        word = "beats PTQ and is kept" if result["kept"] == "qat" else "does not beat PTQ: PTQ is kept"
         console.print(f"QAT {word}{', judged on the held-out training pictures' if found else ''}")
     console.print(f"saved {result['out']}", soft_wrap=True)
 
