@@ -58,7 +58,7 @@ def bundle(base: Base, tmp_path: Path) -> Path:
     """A copy that may be damaged; its manifest leads to the healthy checkpoint."""
     copy = Path(shutil.copytree(base.bundle, tmp_path / "bundle"))
     manifest = json.loads((copy / "manifest.json").read_text())
-    manifest["checkpoint"]["path"] = str(base.checkpoint)
+    manifest["checkpoint_path"] = str(base.checkpoint)
     (copy / "manifest.json").write_text(json.dumps(manifest))
     return copy
 
