@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 
 from lavit_edge.quantize.program import SHAPE_OPS, is_call
 
-# The price of a conversion, in layers. benchmarks/float_layers.py measured 0.11 to 0.17 in ExecuTorch and 0.55 to 0.58 in ONNX
+# The price of a conversion, in layers. benchmarks/float_layers.py measured 0.11 to 0.30 in ExecuTorch and 0.55 to 0.68 in ONNX
 # Runtime on x86-64. Under 0.5 no layer becomes float for nothing: it takes two conversions away at most, before and behind it.
 CONVERSION = 0.25
 LAYER_OPS = (torch.ops.aten.linear, torch.ops.aten.conv2d)
