@@ -49,6 +49,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--lr", type=float, default=1e-5, help=f"of the weights; ranges learn at {RANGE_RATE} times it, relatively")
     p.add_argument("--calibration-pictures", type=int, default=128, metavar="N", help="of train/, evenly over the classes")
     p.add_argument("--max-drop", type=float, metavar="POINTS", help="of top-1 against fp32: keep in float what it takes")
+    p.add_argument("--min-sqnr", type=float, metavar="DB", help="of the logits, before QAT: the same, besides --max-drop")
     p.add_argument("--judging-pictures", type=int, default=512, metavar="N", help="of train/, held out, that judge --max-drop")
     p.add_argument("--limit-val", type=int, metavar="N", help="judge on N pictures of val/, evenly over the classes")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="to train and judge on; calibration is on the CPU")
@@ -81,6 +82,8 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--epochs must not be negative, and --lr must be positive")
     if arguments.max_drop is not None and not 0 <= arguments.max_drop <= 100:
         raise UserError("--max-drop is in points of top-1, from 0 to 100")
+    if arguments.min_sqnr is not None and (arguments.max_drop is None or not arguments.min_sqnr <= 200):
+        raise UserError("--min-sqnr is in dB, at most 200, and goes with --max-drop")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
     checkpoint = load_checkpoint(arguments.checkpoint)
@@ -154,7 +157,7 @@ def quantize(
     if judging is None:
         model = calibrated(float_layers)
     else:
-        judge = Judge(deployed, list(batches(judging, contract, EVAL_BATCH)), arguments.max_drop, device)
+        judge = Judge(deployed, list(batches(judging, contract, EVAL_BATCH)), arguments.max_drop, arguments.min_sqnr, device)
         cost = Cost(float_program(checkpoint), float_layers)
         model, float_layers, found = mixed.keep_accurate(
             deployed, judge, cost, calibrated, lambda items, title: _track(progress, items, len(items), title)
@@ -197,7 +200,7 @@ def quantize(
         "float_layers": [path for path in quantizable(deployed.model, ()) if path in float_layers],
         "kept": kept,
         "metrics": _plain(metrics),
-        "sensitivity": found and {"max_drop": arguments.max_drop, **{name: _plain(value) for name, value in found.items()}},
+        "sensitivity": found and {"max_drop": arguments.max_drop, "min_sqnr": arguments.min_sqnr, **{name: _plain(value) for name, value in found.items()}},
     }
 
 

@@ -66,12 +66,21 @@ class Judge:
         deployed: the fp32 model; left as it is.
         pictures: ``(B, 3, size, size)`` and classes of each batch.
         max_drop: points of top-1 that may be lost.
+        min_sqnr: least SQNR of the logits in dB, None for any.
     """
 
-    def __init__(self, deployed: Deployed, pictures: list[tuple[Tensor, list[int]]], max_drop: float, device: str) -> None:
+    def __init__(
+        self,
+        deployed: Deployed,
+        pictures: list[tuple[Tensor, list[int]]],
+        max_drop: float,
+        min_sqnr: float | None = None,
+        device: str = "cpu",
+    ) -> None:
         self.deployed, self.pictures, self.device = deployed, pictures, device
         self.reference, self.targets = logits(copy.deepcopy(deployed), pictures, device)
         self.fp32 = measure(self.reference, self.targets)
+        self.min_sqnr = min_sqnr
         self.allowed = math.floor(max_drop / 100 * len(self.targets) + 1e-9)  # whole pictures
 
     def use(self, form: dict[str, Tensor], float_layers: Collection[str]) -> None:
@@ -96,7 +105,8 @@ class Judge:
         return round((self.fp32.top1 - metrics.top1) * len(self.targets))
 
     def accepts(self, metrics: Metrics) -> bool:
-        return self.lost(metrics) <= self.allowed
+        enough = self.min_sqnr is None or (metrics.sqnr_db is not None and metrics.sqnr_db >= self.min_sqnr)
+        return enough and self.lost(metrics) <= self.allowed
 
 
 def noise(metrics: Metrics) -> float:

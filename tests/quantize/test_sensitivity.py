@@ -128,7 +128,7 @@ def test_pictures_that_judge_neither_calibrate_nor_train(data):
 
 
 def test_all_layers_in_float_is_fp32_and_back_again(deployed, int8, pictures):
-    judge = Judge(deployed, [(pictures, [0] * len(pictures))], 0, "cpu")
+    judge = Judge(deployed, [(pictures, [0] * len(pictures))], 0)
     judge.use(load_file(int8 / INT8), default_float_layers(deployed.model))
     before = judge()
     assert judge(judge.in_int8).sqnr_db == float("inf")
