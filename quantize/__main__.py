@@ -131,7 +131,10 @@ def quantize(
 
     pictures = [inputs for inputs, _ in batches(chosen, contract, 1)]
     progress.stop()  # NNCF draws its own bars
-    model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures)
+    try:
+        model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures)
+    except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
+        raise UserError("NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do") from error
     progress.start()
     judge_form("ptq", calibrate.int8_form(model))
     if arguments.epochs:
