@@ -143,7 +143,11 @@ def quantize(
 
     def calibrated(float_layers: frozenset[str]) -> Deployed:
         progress.stop()  # NNCF draws its own bars
-        model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures, float_layers)
+        try:
+            model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures, float_layers)
+        except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
+            message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
+            raise UserError(message) from error
         progress.start()
         return model
 
@@ -200,7 +204,12 @@ def quantize(
         "float_layers": [path for path in quantizable(deployed.model, ()) if path in float_layers],
         "kept": kept,
         "metrics": _plain(metrics),
-        "sensitivity": found and {"max_drop": arguments.max_drop, "min_sqnr": arguments.min_sqnr, **{name: _plain(value) for name, value in found.items()}},
+        "sensitivity": found
+        and {
+            "max_drop": arguments.max_drop,
+            "min_sqnr": arguments.min_sqnr,
+            **{name: _plain(value) for name, value in found.items()},
+        },
     }
 
 

@@ -24,7 +24,7 @@ from lavit_edge.parity.mlprogram_ops import OPERATIONS
 
 MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter writes
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
-LARGEST = 1 << 28  # numbers in an input or a result: 1 GB in fp32
+LARGEST, MOST = 1 << 26, 1 << 29  # numbers in one value, and in all of a program: 2 GB in fp32
 TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
 
 Output = np.ndarray | str | dict[str, float]
@@ -84,9 +84,15 @@ class MLProgram:
         self.outputs = {feature.name: self._feature(feature) for feature in spec.description.output}
         self._values: dict[str, Any] = {}  # constants, and the weights dequantised
         self._program: list[_Operation] = []
+        self._numbers = 0  # of all values so far
+        self._seen_to_fit = False  # whether the shapes of all results are known to be the declared ones
         block = function.block_specializations[OPSET]
+        defined = set(self.inputs)
         for stored in block.operations:
             operation = self._operation(stored, load_value)
+            if again := defined & set(operation.outputs):
+                raise UserError(f"{self.name}: {again.pop()!r} is the name of two values")
+            defined |= set(operation.outputs)
             if operation.references:
                 self._program.append(operation)
             else:
@@ -96,6 +102,7 @@ class MLProgram:
             raise UserError(f"{self.name}: the program's inputs and outputs are not those of the model's description")
         self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
         self.predict({name: np.zeros(f.shape, np.uint8 if f.kind == "image" else np.float32) for name, f in self.inputs.items()})
+        self._seen_to_fit = True
         self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
         self.quantizers = {
             next(iter(operation.outputs)): (
@@ -146,8 +153,11 @@ class MLProgram:
         """The operation's outputs by name, rounded and checked against their declared types."""
         try:
             arguments = operation.constants | {parameter: values[name] for parameter, name in operation.references.items()}
-            results = OPERATIONS[operation.type](**arguments)
-            named = dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
+            if not self._seen_to_fit:
+                self._foresee(operation, arguments)
+            named = self._named(operation, arguments)
+        except UserError:
+            raise
         except KeyError as error:
             raise self._unknown(operation, f"there is no value {error}") from error
         except Exception as error:  # arguments from a file may be anything
@@ -157,9 +167,23 @@ class MLProgram:
                 continue
             result = torch.as_tensor(named[name])
             if (TENSORS.get(declared[0]), declared[1]) != (result.dtype, tuple(result.shape)):
-                raise self._unknown(operation, f"declared {declared[0]} {declared[1]}, got {result.dtype} {tuple(result.shape)}")
+                raise self._unknown(operation, f"declared {declared[0]} {declared[1]}, got {_type_of(result)}")
             named[name] = self._round(result) if declared[0] == "FLOAT16" else result
         return named
+
+    def _named(self, operation: _Operation, arguments: dict[str, Any]) -> dict[str, Any]:
+        results = OPERATIONS[operation.type](**arguments)
+        return dict(zip(operation.outputs, results if isinstance(results, tuple) else [results], strict=True))
+
+    def _foresee(self, operation: _Operation, arguments: dict[str, Any]) -> None:
+        """Computes shapes alone, in no memory: a small file may ask for any amount, and what it declares is bounded."""
+        if operation.type == "const" or None in operation.outputs.values():
+            return
+        shadows = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in arguments.items()}
+        for name, result in self._named(operation, shadows).items():
+            declared = operation.outputs[name]
+            if declared is not None and declared[1] != (tuple(result.shape) if isinstance(result, Tensor) else ()):
+                raise self._unknown(operation, f"declared {declared[0]} {declared[1]}, got {_type_of(result)}")
 
     def _unknown(self, operation: _Operation, what: str) -> UserError:
         return UserError(f"{self.name}: cannot evaluate {operation.type} -> {', '.join(operation.outputs)}: {what}")
@@ -167,9 +191,10 @@ class MLProgram:
     def _operation(self, stored: Any, load_value: Any) -> _Operation:
         """One operation of the file, refused unless its type and all its inputs are known."""
         operation = _Operation(stored.type, {}, {}, {output.name: tensor_type(output.type) for output in stored.outputs})
-        for name, declared in operation.outputs.items():
-            if declared is not None and math.prod(declared[1]) > LARGEST:
-                raise self._unknown(operation, f"{name} of shape {declared[1]} is beyond reason")
+        sizes = [math.prod(declared[1]) for declared in operation.outputs.values() if declared is not None]
+        self._numbers += sum(sizes)
+        if max(sizes, default=0) > LARGEST or self._numbers > MOST:
+            raise self._unknown(operation, "the program is beyond reason in size")
         if stored.blocks:
             raise self._unknown(operation, "control flow is unknown")
         if stored.type not in OPERATIONS:
@@ -289,6 +314,10 @@ def tensor_type(type_: Any) -> tuple[str, tuple[int, ...]] | None:
     shape = tuple(dimension.constant.size for dimension in tensor.dimensions)
     data_type = tensor.DESCRIPTOR.fields_by_name["dataType"].enum_type.values_by_number[tensor.dataType].name
     return None if data_type == "STRING" else (data_type, shape)
+
+
+def _type_of(value: Any) -> str:
+    return f"{value.dtype} {tuple(value.shape)}" if isinstance(value, Tensor) else type(value).__name__
 
 
 def _constant(value: Any) -> Any:

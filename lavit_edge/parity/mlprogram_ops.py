@@ -73,6 +73,8 @@ def conv(
         raise ValueError(f"an input of rank {x.ndim} is unknown")
     if pad_type == "custom":
         top, bottom, left, right = pad
+        if not 0 <= min(pad) <= max(pad) < max(weight.shape[2:]):
+            raise ValueError(f"pad {pad} beyond the kernel is unknown")
         x = F.pad(x, (left, right, top, bottom))
     elif pad_type != "valid":
         raise ValueError(f"pad_type {pad_type!r} is unknown")

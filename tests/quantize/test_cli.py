@@ -4,8 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
+import subprocess
+import sys
 
 import pytest
+import torch
 from safetensors.torch import load_file
 
 from lavit_edge.checkpoint import CARD, CONFIG, INT8, WEIGHTS, load_checkpoint
@@ -103,6 +107,25 @@ def test_missing_cuda_tools_are_named(fp32, data, tmp_path, monkeypatch):
     with pytest.raises(UserError, match="nvcc"):
         main(command(fp32, data, tmp_path / "out", "--batch-size", "10"))
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.slow
+def test_a_lock_that_a_killed_build_left_is_one_line(fp32, data, tmp_path):
+    folder = tmp_path / "kernels" / "nncf" / "quantized_functions_cpu" / torch.__version__
+    folder.mkdir(parents=True)
+    (folder / "lock").touch()
+    environment = {**os.environ, "TORCH_EXTENSIONS_DIR": str(tmp_path / "kernels"), "NNCF_EXTENSION_LOAD_TIMEOUT": "1"}
+    arguments = [sys.executable, "-m", "lavit_edge.quantize", *command(fp32, data, tmp_path / "out", "--epochs", "0")]
+    process = subprocess.Popen(arguments, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        _, stderr = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 2, stderr
+    # behind it NNCF's thread pool, still waiting, may complain that Python ends
+    (error,) = (line for line in stderr.splitlines() if line.startswith("error: "))
+    assert "lavit_edge.doctor" in error
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_train_folder_alone_is_not_enough(fp32, data, tmp_path):
