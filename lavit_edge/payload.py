@@ -132,7 +132,7 @@ def _golden(blob: bytes, classes: int) -> tuple[float, tuple[Golden, ...]]:
     try:
         tensors = load(blob)
         length = int.from_bytes(blob[:8], "little")  # of the JSON header; safetensors' own loader leaves the metadata out
-        metadata = json.loads(blob[8 : 8 + length]).get("__metadata__", {})  # safetensors has parsed it, so it is an object
+        metadata = json.loads(blob[8 : 8 + length]).get("__metadata__") or {}  # safetensors takes texts by name, or null
     except (SafetensorError, ValueError, TypeError, KeyError, RecursionError) as error:
         raise UserError(f"payload: golden is damaged ({error})") from error
     facts = _object(metadata.get("golden", ""), "golden", GOLDEN_FORMAT)

@@ -16,12 +16,14 @@ from pathlib import Path
 from typing import Any
 
 import atheris
+import numpy as np
 from coremltools.proto import Model_pb2
 
 with atheris.instrument_imports(include=["lavit_edge"]):
     from lavit_edge.contract import InputContract
     from lavit_edge.errors import UserError
     from lavit_edge.parity.mlprogram import MLProgram
+    from lavit_edge.payload import Golden, Payload, read_payload
 
 ODD = (0, 1, -1, 2, 3, 17, 127, 255, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, 0.5, -0.0, 1e300, 1e-300)
 ODD_JSON = (*ODD, 10**400, None, True, False, "", " ", "cat", "a\nb", "\ud800", "\x00", [], {}, [[]], {"a": 1}, ["cat", "cat"])
@@ -75,13 +77,14 @@ def mlprogram() -> Target:
     import torch
     from torch import nn
 
+    from lavit_edge.export.payload import make_payload
     from lavit_edge.export.targets import TARGETS as EXPORTS
 
     small = InputContract(size=32, labels=("cat", "dog"))
     module = nn.Sequential(nn.Conv2d(3, 4, 8, 8), nn.ReLU(), nn.Flatten(), nn.Linear(64, 2)).eval()
     program = torch.export.export(module, (torch.zeros(1, 3, 32, 32),))
     package = Path(tempfile.mkdtemp()) / "model.mlpackage"
-    EXPORTS["coreml"].export(program, small, package)
+    EXPORTS["coreml"].export(program, make_payload(program, small, {}, 8.0), package)
     file = package / "Data" / "com.apple.CoreML" / "model.mlmodel"
 
     def read(data: bytes) -> None:
@@ -140,7 +143,31 @@ def walk_messages(message: Any) -> Iterator[Any]:
             yield from walk_messages(item)
 
 
-TARGETS: dict[str, Callable[[], Target]] = {"contract": contract, "mlprogram": mlprogram}
+def payload() -> Target:
+    """The ``golden`` entry, behind a sound contract and provenance."""
+    rng = np.random.default_rng(0)
+
+    def picture(*shape: int) -> np.ndarray:
+        return rng.integers(0, 256, shape, dtype=np.uint8)
+
+    golden = tuple(Golden(name, picture(3, 4, 3), picture(16, 16, 3), rng.random(2, np.float32)) for name in "abcd")
+    sound = Payload(InputContract(size=32, labels=("cat", "dog")), {}, 8.0, golden).entries()
+    return Target(lambda data: read_payload({**sound, "golden": data}), [bytes(sound["golden"])], mutate_golden)  # type: ignore[arg-type]
+
+
+def mutate_golden(data: bytes, rng: random.Random) -> bytes:
+    """A change in the JSON header, its length fitted or not; or a byte of the tensors."""
+    length = int.from_bytes(data[:8], "little")
+    head, tail = data[8 : 8 + length], bytearray(data[8 + length :])
+    if tail and rng.random() < 0.2:
+        tail[rng.randrange(len(tail))] ^= 1 << rng.randrange(8)
+    else:
+        head = mutate_json(head, rng)
+    size = len(head) if rng.random() < 0.9 else rng.choice((0, 1, length, 2**31, 2**63))
+    return size.to_bytes(8, "little") + head + bytes(tail)
+
+
+TARGETS: dict[str, Callable[[], Target]] = {"contract": contract, "mlprogram": mlprogram, "payload": payload}
 
 
 def main() -> None:

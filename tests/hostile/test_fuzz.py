@@ -11,7 +11,7 @@ SECONDS = 10  # each
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("target", ["contract", "mlprogram"])
+@pytest.mark.parametrize("target", ["contract", "mlprogram", "payload"])
 def test_nothing_but_one_line_comes_of_mutated_input(target: str, tmp_path: Path) -> None:
     pytest.importorskip("atheris")  # no wheel for every machine
     fuzz, corpus = Path(__file__).parent / "fuzz.py", tmp_path / "corpus"

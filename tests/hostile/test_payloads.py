@@ -107,6 +107,7 @@ PAYLOADS: dict[str, Change] = {
     "golden with a header beyond the end": lambda e: e.update(golden=struct.pack("<Q", len(e["golden"])) + e["golden"][8:]),
     "golden with a byte more": lambda e: e.update(golden=e["golden"] + b"\0"),
     "golden without metadata": edit_header(lambda h: h.pop("__metadata__")),
+    "golden metadata null": edit_header(lambda h: h.update(__metadata__=None)),
     "golden with other metadata": edit_header(lambda h: h.update(__metadata__={"golden": "{"})),
     "golden metadata no text": edit_header(lambda h: h.update(__metadata__={"golden": 1})),
     "golden of another format": facts(format="lavit_edge.golden/2"),
