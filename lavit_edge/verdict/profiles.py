@@ -52,8 +52,34 @@ class Profile:
     rates: dict[str, Rates]
 
 
-_EXECUTORCH = Rates(123, 376, 376, 34.5, 30.4, 95, 190, 45, 8, 0.42, 0.1, 1)
-_ONNXRUNTIME = Rates(111, 257, 8.5, 46.8, 40.8, 90, 87, 20, 20, 100, 0.25, 0)
+_EXECUTORCH = Rates(
+    float_gmacs=136,
+    int8_gmacs=411,
+    signed_gmacs=411,
+    depthwise_float_gmacs=36,
+    depthwise_int8_gmacs=33,
+    gbytes=86,
+    convert_gbytes=181,
+    math_gbytes=39,
+    outside_gbytes=6.9,
+    outside_gmacs=1.6,
+    op_us=0.15,
+    call_us=0.45,
+)
+_ONNXRUNTIME = Rates(
+    float_gmacs=123,
+    int8_gmacs=278,
+    signed_gmacs=22,
+    depthwise_float_gmacs=54,
+    depthwise_int8_gmacs=45,
+    gbytes=82,
+    convert_gbytes=92,
+    math_gbytes=24,
+    outside_gbytes=82,
+    outside_gmacs=123,
+    op_us=0.2,
+    call_us=0,
+)
 
 
 def _arm(rates: Rates, int8_over_float: float) -> Rates:
@@ -66,7 +92,20 @@ def _arm(rates: Rates, int8_over_float: float) -> Rates:
 
 
 X86_PEAK_RATIO = 4.0  # AVX512-VNNI: 64 int8 multiply-adds in the place of 16 of float
-_ANE = Rates(9000, 16900, 16900, 9000, 16900, 85, 85, 85, 85, 9000, 0, 230)
+_ANE = Rates(
+    float_gmacs=9000,
+    int8_gmacs=16900,
+    signed_gmacs=16900,
+    depthwise_float_gmacs=9000,
+    depthwise_int8_gmacs=16900,
+    gbytes=85,
+    convert_gbytes=85,
+    math_gbytes=85,
+    outside_gbytes=85,
+    outside_gmacs=9000,
+    op_us=0,
+    call_us=230,
+)
 
 PROFILES: dict[str, Profile] = {
     profile.name: profile
