@@ -11,7 +11,7 @@ from lavit_edge.errors import UserError
 
 
 class EpochBatches(Sampler[list[int]]):
-    """The batches of one process in one epoch: its parts of a shuffle that all processes share; what makes no whole step is left out.
+    """The batches of one process in one epoch: its parts of a shuffle that all share. What makes no whole step is left out.
 
     A step of two processes takes the pictures of a step of one process with twice the batch, and an epoch can begin at any step.
 

@@ -147,7 +147,7 @@ class Run:
         loader = iter(DataLoader(data, batch_sampler=sampler, num_workers=self.workers, pin_memory=self.device.type == "cuda"))
         self.student.train()
         scale = r.accumulate * self.world.size  # the recipe's rate is for a global batch of batch_size
-        worst = torch.zeros((), device=self.device)  # norm of a gradient; NaN and inf stay
+        diverged = torch.full((), -1, device=self.device)  # the first step whose gradient is not finite
         meter = Meter()
         meter.start()
         with self._progress() as progress:
@@ -162,7 +162,7 @@ class Run:
                     batch = [part.to(self.device, non_blocking=True) for part in meter.waiting(loader)]
                     self.total += self._backward(batch, last=index + 1 == r.accumulate).double()
                 norm = nn.utils.clip_grad_norm_(self.student.parameters(), r.clip_norm)
-                worst = torch.where(worst.isfinite(), norm, worst)
+                diverged = torch.where(norm.isfinite() | (diverged >= 0), diverged, step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 self.ema.update_parameters(self.student)
@@ -170,9 +170,9 @@ class Run:
                 meter.pictures += r.batch_size * r.accumulate
                 meter.steps += 1
                 if self.step % CHECK_EVERY == 0 or self.step == sampler.steps:
-                    self._check(worst, sampler)
+                    self._check(diverged, sampler)
                     progress.update(bar, completed=self.step, loss=self.total.item() / (self.step * r.accumulate))
-                self._save_or_stop(start, worst, sampler)
+                self._save_or_stop(start, diverged, sampler)
         return meter.figures(self.world.size, self.flops, self.device)
 
     def _backward(self, batch: list[Tensor], last: bool) -> Tensor:
@@ -203,18 +203,16 @@ class Run:
             f"a batch of {targets} does not fit into the memory of {self.facts['device']}; {size} does: --set batch_size={size}"
         )
 
-    def _check(self, worst: Tensor, sampler: EpochBatches) -> None:
-        if worst.isfinite():
+    def _check(self, diverged: Tensor, sampler: EpochBatches) -> None:
+        step = int(diverged)
+        if step < 0:
             return
-        first = max(self.step - CHECK_EVERY, 0)
-        where = f"epoch {self.epoch + 1}, steps {first + 1} to {self.step}"
-        names = "/".join(self.train_set.paths[sampler.of_step(self.step - 1)[0][0]].parts[-2:])
-        good = f"{self.out / CHECKPOINT} of epoch {self.epoch} is sound" if self.epoch else "there is no checkpoint yet"
-        raise UserError(
-            f"the gradient is {worst.item()} in {where} (last batch from {names} on); {good}; start again with a lower lr"
-        )
+        picture = "/".join(self.train_set.paths[sampler.of_step(step)[0][0]].parts[-2:])
+        where = f"epoch {self.epoch + 1}, step {step + 1}, with the batch of {picture}"
+        good = f"the checkpoint of epoch {self.epoch} in {self.out / CHECKPOINT} is sound" if self.epoch else "no epoch was saved"
+        raise UserError(f"the gradient is not finite in {where}; {good}; start again with a lower lr")
 
-    def _save_or_stop(self, start: float, worst: Tensor, sampler: EpochBatches) -> None:
+    def _save_or_stop(self, start: float, diverged: Tensor, sampler: EpochBatches) -> None:
         """Saves in the middle of an epoch when it is time to; and ends when SIGTERM has come to any process."""
         if self.world.size > 1 and self.step % CHECK_EVERY:
             return  # asking the other processes makes a GPU wait
@@ -222,7 +220,7 @@ class Run:
         stop, due = self.world.sum(float(self.terminated), float(late and self.world.main))
         if not stop and not due:
             return
-        self._check(worst, sampler)
+        self._check(diverged, sampler)
         now = time.monotonic()
         seconds, self.seconds = self.seconds, self.seconds + now - start
         self._save(checkpoint=False)
@@ -371,7 +369,7 @@ class Run:
         rate = self.recipe.learning_rate(self.epoch, self.recipe.accumulate * self.world.size)
         row = {"epoch": str(self.epoch), "lr": f"{rate:.3g}", "loss": f"{loss:.4f}", "val_top1": top1}
         self.rows.append({**row, "seconds": f"{seconds:.0f}", **figures})
-        self.console.print("  ".join(f"{name} {value}" for name, value in self.rows[-1].items() if value))
+        self.console.print("  ".join(f"{name} {value}" for name, value in self.rows[-1].items() if value), soft_wrap=True)
 
     def _write_log(self) -> None:
         text = io.StringIO(newline="")

@@ -1,6 +1,8 @@
-"""``lavit_base`` on ImageNet-1k at 224 pixels, 300 epochs: as ``imagenet_tiny`` with more drop path. The paper reports 83.1 %. Never run.
+"""``lavit_base`` on ImageNet-1k at 224 pixels, 300 epochs: as ``imagenet_tiny`` with more drop path.
 
-torchrun --nproc_per_node=8 -m lavit_edge.train --recipe imagenet_base --data IMAGENET --out runs/base --compile --workers 12
+The paper reports 83.1 % top-1. Never run.
+
+torchrun --nproc_per_node=8 -m lavit_edge.train --recipe imagenet_base --data IMAGENET --out runs/base --compile
 """
 
 from dataclasses import replace
