@@ -116,8 +116,8 @@ def test_a_full_disk_leaves_the_last_state_and_training_goes_on(colours: Path, t
 
 @pytest.mark.slow
 def test_two_processes_train_as_one_with_twice_the_batch(colours: Path, tmp_path: Path) -> None:
-    """Batch normalisation sees half the batch in each process, and the curves part by what that does."""
-    plain = ["--set", "mix_probability=0", "drop_path=0", "erasing=0", "epochs=4", "seed=3"]
+    """``lavit_tiny`` has no batch normalisation, which would see half the batch in each process."""
+    plain = ["--set", "model=lavit_tiny", "mix_probability=0", "drop_path=0", "epochs=3"]
     two, one = tmp_path / "two", tmp_path / "one"
     launch = [
         sys.executable,
@@ -128,13 +128,16 @@ def test_two_processes_train_as_one_with_twice_the_batch(colours: Path, tmp_path
         "-m",
         "lavit_edge.train",
     ]
-    arguments = command(colours, two, *plain, "--set", "lr=1e-3")[3:]
+    arguments = command(colours, two, *plain, "--set", "lr=1e-4", "final_lr=1e-6")[3:]
     subprocess.run([*launch, *arguments], env=ENVIRONMENT, cwd=tmp_path, check=True, capture_output=True)
-    assert main(["--data", str(colours), "--out", str(one), *OPTIONS, *plain, "--set", "lr=2e-3", "batch_size=16"]) == 0
+    assert (
+        main(["--data", str(colours), "--out", str(one), *OPTIONS, *plain, "--set", "lr=2e-4", "final_lr=2e-6", "batch_size=16"])
+        == 0
+    )
     a, b = ([float(loss) for _, loss, _ in losses(out)] for out in (two, one))
-    assert len(a) == len(b) == 4
-    assert a == pytest.approx(b, rel=0.08)
-    assert a[-1] < 0.9 * a[0]
+    assert len(a) == len(b) == 3
+    assert a == pytest.approx(b, rel=0.01)
+    assert a[-1] < 0.95 * a[0]
 
 
 def test_accumulated_batches_are_one_step() -> None:
