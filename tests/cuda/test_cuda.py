@@ -1,4 +1,4 @@
-"""The same weights on CUDA and on the CPU, in each precision, on real pictures; and training and QAT there. Never run without a GPU."""
+"""The same weights on CUDA and on the CPU, in each precision, on real pictures; training and QAT there. Not yet run on a GPU."""
 
 from __future__ import annotations
 
