@@ -155,13 +155,16 @@ def save_checkpoint(
     """
     path = Path(path)
     with new_folder(path, replace=(path / CONFIG).is_file() and (path / WEIGHTS).is_file()) as folder:
-        save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
-        if int8 is not None:
-            save_file({name: value.detach().cpu().contiguous() for name, value in int8.items()}, folder / INT8)
-        hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
-        config = {"format": FORMAT, "model": model, "contract": contract.to_dict(), "sha256": hashes, **(facts or {})}
-        write_config(folder, config)
-        (folder / CARD).write_text(card, encoding="utf-8")
+        try:
+            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
+            if int8 is not None:
+                save_file({name: value.detach().cpu().contiguous() for name, value in int8.items()}, folder / INT8)
+            hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
+            config = {"format": FORMAT, "model": model, "contract": contract.to_dict(), "sha256": hashes, **(facts or {})}
+            write_config(folder, config)
+            (folder / CARD).write_text(card, encoding="utf-8")
+        except (SafetensorError, OSError) as error:  # safetensors wraps the system's errors in its own
+            raise UserError(f"cannot write {path} ({error}); make room, or choose another --out") from error
 
 
 def write_config(folder: Path, config: dict[str, Any]) -> None:

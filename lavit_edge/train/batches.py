@@ -1,0 +1,52 @@
+"""Which pictures each process takes in each step of an epoch."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import numpy as np
+from torch.utils.data import Sampler
+
+from lavit_edge.errors import UserError
+
+
+class EpochBatches(Sampler[list[int]]):
+    """The batches of one process in one epoch: its parts of a shuffle that all share. What makes no whole step is left out.
+
+    A step of two processes takes the pictures of a step of one process with twice the batch, and an epoch can begin at any step.
+
+    Args:
+        pictures: how many there are.
+        batch_size, accumulate: pictures in a batch, and batches in a step of one process.
+        rank, size: of this process, and how many there are.
+        start: the first step.
+
+    Attributes:
+        steps: in the whole epoch.
+
+    Raises:
+        UserError: there are fewer pictures than one step takes.
+    """
+
+    def __init__(
+        self, pictures: int, batch_size: int, accumulate: int, seed: int, epoch: int, rank: int, size: int, start: int = 0
+    ) -> None:
+        self.batch_size, self.accumulate, self.rank, self.size, self.start = batch_size, accumulate, rank, size, start
+        self.steps = pictures // (batch_size * accumulate * size)
+        if not self.steps:
+            product = f"{batch_size} (batch_size) x {accumulate} (accumulate) x {size} (processes)"
+            raise UserError(f"{pictures} training pictures are fewer than one step takes, {product}; lower batch_size")
+        self.order = np.random.default_rng((seed, 2, epoch)).permutation(pictures)
+
+    def __len__(self) -> int:
+        return (self.steps - self.start) * self.accumulate
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for step in range(self.start, self.steps):
+            yield from self.of_step(step)
+
+    def of_step(self, step: int) -> list[list[int]]:
+        """Picture numbers of the batches of one step."""
+        first = step * self.accumulate * self.size
+        numbers = (first + index * self.size + self.rank for index in range(self.accumulate))
+        return [self.order[number * self.batch_size : (number + 1) * self.batch_size].tolist() for number in numbers]

@@ -1,0 +1,104 @@
+"""The same weights on CUDA and on the CPU, in each precision, on real pictures; training and QAT there. Not yet run on a GPU."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.models.deployed import Deployed
+from lavit_edge.parity.bundle import bundled_checkpoints, free_pictures
+from lavit_edge.parity.compare import sqnr
+from lavit_edge.quantize import int8_program
+
+pytestmark = [
+    pytest.mark.cuda,
+    pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device; torch sees none"),
+]
+
+
+@pytest.fixture(scope="module")
+def checkpoint() -> Checkpoint:
+    return load_checkpoint(bundled_checkpoints()["lavit_nano_imagenette160"])
+
+
+@pytest.fixture(scope="module")
+def pictures(checkpoint: Checkpoint) -> torch.Tensor:
+    """``(50, 3, size, size)`` float32 RGB, 0 to 255."""
+    contract = checkpoint.contract
+    rows = [picture for picture, _ in free_pictures(contract).inputs(contract)]
+    return torch.from_numpy(np.stack(rows)).permute(0, 3, 1, 2).float().contiguous()
+
+
+@pytest.fixture(scope="module")
+def cpu(checkpoint: Checkpoint, pictures: torch.Tensor) -> np.ndarray:
+    with torch.no_grad():
+        return Deployed(checkpoint.model, checkpoint.contract).eval()(pictures).numpy()
+
+
+@contextmanager
+def tf32(allowed: bool) -> Iterator[None]:
+    before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = allowed
+    try:
+        yield
+    finally:
+        torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32 = before
+
+
+def on_cuda(checkpoint: Checkpoint, pictures: torch.Tensor, precision: str) -> np.ndarray:
+    model = Deployed(load_checkpoint(checkpoint.path).model, checkpoint.contract).eval().cuda()
+    with torch.no_grad(), tf32(precision == "tf32"), torch.autocast("cuda", torch.bfloat16, enabled=precision == "bf16"):
+        return model(pictures.cuda()).float().cpu().numpy()
+
+
+@pytest.mark.parametrize(("precision", "agreement", "decibels"), [("fp32", 1.0, 100), ("tf32", 0.98, 50), ("bf16", 0.98, 25)])
+def test_cuda_gives_the_logits_of_the_cpu(precision, agreement, decibels, checkpoint, pictures, cpu) -> None:
+    logits = on_cuda(checkpoint, pictures, precision)
+    same, noise = float((logits.argmax(1) == cpu.argmax(1)).mean()), sqnr(cpu, logits)
+    print(f"{precision}: same top-1 {same:.3f}, {noise:.1f} dB, largest difference {np.abs(logits - cpu).max():.2g}")
+    assert same >= agreement
+    assert noise >= decibels
+
+
+def test_the_int8_program_is_as_far_from_cuda_as_from_the_cpu(checkpoint, pictures, cpu) -> None:
+    module = int8_program(checkpoint).module()
+    with torch.no_grad():
+        int8 = np.stack([module(picture[None])[0].numpy() for picture in pictures])
+    assert sqnr(on_cuda(checkpoint, pictures, "fp32"), int8) == pytest.approx(sqnr(cpu, int8), abs=0.1)
+
+
+def test_repeats_are_equal_to_the_bit(checkpoint, pictures) -> None:
+    torch.use_deterministic_algorithms(True)
+    try:
+        first, second = (on_cuda(checkpoint, pictures, "fp32") for _ in range(2))
+    finally:
+        torch.use_deterministic_algorithms(False)
+    np.testing.assert_array_equal(first, second)
+
+
+@pytest.mark.parametrize("more", [[], ["--compile"]], ids=["eager", "compiled"])
+def test_training_runs_and_learns(more: list[str], colours: Path, tmp_path: Path) -> None:
+    from lavit_edge.train.__main__ import main
+
+    plain = (
+        "image_size=32 epochs=4 batch_size=8 warmup_epochs=0 lr=2e-3 ema=0.5 mix_probability=0 erasing=0 randaugment_operations=0"
+    )
+    command = ["--data", str(colours), "--out", str(tmp_path / "run"), "--device", "cuda", *more, "--set", *plain.split()]
+    assert main(command) == 0
+    card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
+    assert torch.cuda.get_device_name() in card
+
+
+def test_quantisation_aware_training_runs(fp32: Path, data: Path, tmp_path: Path) -> None:
+    from lavit_edge.quantize.__main__ import main
+
+    out = tmp_path / "int8"
+    options = ["--epochs", "1", "--max-steps", "2", "--batch-size", "8", "--calibration-pictures", "8", "--device", "cuda"]
+    assert main(["--checkpoint", str(fp32), "--data", str(data), "--out", str(out), *options]) == 0
+    assert load_checkpoint(out).quantized
