@@ -11,6 +11,7 @@ from torch.export import ExportedProgram
 
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint
 from lavit_edge.export import executorch
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions
 from lavit_edge.parity.compare import sqnr
 from lavit_edge.parity.runners import open_artifact
@@ -60,14 +61,14 @@ def check(path: Path, form: Form, pictures: list[np.ndarray]) -> None:
 def test_the_artifact_computes_the_program(name, form, pictures, tmp_path) -> None:
     checkpoint, program = form
     path = tmp_path / f"model{TARGETS[name].suffix}"
-    TARGETS[name].export(program, checkpoint.contract, path)
+    TARGETS[name].export(program, make_payload(program, checkpoint.contract, {}, 50.0), path)
     check(path, form, pictures)
 
 
 @pytest.mark.slow
 def test_executorch_still_delegates_every_layer_and_computes_the_program(form, pictures, tmp_path) -> None:
     checkpoint, program = form
-    lowered = executorch.lower(program, checkpoint.contract, ExecutorchOptions())
+    lowered = executorch.lower(program, ExecutorchOptions())
     assert set(executorch.undelegated(lowered)) == {"aten_native_layer_norm_default", "aten_mean_dim"}
     path = tmp_path / "model.pte"
     path.write_bytes(lowered.to_executorch().buffer)

@@ -20,6 +20,7 @@ pytest.importorskip("coremltools")
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS
 from lavit_edge.models import lavit
 from lavit_edge.parity.bundle import MANIFEST, artifact_sha256
@@ -29,7 +30,7 @@ from lavit_edge.parity.locate_points import Reference
 from lavit_edge.parity.locate_pte import read_graph, write_graph
 from lavit_edge.parity.locate_render import sentence
 from lavit_edge.quantize import float_program, int8_program
-from lavit_edge.quantize.scheme import quantizable
+from lavit_edge.quantize.scheme import default_float_layers, quantizable
 from lavit_edge.verify import main as verify
 
 pytestmark = pytest.mark.slow
@@ -53,7 +54,7 @@ def pictures(checkpoint: Checkpoint, data: Path) -> list[np.ndarray]:
 
 def export(program: ExportedProgram, checkpoint: Checkpoint, kind: str, folder: Path) -> Path:
     path = folder / f"model{TARGETS[kind].suffix}"
-    TARGETS[kind].export(program, checkpoint.contract, path)
+    TARGETS[kind].export(program, make_payload(program, checkpoint.contract, {}, 50.0), path)
     return path
 
 
@@ -70,7 +71,8 @@ def test_sound_artifacts_name_no_layer(
     program: ExportedProgram, checkpoint: Checkpoint, sound: dict[str, Path], pictures: list[np.ndarray]
 ) -> None:
     points = Reference(program).points
-    layers = quantizable(checkpoint.model.deploy())
+    deployed = checkpoint.model.deploy()
+    layers = quantizable(deployed, default_float_layers(deployed))
     for result in run(program, list(sound.values()), pictures):
         assert result.first is None
         assert "none of" in sentence(result, PROGRAM)
