@@ -198,7 +198,11 @@ def quantize(
             raise UserError("NNCF could not compile its CUDA kernels: put nvcc on the PATH, or use --device cpu") from error
         judge_form("qat")
     deciding = found["metrics"] if found else metrics
-    kept = "qat" if "qat" in deciding and better(deciding["qat"], deciding["ptq"]) else "ptq"
+    kept = (
+        "qat"
+        if "qat" in deciding and better(deciding["qat"], deciding["ptq"], len(judge.targets if judge else targets))
+        else "ptq"
+    )
     return forms[kept], {
         "scheme": DESCRIPTION,
         "float_layers": [path for path in quantizable(deployed.model, ()) if path in float_layers],

@@ -67,7 +67,7 @@ def test_the_artifact_computes_the_program(name, form, pictures, tmp_path) -> No
 
 @pytest.mark.slow
 def test_executorch_still_delegates_every_layer_and_computes_the_program(form, pictures, tmp_path) -> None:
-    checkpoint, program = form
+    _, program = form
     lowered = executorch.lower(program, ExecutorchOptions())
     assert set(executorch.undelegated(lowered)) == {"aten_native_layer_norm_default", "aten_mean_dim"}
     path = tmp_path / "model.pte"

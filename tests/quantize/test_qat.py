@@ -67,7 +67,8 @@ def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, che
 
 
 def test_top1_decides_and_sqnr_breaks_ties():
-    assert better(Metrics(0.9, 20.0), Metrics(0.8, 30.0))
-    assert better(Metrics(0.9, 31.0), Metrics(0.9, 30.0))
-    assert better(Metrics(0.8974, 37.5), Metrics(0.8977, 34.1))
-    assert not better(Metrics(0.9, 30.0), Metrics(0.9, 30.0))
+    assert better(Metrics(0.9, 20.0), Metrics(0.8, 30.0), 100)
+    assert better(Metrics(0.9, 31.0), Metrics(0.9, 30.0), 100)
+    assert better(Metrics(0.8974, 37.5), Metrics(0.8977, 34.1), 3531)
+    assert not better(Metrics(0.8974, 37.5), Metrics(0.9074, 34.1), 3531)
+    assert not better(Metrics(0.9, 30.0), Metrics(0.9, 30.0), 100)
