@@ -104,8 +104,8 @@ def compute(op: Op, rates: Rates) -> float:
         return 0.0
     if op.outside:
         rate = rates.outside_gmacs
-    elif op.signed:
-        rate = rates.signed_gmacs
+    elif op.slow:
+        rate = rates.slow_gmacs
     elif op.depthwise:
         rate = rates.depthwise_int8_gmacs if op.int8 else rates.depthwise_float_gmacs
     else:
@@ -181,10 +181,8 @@ def _advice(plan: Plan, rates: Rates) -> str:
         return 1 - (sum(seconds(op, rates) for op in new if op) + plan.calls * rates.call_us / 1e6) / time
 
     options: list[tuple[float, str]] = []  # share of the time, what to say; {} is that share
-    signed = (
-        "{} of the time goes to int8 kernels that are slow with signed activations: make them uint8 (an .ort: --ort-format amd64)"
-    )
-    options.append((saved(lambda op: dataclasses.replace(op, signed=False)), signed))
+    slow = "{} of the time goes to slow int8 kernels: give them static uint8 activations (an .ort: --ort-format amd64)"
+    options.append((saved(lambda op: dataclasses.replace(op, slow=False)), slow))
     if outside := [op for op in ops if op.outside]:
         gain = saved(lambda op: dataclasses.replace(op, outside=False))
         gain += plan.calls * rates.call_us / 1e6 / time

@@ -23,7 +23,7 @@ INT8_PRODUCTS = {
 FLOAT_PRODUCTS = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "MatMul", "FusedMatMul"}
 UNCOUNTED = {"Attention", "MultiHeadAttention", "QAttention", "Einsum", "LSTM", "GRU", "MatMulNBits"}
 # of onnx.TensorProto.DataType; what is not listed has 4 bytes
-INT8_TYPES, WIDTHS = {2, 3}, {2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 13: 8, 16: 2, 21: 0.5, 22: 0.5}
+UNSIGNED, SIGNED, WIDTHS = 2, 3, {2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 13: 8, 16: 2, 21: 0.5, 22: 0.5}
 SETTINGS = "session.enable_quant_qdq_cleanup", "1"  # as the runner of artifacts does
 
 
@@ -66,7 +66,7 @@ def read(path: Path, arm: bool) -> Plan:
             inputs = [inputs[0], inputs[weight], *inputs[1:weight], *inputs[weight + 1 :]]
         depthwise = "Conv" in name and bool(macs) and shapes[inputs[1]][1] == 1 and shapes[inputs[1]][0] > 1
         is_int8 = name in INT8_PRODUCTS if macs else inputs[0] in int8
-        signed = bool(macs) and is_int8 and inputs[0] in int8 and int8[inputs[0]] == 3
+        slow = bool(macs) and is_int8 and (name == "ConvInteger" or int8.get(inputs[0]) == SIGNED)
         ops.append(
             Op(
                 name,
@@ -76,7 +76,7 @@ def read(path: Path, arm: bool) -> Plan:
                 macs,
                 is_int8,
                 depthwise,
-                signed,
+                slow,
             )
         )
     if uncounted:
@@ -149,7 +149,7 @@ def _values(graph: Any) -> tuple[dict[str, list[int]], dict[str, float], dict[st
         tensor = TensorTypeAndShape()
         tensor.Init(table.Bytes, table.Pos)
         widths[name] = WIDTHS.get(tensor.ElemType(), 4)
-        if tensor.ElemType() in INT8_TYPES:
+        if tensor.ElemType() in (UNSIGNED, SIGNED):
             int8[name] = tensor.ElemType()
         if (shape := tensor.Shape()) is not None:
             sizes = [shape.Dim(i).Value() for i in range(shape.DimLength())]

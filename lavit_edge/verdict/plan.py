@@ -59,7 +59,7 @@ class Op:
         macs: multiply-adds of a ``product``; 0 for all else.
         int8: a product: computed by an int8 kernel. Any other: works on 8-bit data.
         depthwise: a convolution with one input channel per filter.
-        signed: an int8 product whose activations are int8, not uint8.
+        slow: an int8 product in a kernel that is slow on some CPUs: of ONNX Runtime, ConvInteger and those with int8 activations.
         outside: the runtime's own kernel runs it, because the delegate did not take it.
     """
 
@@ -70,7 +70,7 @@ class Op:
     macs: int = 0
     int8: bool = False
     depthwise: bool = False
-    signed: bool = False
+    slow: bool = False
     outside: bool = False
 
     @property
@@ -118,7 +118,7 @@ class Plan:
             return tuple(dataclasses.replace(array, width=max(array.width, self.float_width)) for array in arrays)
 
         ops = (
-            dataclasses.replace(op, int8=False, signed=False, reads=widen(op.reads), writes=widen(op.writes))
+            dataclasses.replace(op, int8=False, slow=False, reads=widen(op.reads), writes=widen(op.writes))
             for op in self.ops
             if op.kind != "convert"
         )

@@ -12,7 +12,7 @@ class Rates:
     """
     Attributes:
         float_gmacs, int8_gmacs: 1e9 multiply-adds a second of matrix products and convolutions.
-        signed_gmacs: of int8 products with int8 activations, where the runtime prefers uint8 ones.
+        slow_gmacs: of ONNX Runtime's ConvInteger, and of its int8 products with int8 activations, where it wants uint8 ones.
         depthwise_float_gmacs, depthwise_int8_gmacs: of convolutions with one input channel per filter.
         gbytes: 1e9 bytes a second, read and written, where data is copied or added.
         convert_gbytes: of conversions between float and int8.
@@ -24,7 +24,7 @@ class Rates:
 
     float_gmacs: float
     int8_gmacs: float
-    signed_gmacs: float
+    slow_gmacs: float
     depthwise_float_gmacs: float
     depthwise_int8_gmacs: float
     gbytes: float
@@ -55,7 +55,7 @@ class Profile:
 _EXECUTORCH = Rates(
     float_gmacs=136,
     int8_gmacs=411,
-    signed_gmacs=411,
+    slow_gmacs=411,
     depthwise_float_gmacs=36,
     depthwise_int8_gmacs=33,
     gbytes=86,
@@ -63,13 +63,13 @@ _EXECUTORCH = Rates(
     math_gbytes=39,
     outside_gbytes=6.9,
     outside_gmacs=1.6,
-    op_us=0.15,
-    call_us=0.45,
+    op_us=0.19,
+    call_us=0.39,
 )
 _ONNXRUNTIME = Rates(
     float_gmacs=123,
     int8_gmacs=278,
-    signed_gmacs=22,
+    slow_gmacs=22,
     depthwise_float_gmacs=54,
     depthwise_int8_gmacs=45,
     gbytes=82,
@@ -77,7 +77,7 @@ _ONNXRUNTIME = Rates(
     math_gbytes=24,
     outside_gbytes=82,
     outside_gmacs=123,
-    op_us=0.2,
+    op_us=0.34,
     call_us=0,
 )
 
@@ -88,14 +88,14 @@ def _arm(rates: Rates, int8_over_float: float) -> Rates:
     Only relations between numbers matter for the ratio of int8 to float, so that none of them is scaled to a clock rate.
     """
     gain = int8_over_float / X86_PEAK_RATIO
-    return dataclasses.replace(rates, int8_gmacs=rates.int8_gmacs * gain, signed_gmacs=rates.int8_gmacs * gain)
+    return dataclasses.replace(rates, int8_gmacs=rates.int8_gmacs * gain, slow_gmacs=rates.int8_gmacs * gain)
 
 
 X86_PEAK_RATIO = 4.0  # AVX512-VNNI: 64 int8 multiply-adds in the place of 16 of float
 _ANE = Rates(
     float_gmacs=9000,
     int8_gmacs=16900,
-    signed_gmacs=16900,
+    slow_gmacs=16900,
     depthwise_float_gmacs=9000,
     depthwise_int8_gmacs=16900,
     gbytes=85,

@@ -12,7 +12,7 @@ from lavit_edge.verdict.profiles import PROFILES, Profile, Rates
 RATES = Rates(
     float_gmacs=1,
     int8_gmacs=4,
-    signed_gmacs=0.5,
+    slow_gmacs=0.5,
     depthwise_float_gmacs=1,
     depthwise_int8_gmacs=1,
     gbytes=1,
@@ -29,9 +29,9 @@ FLOATS, CODES = Array(M, 4), Array(M, 1)
 WEIGHTS, INT8_WEIGHTS = Array(M, 4, constant=True), Array(M, 1, constant=True)
 
 
-def product(int8: bool, macs: int = 100 * M, signed: bool = False) -> Op:
+def product(int8: bool, macs: int = 100 * M, slow: bool = False) -> Op:
     data, weights = (CODES, INT8_WEIGHTS) if int8 else (FLOATS, WEIGHTS)
-    return Op("MatMul", "product", (data, weights), (data,), macs, int8, signed=signed)
+    return Op("MatMul", "product", (data, weights), (data,), macs, int8, slow=slow)
 
 
 QUANTISE = Op("QuantizeLinear", "convert", (FLOATS,), (CODES,))
@@ -48,7 +48,7 @@ def test_an_operator_takes_the_longer_of_arithmetic_and_transfer() -> None:
     assert seconds(product(int8=False), RATES) == pytest.approx(0.100)  # 100 M multiply-adds
     assert seconds(product(int8=True), RATES) == pytest.approx(0.025)
     assert seconds(product(int8=False, macs=M), RATES) == pytest.approx(0.012)  # 12 MB
-    assert seconds(product(int8=True, signed=True), RATES) == pytest.approx(0.200)
+    assert seconds(product(int8=True, slow=True), RATES) == pytest.approx(0.200)
     assert seconds(GELU, RATES) == pytest.approx(0.016)  # 8 MB at half the speed
     assert seconds(QUANTISE, RATES) == pytest.approx(0.005)
     assert seconds(Op("native_layer_norm", "math", (FLOATS,), (FLOATS,), outside=True), RATES) == pytest.approx(0.032)
@@ -91,7 +91,7 @@ def test_many_thin_int8_layers_between_float_ones_are_slower() -> None:
 @pytest.mark.parametrize(
     ("ops", "says"),
     [
-        ([product(True, signed=True)], "--ort-format amd64"),
+        ([product(True, slow=True)], "--ort-format amd64"),
         ([product(True), product(False, macs=1000 * M)], "1 products with weights (MatMul) run in float"),
         ([product(True), product(True)], "nothing in the file stands out"),
     ],
@@ -110,10 +110,10 @@ def test_operators_outside_the_delegate_are_named_and_breaks_counted() -> None:
     assert (group.place, group.calls, group.traffic) == ("outside the delegate", 1, pytest.approx(8 / 32))
 
 
-def test_signed_products_cost_what_they_cost_on_x86_alone() -> None:
-    signed = Plan("ONNX Runtime", (product(True, signed=True),))
-    assert judge(signed, PROFILES["x86-vnni"]).expectation == "slower"
-    assert judge(signed, PROFILES["arm64-dotprod"]).expectation == "faster"
+def test_slow_products_cost_what_they_cost_on_x86_alone() -> None:
+    slow = Plan("ONNX Runtime", (product(True, slow=True),))
+    assert judge(slow, PROFILES["x86-vnni"]).expectation == "slower"
+    assert judge(slow, PROFILES["arm64-dotprod"]).expectation == "faster"
 
 
 def test_operators_have_kinds() -> None:

@@ -226,8 +226,8 @@ def test_a_convolution_that_onnx_runtime_cannot_fuse_runs_in_float(save_onnx: Sa
 
 def test_an_onnx_is_read_as_the_device_would_load_it(save_onnx: Save) -> None:
     path = save_onnx(Planted(nn.GELU), tokens())
-    assert not any(op.signed for op in read(path, "x86-vnni")[0].ops)
-    assert [op.name for op in read(path, "arm64-dotprod")[0].ops if op.signed] == ["QGemm"] * 3
+    assert not any(op.slow for op in read(path, "x86-vnni")[0].ops)
+    assert [op.name for op in read(path, "arm64-dotprod")[0].ops if op.slow] == ["QGemm"] * 3
 
 
 def test_an_ort_is_read_as_it_was_made(save_onnx: Save) -> None:
@@ -240,7 +240,7 @@ def test_an_ort_is_read_as_it_was_made(save_onnx: Save) -> None:
         _save_ort(onnxruntime, path, platform)
         plan, _ = read(path.with_suffix(".ort"), "x86-vnni")
         assert macs(plan, int8=True) == 3 * LINEAR
-        assert sum(op.signed for op in plan.ops) == signed
+        assert sum(op.slow for op in plan.ops) == signed
 
 
 def _symbolic(path: Path, axis: int) -> None:
