@@ -79,7 +79,7 @@ def delegate() -> tuple[Status, str]:
         return "not installed", pins.install("executorch")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pte"
-        TARGETS["executorch"].export(smallest().programs["int8"], CONTRACT, path, ExecutorchOptions(backend="coreml"))
+        TARGETS["executorch"].export(smallest().programs["float"], CONTRACT, path, ExecutorchOptions(backend="coreml"))
         data = path.read_bytes()
     return ("OK", f"compiled, {len(data) / 1e3:.0f} kB") if b"CoreMLBackend" in data else ("FAIL", "nothing was delegated")
 
@@ -88,7 +88,7 @@ REPAIR = pins.repair("coreml")
 PROBES = (
     Probe("float .mlpackage", lambda: round_trip("coreml", "float"), REPAIR),
     Probe("int8 .mlpackage", lambda: round_trip("coreml", "int8"), REPAIR),
-    Probe("int8 .pte for the Core ML delegate", delegate, REPAIR),
+    Probe("float .pte for the Core ML delegate", delegate, REPAIR),
     Probe("tanh GELU", gelu, REPAIR),
     Probe("traced program", trace, REPAIR),
     Probe("program as exported", dialect, REPAIR),
