@@ -4,7 +4,8 @@
 
 Artifacts are made once, in --work, by the package's own path, with random weights, which change no latency. Each int8 artifact is
 timed against its float one in turns, on one thread. A prediction is right when predicted and measured ratio lie on the same side
-of 1; the verdict's words are right, too, when it says "about equal" and the measured ratio is within 10 % of 1. Needs lavit-edge[all].
+of 1; the verdict's words are right, too, when it says "about equal" and the measured ratio is within 10 % of 1.
+Needs lavit-edge[all].
 """
 
 from __future__ import annotations

@@ -57,9 +57,12 @@ def test_pins_are_those_of_the_package_installed_or_not(monkeypatch: pytest.Monk
     project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text())["project"]
     package = email.message.Message()
     package["Requires-Python"] = project["requires-python"]
+    package["Requires-Dist"] = "evil==6; python_version < '3'"  # on no machine
     for extra, lines in {"": project["dependencies"], **project["optional-dependencies"]}.items():
         for line in lines:
-            package["Requires-Dist"] = f'{line}; extra == "{extra}"' if extra else line
+            name, _, marker = line.partition(";")
+            condition = f'extra == "{extra}"' if not marker else f'({marker}) and extra == "{extra}"'
+            package["Requires-Dist"] = f"{name}; {condition}" if extra else line
     monkeypatch.setattr(metadata, "metadata", lambda name: package)
     assert {extra: [str(line) for line in lines] for extra, lines in pins.requirements().items()} == {
         extra: [str(line) for line in lines] for extra, lines in checkout.items()

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
@@ -21,11 +22,13 @@ def requirements() -> dict[str, list[Requirement]]:
     """Extra -> what it requires, for each extra that ``all`` is made of; :data:`BASE` -> what is always required."""
     parsed = [Requirement(line) for line in _declared()[1]]
 
+    base = [wanted for wanted in parsed if wanted.marker is None or wanted.marker.evaluate({"extra": BASE})]
+
     def of(extra: str) -> list[Requirement]:
-        return [wanted for wanted in parsed if wanted.marker and wanted.marker.evaluate({"extra": extra})]
+        return [wanted for wanted in parsed if wanted not in base and wanted.marker and wanted.marker.evaluate({"extra": extra})]
 
     (everything,) = (wanted for wanted in of("all") if wanted.name == DISTRIBUTION)
-    return {BASE: [wanted for wanted in parsed if not wanted.marker]} | {extra: of(extra) for extra in sorted(everything.extras)}
+    return {BASE: base} | {extra: of(extra) for extra in sorted(everything.extras)}
 
 
 def _declared() -> tuple[str, list[str]]:
@@ -36,9 +39,16 @@ def _declared() -> tuple[str, list[str]]:
         file = Path(__file__).resolve().parents[2] / "pyproject.toml"
         project = tomllib.loads(file.read_text(encoding="utf-8"))["project"]
         optional = project["optional-dependencies"].items()
-        extras = [f'{line} ; extra == "{extra}"' for extra, lines in optional for line in lines]
+        extras = [_for_extra(Requirement(line), extra) for extra, lines in optional for line in lines]
         return project["requires-python"], [*project["dependencies"], *extras]
     return package["Requires-Python"], package.get_all("Requires-Dist") or []
+
+
+def _for_extra(wanted: Requirement, extra: str) -> str:
+    """As a build of the package writes it into its metadata."""
+    condition = f'extra == "{extra}"'
+    wanted.marker = Marker(f"({wanted.marker}) and {condition}" if wanted.marker else condition)
+    return str(wanted)
 
 
 def installed(name: str) -> str | None:

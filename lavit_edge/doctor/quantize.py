@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 import time
 from pathlib import Path
 
-import numpy as np
 import torch
 
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status
-from lavit_edge.doctor.smallest import LEAST_INT8, smallest
+from lavit_edge.doctor.smallest import LEAST_INT8, save_smallest
 from lavit_edge.export.writing import quiet
 from lavit_edge.parity.compare import sqnr
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
@@ -53,17 +53,16 @@ def calibration() -> tuple[Status, str]:
         return "OK", "not tried before the first quantize has compiled the kernels"
     if (build_folder() / "lock").exists():
         return "FAIL", "not tried: it would wait for the lock"
-    with quiet():
+    with quiet(), tempfile.TemporaryDirectory() as folder:
         from lavit_edge.quantize import calibrate
 
-        model = smallest()
-        pictures = [picture[None] for picture in model.inputs]
-        float_layers = default_float_layers(model.model.model)
-        form = calibrate.int8_form(calibrate.calibrate(model.model, pictures, float_layers))
-    fake = quantized_model(model.model.model.deploy(), form, float_layers, "fake")
+        model, inputs = save_smallest(Path(folder) / "checkpoint")
+        float_layers = default_float_layers(model.model)
+        form = calibrate.int8_form(calibrate.calibrate(model, [picture[None] for picture in inputs], float_layers))
     with torch.no_grad():
-        logits = fake(model.inputs * model.model.scale + model.model.shift)
-    noise = sqnr(model.logits["float"], np.asarray(logits))
+        expected = model(inputs)
+        model.model = quantized_model(model.model, form, float_layers, "fake")
+        noise = sqnr(expected.numpy(), model(inputs).numpy())
     return ("OK" if noise >= LEAST_INT8 else "FAIL"), f"int8 against fp32: {noise:.1f} dB, wanted {LEAST_INT8:g}"
 
 

@@ -271,7 +271,8 @@ def test_every_kind_of_artifact_counts_the_same_for_lavit(tiny_checkpoint: Path,
     from torch.utils.flop_counter import FlopCounterMode
 
     from lavit_edge.checkpoint import load_checkpoint
-    from lavit_edge.export.targets import TARGETS
+    from lavit_edge.export.payload import make_payload
+from lavit_edge.export.targets import TARGETS
     from lavit_edge.models.deployed import Deployed
     from lavit_edge.quantize import float_program
 
@@ -280,7 +281,8 @@ def test_every_kind_of_artifact_counts_the_same_for_lavit(tiny_checkpoint: Path,
         Deployed(checkpoint.model, checkpoint.contract).eval()(torch.zeros(1, 3, 64, 64))
     for target in TARGETS.values():
         path = tmp_path / f"model{target.suffix}"
-        target.export(float_program(checkpoint), checkpoint.contract, path)
+        program = float_program(checkpoint)
+        target.export(program, make_payload(program, checkpoint.contract, {}, 1.0), path)
         assert macs(read(path)[0]) == counter.get_total_flops() / 2
 
 
