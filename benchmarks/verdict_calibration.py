@@ -31,6 +31,7 @@ from torch import nn
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
+from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import OnnxOptions, find_target
 from lavit_edge.export.writing import quiet
 from lavit_edge.models import create_model
@@ -107,7 +108,7 @@ def lavit(work: Path, name: str, size: int, floats: str = "", **options: Any) ->
                     stored = checkpoint(name, size, work / f"{title}-checkpoint", **options)
                     program = int8_program(stored) if precision == "int8" else float_program(stored)
                     settings = OnnxOptions(ort_format="none") if target == "onnx" else None
-                    find_target(target).export(program, stored.contract, path, settings)
+                    find_target(target).export(program, make_payload(program, stored.contract, {}, 8.0), path, settings)
             cases.append(Case(f"{title} {suffix}", paths["int8"], paths["float"]))
     return cases
 

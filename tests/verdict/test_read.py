@@ -272,7 +272,7 @@ def test_every_kind_of_artifact_counts_the_same_for_lavit(tiny_checkpoint: Path,
 
     from lavit_edge.checkpoint import load_checkpoint
     from lavit_edge.export.payload import make_payload
-from lavit_edge.export.targets import TARGETS
+    from lavit_edge.export.targets import TARGETS
     from lavit_edge.models.deployed import Deployed
     from lavit_edge.quantize import float_program
 
