@@ -3,8 +3,8 @@
     taskset -c 1 python benchmarks/verdict_calibration.py --work DIR
 
 Artifacts are made once, in --work, by the package's own path, with random weights, which change no latency. Each int8 artifact is
-timed against its float one in turns, on one thread. A prediction is right when predicted and measured ratio lie on the same side
-of 1; the verdict's words are right, too, when it says "about equal" and the measured ratio is within 10 % of 1.
+timed against its float one in turns, on one thread. "Side of 1" is right when predicted and measured ratio both say faster,
+or both slower; the verdict's words "about equal" are right when the measured ratio is within 10 % of 1.
 Needs lavit-edge[all].
 """
 
@@ -228,10 +228,10 @@ def main() -> int:
             median, fastest, float_ms = measure(case, arguments.seconds)
         row = dict(name=case.name, predicted=predicted.ratio, from_float=from_float.ratio, median=median, fastest=fastest)
         side = (predicted.ratio < 1) == (fastest < 1)
-        right = side or (predicted.expectation == "about equal" and abs(fastest - 1) <= 0.1)
+        right = abs(fastest - 1) <= 0.1 if predicted.expectation == "about equal" else side
         rows.append(row | dict(float_ms=float_ms, says=predicted.expectation, side=side, right=right))
     table = Table("model and artifact", title="int8 / float, 1 thread")
-    for column in ("predicted", "says", "measured, fastest", "measured, median", "float ms", "", "side of 1"):
+    for column in ("predicted", "says", "measured, fastest", "measured, median", "float ms", "words", "side of 1"):
         table.add_column(column, justify="right")
     for row in rows:
         ratio, *measured = (f"{row[key]:.2f}" for key in ("predicted", "fastest", "median", "float_ms"))
@@ -239,7 +239,9 @@ def main() -> int:
         table.add_row(row["name"], ratio, row["says"], *measured, *words)
     Console(width=150).print(table)
     right, side = (sum(row[key] for row in rows) for key in ("right", "side"))
-    print(f"right: {right} of {len(rows)}, side of 1: {side}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
+    print(
+        f"right of {len(rows)}: words {right}, side of 1 {side}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    )
     if arguments.json:
         print(json.dumps(rows, indent=1))
     return 0
