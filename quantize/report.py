@@ -44,6 +44,8 @@ def verdict(found: dict[str, Any]) -> str:
     """What ``--max-drop`` came to, in a sentence or two."""
     pictures, allowed = found["pictures"], found["allowed"]
     limit = f"`--max-drop {found['max_drop']:g}` allows a loss of {allowed} of {pictures} held-out training pictures"
+    if found["min_sqnr"] is not None:
+        limit += f", `--min-sqnr {found['min_sqnr']:g}` wants that many dB"
     top1 = {row: figures["top1"] for row, figures in found["metrics"].items()}
     lost = {row: max(0, round((top1["fp32"] - top1[row]) * pictures)) for row in top1}
     if not found["kept"]:
