@@ -126,6 +126,14 @@ def test_onnx_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
     assert result.returncode == 0, result.stderr
 
 
+@pytest.mark.parametrize("name", ARTIFACTS)
+def test_the_command_passes_in_a_process_of_its_own(name: str, bundle: Path, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "lavit_edge.selftest", str(bundle / name)]
+    result = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert result.returncode == 0, result.stderr
+    assert "self-test passed" in result.stdout
+
+
 def test_what_is_no_artifact_is_one_line(tmp_path: Path) -> None:
     for path in (tmp_path / "model.onnx", tmp_path):
         with pytest.raises(UserError, match="is not an artifact"):
