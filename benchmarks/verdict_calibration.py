@@ -20,7 +20,6 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 import numpy as np
 import torch
@@ -38,20 +37,16 @@ from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.parity.bundle import free_pictures
 from lavit_edge.parity.runners import open_runtime, to_tensor
-from lavit_edge.quantize import scheme
 from lavit_edge.quantize.calibrate import calibrate, int8_form
 from lavit_edge.quantize.program import float_program, int8_program
+from lavit_edge.quantize.scheme import default_float_layers, quantizable
 from lavit_edge.verdict.judge import judge
 from lavit_edge.verdict.read import read
 
 DEVICE = "x86-vnni"
 THIN: dict[str, Any] = dict(dims=(16, 32, 64, 64), heads=(1, 1, 2, 2), depths=(1, 1, 2, 2), num_vanilla=(1, 1, 1, 1))
-# what stays float besides the scheme's own: all layers but the ones named
-ISLANDS = {
-    "value": (r"(?!.*attention\.value$).*",),
-    "depthwise": (r"(?!.*ffn\.depthwise$).*",),
-    "project": (r"(?!.*attention\.project$).*",),
-}
+# the only layers that are int8, by the end of their path
+ISLANDS = {"value": "attention.value", "depthwise": "ffn.depthwise", "project": "attention.project"}
 
 
 @dataclass(frozen=True)
@@ -82,34 +77,40 @@ class Separable(nn.Module):
         return self.layers(x)
 
 
-def checkpoint(name: str, size: int, folder: Path, floats: tuple[str, ...] = (), **options: Any) -> Checkpoint:
-    """A checkpoint of random weights with its int8 form, in which the layers that match ``floats`` stay float too."""
+def checkpoint(name: str, size: int, folder: Path, islands: str, **options: Any) -> Checkpoint:
+    """A checkpoint of random weights with its int8 form, in which only layers on ``islands`` are int8, if that names any."""
     if not folder.exists():
         torch.manual_seed(0)
         model = create_model(name, num_classes=10, image_size=size, **options).eval()
         contract = InputContract(size, tuple(f"class {index}" for index in range(10)))
         pictures = [torch.from_numpy(to_tensor(p)) for p, _ in free_pictures(contract).spread(8).inputs(contract)]
+        deployed = Deployed(model, contract).eval()
+        float_layers = default_float_layers(deployed.model)
+        if islands:
+            layers = quantizable(deployed.model, float_layers)
+            float_layers |= {path for path in layers if not path.endswith(ISLANDS[islands])}
         with quiet(), contextlib.redirect_stdout(io.StringIO()):  # NNCF draws its bars on stdout
-            int8 = int8_form(calibrate(Deployed(model, contract).eval(), pictures))
-        spec = {"name": name, "options": options}
-        save_checkpoint(folder, model.state_dict(), model=spec, contract=contract, card="", int8=int8)
+            int8 = int8_form(calibrate(deployed, pictures, float_layers))
+        save_checkpoint(
+            folder, model.state_dict(), model={"name": name, "options": options}, contract=contract, card="", int8=int8,
+            facts={"quantization": {"float_layers": sorted(float_layers)}},
+        )  # fmt: skip
     return load_checkpoint(folder)
 
 
-def lavit(work: Path, name: str, size: int, floats: str = "", **options: Any) -> list[Case]:
+def lavit(work: Path, name: str, size: int, islands: str = "", **options: Any) -> list[Case]:
     """The ``.pte`` and the ``.onnx`` of a model at one size."""
-    title = f"{name}-{size}" + (f"-{floats}" if floats else "") + ("-thin" if options else "")
-    with mock.patch.object(scheme, "FLOAT_LAYERS", scheme.FLOAT_LAYERS + ISLANDS.get(floats, ())):
-        cases = []
-        for suffix, target in ((".pte", "executorch"), (".onnx", "onnx")):
-            paths = {precision: work / f"{title}-{precision}{suffix}" for precision in ("int8", "float")}
-            for precision, path in paths.items():
-                if not path.exists():
-                    stored = checkpoint(name, size, work / f"{title}-checkpoint", **options)
-                    program = int8_program(stored) if precision == "int8" else float_program(stored)
-                    settings = OnnxOptions(ort_format="none") if target == "onnx" else None
-                    find_target(target).export(program, make_payload(program, stored.contract, {}, 8.0), path, settings)
-            cases.append(Case(f"{title} {suffix}", paths["int8"], paths["float"]))
+    title = f"{name}-{size}" + (f"-{islands}" if islands else "") + ("-thin" if options else "")
+    cases = []
+    for suffix, target in ((".pte", "executorch"), (".onnx", "onnx")):
+        paths = {precision: work / f"{title}-{precision}{suffix}" for precision in ("int8", "float")}
+        for precision, path in paths.items():
+            if not path.exists():
+                stored = checkpoint(name, size, work / f"{title}-checkpoint", islands, **options)
+                program = int8_program(stored) if precision == "int8" else float_program(stored)
+                settings = OnnxOptions(ort_format="none") if target == "onnx" else None
+                find_target(target).export(program, make_payload(program, stored.contract, {}, 8.0), path, settings)
+        cases.append(Case(f"{title} {suffix}", paths["int8"], paths["float"]))
     return cases
 
 
@@ -171,8 +172,8 @@ def separable(work: Path, size: int) -> Path:
 def cases(work: Path) -> list[Case]:
     """All pairs: few int8 layers between float ones; LaViT at several sizes; made for another CPU; by ONNX Runtime's tool."""
     made = lavit(work, "lavit_nano", 64, **THIN)
-    for floats in ("value", "depthwise"):
-        made += lavit(work, "lavit_nano", 96, floats)
+    for islands in ("value", "depthwise"):
+        made += lavit(work, "lavit_nano", 96, islands)
     for name, size in (("lavit_nano", 96), ("lavit_nano", 224), ("lavit_tiny", 160), ("lavit_small", 160)):
         made += lavit(work, name, size)
     nano = next(case for case in made if case.name == "lavit_nano-96 .onnx")
@@ -220,13 +221,15 @@ def main() -> int:
     arguments.work.mkdir(parents=True, exist_ok=True)
     with console.status("making the artifacts"):
         pairs = cases(arguments.work)
-    rows = []
+    rows: list[dict[str, Any]] = []
     for case in pairs:
         with console.status(case.name):
             predicted = judge(*read(case.int8, DEVICE))
             from_float = judge(*read(case.float32, DEVICE))
             median, fastest, float_ms = measure(case, arguments.seconds)
-        row = dict(name=case.name, predicted=predicted.ratio, from_float=from_float.ratio, median=median, fastest=fastest)
+        row: dict[str, Any] = dict(
+            name=case.name, predicted=predicted.ratio, from_float=from_float.ratio, median=median, fastest=fastest
+        )
         side = (predicted.ratio < 1) == (fastest < 1)
         right = abs(fastest - 1) <= 0.1 if predicted.expectation == "about equal" else side
         rows.append(row | dict(float_ms=float_ms, says=predicted.expectation, side=side, right=right))
@@ -235,13 +238,12 @@ def main() -> int:
         table.add_column(column, justify="right")
     for row in rows:
         ratio, *measured = (f"{row[key]:.2f}" for key in ("predicted", "fastest", "median", "float_ms"))
-        words = ("right" if row[key] else "[red]WRONG[/]" for key in ("right", "side"))
-        table.add_row(row["name"], ratio, row["says"], *measured, *words)
+        verdicts = ("right" if row[key] else "[red]WRONG[/]" for key in ("right", "side"))
+        table.add_row(row["name"], ratio, row["says"], *measured, *verdicts)
     Console(width=150).print(table)
-    right, side = (sum(row[key] for row in rows) for key in ("right", "side"))
-    print(
-        f"right of {len(rows)}: words {right}, side of 1 {side}; load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
-    )
+    words, sides = (sum(row[key] for row in rows) for key in ("right", "side"))
+    load = f"load average {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores"
+    print(f"right of {len(rows)}: words {words}, side of 1 {sides}; {load}")
     if arguments.json:
         print(json.dumps(rows, indent=1))
     return 0

@@ -11,6 +11,7 @@ Needs lavit-edge[executorch,onnx].
 from __future__ import annotations
 
 import argparse
+import functools
 import json
 import statistics
 import tempfile
@@ -121,7 +122,7 @@ def passes() -> Iterator[Chain]:
     """Additions and transposes."""
     for tokens, dim in TOKENS:
         x = torch.randn(1, tokens, dim)
-        yield Repeat(lambda x=x: AddItself(x)), x, CHAIN * 12 * x.numel(), CHAIN
+        yield Repeat(functools.partial(AddItself, x)), x, CHAIN * 12 * x.numel(), CHAIN
         yield Transposes(), x, CHAIN * 16 * x.numel(), 2 * CHAIN
 
 
@@ -145,7 +146,7 @@ def functions(norm: bool) -> Iterator[Chain]:
 def norms(shapes: tuple[tuple[int, int], ...] = TOKENS) -> Iterator[Chain]:
     for tokens, dim in shapes:
         x = torch.randn(1, tokens, dim)
-        yield Repeat(lambda d=dim: nn.LayerNorm(d)), x, CHAIN * 8 * x.numel(), CHAIN
+        yield Repeat(functools.partial(nn.LayerNorm, dim)), x, CHAIN * 8 * x.numel(), CHAIN
 
 
 def executorch(module: nn.Module, x: Tensor, path: Path, delegate: bool = True) -> Callable[[], None]:
@@ -250,8 +251,8 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, float]]:
         },
     }
     figures: dict[str, dict[str, float]] = {}
-    for runtime, numbers in steps.items():
-        figures[runtime] = {name: number() for name, number in track(numbers.items(), runtime, console=console)}
+    for name, numbers in steps.items():
+        figures[name] = {key: number() for key, number in track(numbers.items(), name, console=console)}
     return figures
 
 

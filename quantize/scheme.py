@@ -7,7 +7,8 @@ computes
     y = q_out( conv_or_linear( q_in(x), q_weight(W) ) + b ),        q(x) = (clamp(round(x / s) + z, low, high) - z) * s
 
 with one scale and zero point per tensor for ``q_in`` and ``q_out`` (int8, asymmetric), and one scale per output channel for
-``q_weight`` (int8 in [-127, 127], zero point 0). XNNPACK's static int8 kernels need all three around each layer.
+``q_weight`` (int8 in [-127, 127], zero point 0). XNNPACK's static int8 kernels need all three around each layer. ``b`` is a whole
+number of steps of ``q_in``'s scale times ``q_weight``'s, as back ends keep it in int32.
 
 Three kinds of quantiser fill that one form, :class:`QuantizedLayer`: NNCF's learnable ones while ranges are found and trained
 (``calibrate``), ``torch.fake_quantize_*`` (the fake-quantised model), and ``quantized_decomposed`` operators on stored int8
@@ -39,6 +40,7 @@ SMALLEST_SCALE, SMALLEST_WEIGHT_SCALE = 2.0**-14, 2.0**-24
 DESCRIPTION = {
     "weights": "int8 [-127, 127], symmetric, one scale per output channel",
     "activations": "int8 [-128, 127], asymmetric, one scale and zero point per tensor, at inputs and outputs of quantised layers",
+    "biases": "multiples of input scale x weight scale, which back ends keep as int32",
     "quantized": "every Linear and Conv2d except the float layers",
     "float": "the float layers, softmax, attention products, LayerNorm, GELU, additions",
 }

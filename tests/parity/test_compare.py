@@ -52,6 +52,9 @@ def test_gates_fail_on_noise_on_disagreement_and_on_a_drop() -> None:
     noisy = compare({**fine, "model.pte": reference + logits(200, 1) * 0.02}, targets, PROGRAM, Gates(agreement=0))
     assert len(noisy.failures) == 1
     assert "dB against int8 program, wanted 40" in noisy.failures[0]
+    for name, failures in (("m.pte", 1), ("m.mlpackage", 0)):  # about 37 dB
+        noise = {FLOAT: reference, PROGRAM: reference, name: reference + logits(200, 1) * 0.0141}
+        assert len(compare(noise, targets, PROGRAM, Gates()).failures) == failures
     flipped = reference.copy()
     flipped[:3] = -flipped[:3]
     differing = compare({**fine, "model.pte": flipped}, targets, PROGRAM, Gates(int8_sqnr=-100))

@@ -108,6 +108,30 @@ def test_a_dead_layer_keeps_scales_that_fp16_can_hold(deployed, calibration):
     assert bool(fake(dead, form)(calibration[0]).isfinite().all())
 
 
+def bias_steps(form, path):
+    steps = form[f"{path}.input_scale"].double() * form[f"{path}.weight_scale"].double()
+    return form[f"{path}.bias"].double() / steps
+
+
+def test_biases_are_whole_steps_of_the_accumulator(form):
+    paths = [name.removesuffix(".weight_scale") for name in form if name.endswith(".weight_scale")]
+    steps = torch.cat([bias_steps(form, path) for path in paths if f"{path}.bias" in form])
+    assert steps.abs().max() > 100, "not rounded away"
+    # float32 holds steps up to 2^24 exactly
+    torch.testing.assert_close(steps, steps.round(), rtol=2**-22, atol=1e-3)
+
+
+def test_the_bias_of_an_empty_channel_fits_into_int32(deployed, calibration):
+    path, empty = "stages.0.blocks.0.ffn.expand", copy.deepcopy(deployed)
+    layer = empty.model.get_submodule(path)
+    with torch.no_grad():
+        layer.weight[0], layer.bias[0] = 0, 3.0
+    form = int8_form(calibrate(empty, calibration[:4], default_float_layers(empty.model)))
+    assert bias_steps(form, path).abs().max() <= 2**30 + 64
+    assert float(form[f"{path}.bias"][0]) == pytest.approx(3, rel=0.02)  # NNCF corrects biases
+    assert float(form[f"{path}.weight"][0].abs().max()) == 0
+
+
 def test_the_command_without_epochs_saves_just_this(form, int8):
     from safetensors.torch import load_file
 

@@ -34,8 +34,8 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
     with torch.no_grad():
         for layer in calibrated.modules():
             if isinstance(layer, QuantizedLayer):
-                layer.quantize_output.input_range.mul_(24)
-                layer.quantize_output.input_low.mul_(24)
+                layer.quantize_output.input_range.mul_(48)
+                layer.quantize_output.input_low.mul_(48)
     before, losses = lowered(), []
     inputs = torch.cat(calibration).split(10)
     teacher = copy.deepcopy(deployed)
