@@ -20,6 +20,7 @@ from lavit_edge.models import create_model
 from lavit_edge.train.initial import weights_from
 from lavit_edge.train.loop import STATE, Run, Stopped
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
+from lavit_edge.train.source import FolderSource
 from lavit_edge.train.teacher import load_teacher
 from lavit_edge.train.world import World, join
 
@@ -105,12 +106,10 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
         "started_from": started_from,
     }
     precision = torch.bfloat16 if args.precision == "bf16" else torch.float32
-    run = Run(
-        recipe, model, contract, train, val, teacher, args.out, world, facts,
-        precision=precision, workers=args.workers, compiled=args.compile, save_minutes=args.save_minutes,
+    return Run(
+        recipe, model, contract, FolderSource(train, recipe, world, args.workers), val, teacher, args.out, world, facts,
+        precision=precision, compiled=args.compile, save_minutes=args.save_minutes,
     )  # fmt: skip
-    run._batches()  # raises when there are too few pictures for a step
-    return run
 
 
 if __name__ == "__main__":

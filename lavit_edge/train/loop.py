@@ -21,7 +21,6 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
-from torch.utils.data import DataLoader
 
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
@@ -29,11 +28,10 @@ from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import PictureFolder, batches
 from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import diagonality_loss
-from lavit_edge.train.batches import EpochBatches
 from lavit_edge.train.card import training_card
-from lavit_edge.train.dataset import TrainingPictures
 from lavit_edge.train.meter import Meter, training_flops
 from lavit_edge.train.recipe import Recipe
+from lavit_edge.train.source import Source
 from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
 from lavit_edge.train.teacher import Teacher, view_logits
 from lavit_edge.train.world import World
@@ -72,7 +70,7 @@ class Run:
         recipe: Recipe,
         model: nn.Module,
         contract: InputContract,
-        train: PictureFolder,
+        source: Source,
         val: PictureFolder,
         teacher: Teacher | None,
         out: Path,
@@ -80,12 +78,12 @@ class Run:
         facts: dict[str, Any],
         *,
         precision: torch.dtype = torch.bfloat16,
-        workers: int = 2,
         compiled: bool = False,
         save_minutes: float | None = None,
     ) -> None:
-        self.recipe, self.contract, self.train_set, self.teacher, self.out = recipe, contract, train, teacher, out
-        self.world, self.device, self.facts, self.precision, self.workers = world, world.device, facts, precision, workers
+        self.recipe, self.contract, self.source, self.teacher, self.out = recipe, contract, source, teacher, out
+        self.world, self.device, self.facts, self.precision = world, world.device, facts, precision
+        self.steps = source.steps()  # of an epoch
         self.val_set = val.part(world.rank, world.size)
         self.save_seconds = None if save_minutes is None else 60 * save_minutes
         torch.manual_seed(recipe.seed)
@@ -124,7 +122,7 @@ class Run:
                 if measured:
                     self.top1 = self.evaluate()
                 (loss,) = self.world.sum(self.total.item())
-                loss /= self.world.size * self.recipe.accumulate * self._batches().steps
+                loss /= self.world.size * self.recipe.accumulate * self.steps
                 self.seconds += time.monotonic() - start
                 self.epoch, self.step = self.epoch + 1, 0
                 self.total.zero_()
@@ -138,28 +136,21 @@ class Run:
 
     def _train_epoch(self, logits: Tensor | None, start: float) -> dict[str, str]:
         """The steps that are left of this epoch; returns how fast they were."""
-        r = self.recipe
-        sampler = self._batches(self.step)
-        data = TrainingPictures(
-            self.train_set, self.contract.size, seed=r.seed, epoch=self.epoch, min_scale=r.min_scale, logits=logits,
-            operations=r.randaugment_operations, magnitude=r.randaugment_magnitude, erasing=r.erasing,
-        )  # fmt: skip
-        loader = iter(DataLoader(data, batch_sampler=sampler, num_workers=self.workers, pin_memory=self.device.type == "cuda"))
+        r, steps = self.recipe, self.steps
+        batches = self.source.batches(self.epoch, self.step, logits)
         self.student.train()
         scale = r.accumulate * self.world.size  # the recipe's rate is for a global batch of batch_size
         diverged = torch.full((), -1, device=self.device)  # the first step whose gradient is not finite
         meter = Meter()
         meter.start()
         with self._progress() as progress:
-            bar = progress.add_task(
-                f"epoch {self.epoch + 1}/{r.epochs}", total=sampler.steps, completed=self.step, loss=float("nan")
-            )
-            for step in range(self.step, sampler.steps):
+            bar = progress.add_task(f"epoch {self.epoch + 1}/{r.epochs}", total=steps, completed=self.step, loss=float("nan"))
+            for step in range(self.step, steps):
                 torch.manual_seed(_seed(r.seed, self.epoch, step, self.world.rank))
                 for group in self.optimizer.param_groups:
-                    group["lr"] = r.learning_rate(self.epoch + step / sampler.steps, scale)
+                    group["lr"] = r.learning_rate(self.epoch + step / steps, scale)
                 for index in range(r.accumulate):
-                    batch = [part.to(self.device, non_blocking=True) for part in meter.waiting(loader)]
+                    batch = [part.to(self.device, non_blocking=True) for part in meter.waiting(batches)]
                     self.total += self._backward(batch, last=index + 1 == r.accumulate).double()
                 norm = nn.utils.clip_grad_norm_(self.student.parameters(), r.clip_norm)
                 diverged = torch.where(norm.isfinite() | (diverged >= 0), diverged, step)
@@ -169,10 +160,10 @@ class Run:
                 self.step = step + 1
                 meter.pictures += r.batch_size * r.accumulate
                 meter.steps += 1
-                if self.step % CHECK_EVERY == 0 or self.step == sampler.steps:
-                    self._check(diverged, sampler)
+                if self.step % CHECK_EVERY == 0 or self.step == steps:
+                    self._check(diverged)
                     progress.update(bar, completed=self.step, loss=self.total.item() / (self.step * r.accumulate))
-                self._save_or_stop(start, diverged, sampler)
+                self._save_or_stop(start, diverged)
         return meter.figures(self.world.size, self.flops, self.device)
 
     def _backward(self, batch: list[Tensor], last: bool) -> Tensor:
@@ -203,16 +194,15 @@ class Run:
             f"a batch of {targets} does not fit into the memory of {self.facts['device']}; {size} does: --set batch_size={size}"
         )
 
-    def _check(self, diverged: Tensor, sampler: EpochBatches) -> None:
+    def _check(self, diverged: Tensor) -> None:
         step = int(diverged)
         if step < 0:
             return
-        picture = "/".join(self.train_set.paths[sampler.of_step(step)[0][0]].parts[-2:])
-        where = f"epoch {self.epoch + 1}, step {step + 1}, with the batch of {picture}"
+        where = f"epoch {self.epoch + 1}, step {step + 1}, with {self.source.describe(self.epoch, step)}"
         good = f"the checkpoint of epoch {self.epoch} in {self.out / CHECKPOINT} is sound" if self.epoch else "no epoch was saved"
         raise UserError(f"the gradient is not finite in {where}; {good}; start again with a lower lr")
 
-    def _save_or_stop(self, start: float, diverged: Tensor, sampler: EpochBatches) -> None:
+    def _save_or_stop(self, start: float, diverged: Tensor) -> None:
         """Saves in the middle of an epoch when it is time to; and ends when SIGTERM has come to any process."""
         if self.world.size > 1 and self.step % CHECK_EVERY:
             return  # asking the other processes makes a GPU wait
@@ -220,7 +210,7 @@ class Run:
         stop, due = self.world.sum(float(self.terminated), float(late and self.world.main))
         if not stop and not due:
             return
-        self._check(diverged, sampler)
+        self._check(diverged)
         now = time.monotonic()
         seconds, self.seconds = self.seconds, self.seconds + now - start
         self._save(checkpoint=False)
@@ -241,14 +231,9 @@ class Run:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _batches(self, start: int = 0) -> EpochBatches:
-        r = self.recipe
-        pictures, rank, size = len(self.train_set), self.world.rank, self.world.size
-        return EpochBatches(pictures, r.batch_size, r.accumulate, r.seed, self.epoch, rank, size, start)
-
     def _loss(self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
         r = self.recipe
-        x = (pixels.permute(0, 3, 1, 2).float() - self.mean) / self.std
+        x = (self.source.augment(pixels).permute(0, 3, 1, 2).float() - self.mean) / self.std
         partner, share = torch.arange(len(x), device=x.device), 1.0
         if torch.rand(()) < r.mix_probability:
             x, partner, share = mix(x, r.mixup, r.cutmix)
@@ -285,17 +270,11 @@ class Run:
         if self.teacher is None:
             return None
         r, size = self.recipe, self.teacher.size
-
-        def loader(view: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
-            data = TrainingPictures(self.train_set, size, seed=r.seed, epoch=view, min_scale=r.min_scale, flip=False)
-            return DataLoader(data, 64, num_workers=self.workers)  # type: ignore[arg-type]
-
-        files = [f"{path.parent.name}/{path.name}" for path in self.train_set.paths]
-        key = json.dumps([self.teacher.name, size, r.seed, r.min_scale, r.teacher_views, files])
+        key = json.dumps([self.teacher.name, size, r.seed, r.min_scale, r.teacher_views, self.source.identity()])
         file = self.out / "teacher.safetensors"
         if not self.world.main:
             self.world.wait()  # until the first process has written them
-        logits = view_logits(self.teacher, loader, r.teacher_views, file, key, self.device, self.precision)
+        logits = view_logits(self.teacher, self.source, r.teacher_views, file, key, self.device, self.precision)
         if self.world.main:
             self.world.wait()
         return logits

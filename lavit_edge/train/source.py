@@ -1,0 +1,85 @@
+"""Where training batches come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from typing import Protocol
+
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.train.batches import EpochBatches
+from lavit_edge.train.dataset import TrainingPictures
+from lavit_edge.train.recipe import Recipe
+from lavit_edge.train.world import World
+
+
+class Source(Protocol):
+    """Gives the loop its batches. All chance follows from (seed, epoch, step, process), so that a run can go on at any step."""
+
+    def steps(self) -> int:
+        """Optimiser steps in an epoch. Raises :class:`lavit_edge.errors.UserError` when there are too few pictures for one."""
+
+    def batches(self, epoch: int, start: int, logits: Tensor | None) -> Iterator[list[Tensor]]:
+        """This process's batches of an epoch from step ``start`` on, ``recipe.accumulate`` to a step.
+
+        Args:
+            logits: ``(views, pictures, T)`` of the teacher.
+
+        Yields:
+            uint8 RGB ``(B, S, S, 3)``, int64 class indices ``(B,)``, and the teacher's logits ``(B, T)`` or ``(B, 0)``.
+        """
+
+    def augment(self, pixels: Tensor) -> Tensor:
+        """What is left to be done to a batch on the training device; ``(B, S, S, 3)`` to ``(B, S, S, 3)``."""
+
+    def describe(self, epoch: int, step: int) -> str:
+        """Names the batch of a step, for an error message."""
+
+    def views(self, view: int, size: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+        """All pictures in order, cropped to ``size`` as in training at ``epoch = view`` and not mirrored, for the teacher."""
+
+    def identity(self) -> str:
+        """What the teacher's logits depend on."""
+
+
+class FolderSource:
+    """Pictures of a folder, decoded and augmented by the loader's workers."""
+
+    def __init__(self, pictures: PictureFolder, recipe: Recipe, world: World, workers: int) -> None:
+        self.pictures, self.recipe, self.world, self.workers = pictures, recipe, world, workers
+
+    def steps(self) -> int:
+        return self._sampler(0).steps
+
+    def batches(self, epoch: int, start: int, logits: Tensor | None) -> Iterator[list[Tensor]]:
+        r = self.recipe
+        data = TrainingPictures(
+            self.pictures, r.image_size, seed=r.seed, epoch=epoch, min_scale=r.min_scale, logits=logits,
+            operations=r.randaugment_operations, magnitude=r.randaugment_magnitude, erasing=r.erasing,
+        )  # fmt: skip
+        pinned = self.world.device.type == "cuda"
+        return iter(DataLoader(data, batch_sampler=self._sampler(epoch, start), num_workers=self.workers, pin_memory=pinned))
+
+    def augment(self, pixels: Tensor) -> Tensor:
+        return pixels
+
+    def describe(self, epoch: int, step: int) -> str:
+        first = self.pictures.paths[self._sampler(epoch).of_step(step)[0][0]]
+        return f"the batch of {first.parent.name}/{first.name}"
+
+    def views(self, view: int, size: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+        r = self.recipe
+        data = TrainingPictures(self.pictures, size, seed=r.seed, epoch=view, min_scale=r.min_scale, flip=False)
+        return DataLoader(data, 64, num_workers=self.workers)  # type: ignore[arg-type]
+
+    def identity(self) -> str:
+        return json.dumps([f"{path.parent.name}/{path.name}" for path in self.pictures.paths])
+
+    def _sampler(self, epoch: int, start: int = 0) -> EpochBatches:
+        r = self.recipe
+        return EpochBatches(
+            len(self.pictures), r.batch_size, r.accumulate, r.seed, epoch, self.world.rank, self.world.size, start
+        )
