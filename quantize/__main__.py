@@ -30,12 +30,12 @@ from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import batches, better, logits, measure
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.report import card, show
-from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, default_float_layers, quantizable, quantized_model
+from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, quantizable, quantized_model
 from lavit_edge.quantize.sensitivity import Judge, LimitMissed, hold_out
 
 PROGRAM = "int8.pt2"
-RANGE_RATE = 100  # learning rate of a range, as a share of it, over that of the weights; docs/int8.md has what it gave
 EVAL_BATCH = 32
+TRAINING = ("epochs", "max_steps", "batch_size", "lr", "range_lr", "freeze_ranges", "no_teacher", "seed", "device")  # recorded
 
 
 def parser() -> argparse.ArgumentParser:
@@ -46,8 +46,12 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--epochs", type=int, default=1, help="of quantisation-aware training; 0 stops after calibration")
     p.add_argument("--max-steps", type=int, metavar="N", help="end that training after N batches at the latest")
     p.add_argument("--batch-size", type=int, default=32, metavar="N", help="pictures a batch in training")
-    p.add_argument("--lr", type=float, default=1e-5, help=f"of the weights; ranges learn at {RANGE_RATE} times it, relatively")
+    p.add_argument("--lr", type=float, default=1e-5, help="learning rate of the weights")
+    p.add_argument("--range-lr", type=float, default=1e-3, metavar="LR", help="of each range, as a share of the range")
+    p.add_argument("--freeze-ranges", type=float, default=1.0, metavar="SHARE", help="of the training, after which ranges stay")
+    p.add_argument("--no-teacher", action="store_true", help="train for the labels instead of the fp32 model's logits")
     p.add_argument("--calibration-pictures", type=int, default=128, metavar="N", help="of train/, evenly over the classes")
+    p.add_argument("--float-layers", nargs="+", default=[], metavar="PATTERN", help="stay float too, such as '*.attention.query'")
     p.add_argument("--max-drop", type=float, metavar="POINTS", help="of top-1 against fp32: keep in float what it takes")
     p.add_argument("--min-sqnr", type=float, metavar="DB", help="of the logits, before QAT: the same, besides --max-drop")
     p.add_argument("--judging-pictures", type=int, default=512, metavar="N", help="of train/, held out, that judge --max-drop")
@@ -78,8 +82,10 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     for name in ("calibration_pictures", "judging_pictures", "batch_size", "limit_val", "max_steps"):
         if getattr(arguments, name) is not None and getattr(arguments, name) < 1:
             raise UserError(f"--{name.replace('_', '-')} must be at least 1")
-    if arguments.epochs < 0 or not arguments.lr > 0:
-        raise UserError("--epochs must not be negative, and --lr must be positive")
+    if arguments.epochs < 0 or not (arguments.lr > 0 and arguments.range_lr > 0):
+        raise UserError("--epochs must not be negative, --lr and --range-lr must be positive")
+    if not 0 <= arguments.freeze_ranges <= 1:
+        raise UserError("--freeze-ranges is a share of the training, from 0 to 1")
     if arguments.max_drop is not None and not 0 <= arguments.max_drop <= 100:
         raise UserError("--max-drop is in points of top-1, from 0 to 100")
     if arguments.min_sqnr is not None and (arguments.max_drop is None or not arguments.min_sqnr <= 200):
@@ -106,7 +112,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
     chosen.check(strict=False)
     with new_folder(arguments.out, replace=False) as folder, _progress() as progress:
         form, facts = quantize(checkpoint, train, val, chosen, judging, arguments, progress)
-        training = {name: getattr(arguments, name) for name in ("epochs", "max_steps", "batch_size", "lr", "seed", "device")}
+        training = {name: getattr(arguments, name) for name in TRAINING}
         facts |= {
             "val_pictures": len(val) - len(val.skipped),
             "training": training if arguments.epochs else None,
@@ -138,7 +144,7 @@ def quantize(
 
     contract, device = checkpoint.contract, arguments.device
     deployed = Deployed(checkpoint.model, contract).eval()
-    float_layers = default_float_layers(deployed.model)
+    float_layers = chosen_float_layers(deployed.model, arguments.float_layers)
     pictures = [inputs for inputs, _ in batches(chosen, contract, 1)]
 
     def calibrated(float_layers: frozenset[str]) -> Deployed:
@@ -186,11 +192,12 @@ def quantize(
         try:
             qat.fine_tune(
                 model,
-                deployed,
+                None if arguments.no_teacher else deployed,
                 lambda: qat.shuffled(train, contract, arguments.batch_size, rng),
                 steps=steps,
                 lr=arguments.lr,
-                range_lr=RANGE_RATE * arguments.lr,
+                range_lr=arguments.range_lr,
+                freeze=round(arguments.freeze_ranges * steps),
                 report=lambda loss: progress.update(task, advance=1, description=f"QAT, loss {loss:.5f}"),
                 device=device,
             )

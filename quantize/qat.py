@@ -1,4 +1,4 @@
-"""Quantisation-aware training: the model learns to live with its rounding, the fp32 model is its teacher.
+"""Quantisation-aware training: the model learns to live with its rounding, the fp32 model is its teacher (or the labels are).
 
 The quantisers are NNCF's, in the places where the int8 program will have them; gradients pass straight through the rounding, and
 the ranges learn too.
@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
 
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
@@ -21,19 +22,24 @@ from lavit_edge.quantize.calibrate import hold_ranges
 from lavit_edge.quantize.evaluate import to_input
 from lavit_edge.quantize.scheme import QuantizedLayer
 
+Batch = tuple[Tensor, Tensor]
 
-def shuffled(folder: PictureFolder, contract: InputContract, size: int, rng: np.random.Generator) -> Iterator[Tensor]:
-    """One epoch in random order, half of the pictures mirrored: ``(size, 3, S, S)`` batches; a smaller last one is left out."""
+
+def shuffled(folder: PictureFolder, contract: InputContract, size: int, rng: np.random.Generator) -> Iterator[Batch]:
+    """One epoch in random order, half of the pictures mirrored: ``(size, 3, S, S)`` and class indices ``(size,)``; a smaller last
+    batch is left out."""
     pictures: list[np.ndarray] = []
+    targets: list[int] = []
     for index in rng.permutation(len(folder)):
         try:
             picture = load_input(folder.paths[index], contract)
         except UnreadablePicture:
             continue
         pictures.append(picture[:, ::-1].copy() if rng.random() < 0.5 else picture)
+        targets.append(folder.targets[index])
         if len(pictures) == size:
-            yield to_input(np.stack(pictures))
-            pictures = []
+            yield to_input(np.stack(pictures)), torch.tensor(targets)
+            pictures, targets = [], []
 
 
 def parameter_groups(model: nn.Module, lr: float, range_lr: float) -> list[dict]:
@@ -55,36 +61,45 @@ def parameter_groups(model: nn.Module, lr: float, range_lr: float) -> list[dict]
 
 def fine_tune(
     model: Deployed,
-    teacher: nn.Module,
-    epoch: Callable[[], Iterator[Tensor]],
+    teacher: nn.Module | None,
+    epoch: Callable[[], Iterator[Batch]],
     *,
     steps: int,
     lr: float,
     range_lr: float,
+    freeze: int,
     report: Callable[[float], None],
     device: str = "cpu",
 ) -> None:
-    """Trains ``model`` (from :func:`calibrate`; in place) for ``steps`` batches to give the teacher's logits.
-
-    The loss is the squared error of the logits over their variance: it needs no labels, and it is what SQNR measures. Adam
-    without weight decay, cosine to zero.
+    """Trains ``model`` (from :func:`calibrate`; in place) for ``steps`` batches. Adam without weight decay, cosine to zero.
 
     Args:
+        teacher: the loss is the squared error against its logits over their variance: it needs no labels, and it is what SQNR
+            measures. None: cross-entropy with the labels, smoothed by 0.1.
         epoch: gives the batches of one pass over the training pictures.
         lr, range_lr: learning rate of the weights; of the ranges, relative to each range.
+        freeze: the step from which the ranges stay as they are, so that the weights settle on fixed grids.
         report: is called after each step with its loss.
     """
     model.to(device).eval()
-    teacher.to(device).eval()
-    optimizer = torch.optim.Adam(parameter_groups(model, lr, range_lr))
+    if teacher is not None:
+        teacher.to(device).eval()
+    weights, *ranges = parameter_groups(model, lr, range_lr)
+    optimizer = torch.optim.Adam([weights, *ranges])
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
     done = 0
     while done < steps:
-        for pictures in epoch():
-            pictures = pictures.to(device)
-            with torch.no_grad():
-                target = teacher(pictures)
-            loss = (model(pictures) - target).square().mean() / target.var()
+        for pictures, targets in epoch():
+            if done == freeze:
+                for parameter in (value for group in ranges for value in group["params"]):
+                    parameter.requires_grad_(False)  # Adam leaves alone what has no gradient
+            pictures, targets = pictures.to(device), targets.to(device)
+            if teacher is None:
+                loss = cross_entropy(model(pictures), targets, label_smoothing=0.1)
+            else:
+                with torch.no_grad():
+                    wanted = teacher(pictures)
+                loss = (model(pictures) - wanted).square().mean() / wanted.var()
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()

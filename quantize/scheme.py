@@ -19,6 +19,8 @@ starts at zero (zero point -128), so that rounding is the ReLU, and the ReLU dro
 
 from __future__ import annotations
 
+import difflib
+import fnmatch
 import functools
 from collections.abc import Callable, Collection
 from typing import Literal
@@ -145,6 +147,18 @@ def quantizable(model: nn.Module, float_layers: Collection[str]) -> dict[str, nn
 def default_float_layers(model: nn.Module) -> frozenset[str]:
     """Module paths of the layers that stay float unless a checkpoint says otherwise."""
     return frozenset(path for path in quantizable(model, ()) if path.startswith(FLOAT_BY_DEFAULT))
+
+
+def chosen_float_layers(model: nn.Module, patterns: Collection[str]) -> frozenset[str]:
+    """The default ones, and those whose path matches a shell pattern. Raises :class:`UserError` for a pattern without a match."""
+    layers, chosen = quantizable(model, ()), default_float_layers(model)
+    for pattern in patterns:
+        matching = fnmatch.filter(layers, pattern)
+        if not matching:
+            near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.3) or list(layers)[:1]
+            raise UserError(f"--float-layers {pattern}: no such layer; one is called {near[0]}")
+        chosen |= set(matching)
+    return chosen
 
 
 def replace(model: nn.Module, path: str, module: nn.Module) -> None:

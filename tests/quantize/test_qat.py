@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 
 import numpy as np
 import pytest
@@ -37,9 +38,9 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
                 layer.quantize_output.input_range.mul_(48)
                 layer.quantize_output.input_low.mul_(48)
     before, losses = lowered(), []
-    inputs = torch.cat(calibration).split(10)
+    inputs = [(batch, torch.zeros(10)) for batch in torch.cat(calibration).split(10)]
     teacher = copy.deepcopy(deployed)
-    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), steps=30, lr=1e-5, range_lr=0.1, report=losses.append)
+    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), steps=30, lr=1e-5, range_lr=0.1, freeze=30, report=losses.append)
     assert len(losses) == 30
     assert losses[-1] < losses[0]
     assert lowered() > before + 2, "dB"
@@ -62,8 +63,40 @@ def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, che
     folder = PictureFolder(data, "train", checkpoint.contract.labels)
     folder.paths[3] = folder.paths[3].parent / "missing.png"
     shown = list(qat.shuffled(folder, checkpoint.contract, 10, np.random.default_rng(0)))
-    assert [batch.shape for batch in shown] == [(10, 3, 64, 64)] * 7  # 79 pictures, the incomplete batch left out
-    assert len({tuple(picture.flatten().tolist()) for batch in shown for picture in batch}) == 70
+    assert [batch.shape for batch, _ in shown] == [(10, 3, 64, 64)] * 7  # 79 pictures, the incomplete batch left out
+    assert len({tuple(picture.flatten().tolist()) for batch, _ in shown for picture in batch}) == 70
+    inputs = {tuple(picture.flatten().tolist()): target for picture, target in folder.inputs(checkpoint.contract)}
+    for batch, targets in shown:
+        for picture, target in zip(batch.permute(0, 2, 3, 1).byte(), targets.tolist(), strict=True):
+            plain, mirrored = (tuple(p.flatten().tolist()) for p in (picture, picture.flip(1)))
+            assert target in (inputs.get(plain), inputs.get(mirrored))
+
+
+def test_ranges_stay_once_they_are_frozen(deployed, calibrated, calibration):
+    inputs, snapshots = [(torch.cat(calibration[:10]), torch.zeros(10))], []
+    options = dict(steps=4, lr=1e-4, range_lr=0.01, freeze=2)
+
+    def look(loss):
+        snapshots.append(([p.clone() for p in watched], calibrated.model.head.weight.detach().clone()))
+
+    watched = [value for group in qat.parameter_groups(calibrated, 1e-5, 1e-3)[1:] for value in group["params"]]
+    before = [value.detach().clone() for value in watched]
+    qat.fine_tune(calibrated, copy.deepcopy(deployed), lambda: iter(inputs), report=look, **options)
+    steps = [before, *[ranges for ranges, _ in snapshots]]
+    equal = [all(map(torch.equal, a, b)) for a, b in itertools.pairwise(steps)]
+    assert equal == [False, False, True, True]
+    assert not torch.equal(snapshots[1][1], snapshots[3][1]), "the weights learn on"
+
+
+def test_without_a_teacher_the_labels_are_learnt(calibrated, data, checkpoint):
+    folder, losses = PictureFolder(data, "train", checkpoint.contract.labels), []
+    calibrated.model.head.weight.data.mul_(0.1)  # so that there is something to learn
+
+    def epoch():
+        return qat.shuffled(folder, checkpoint.contract, 40, np.random.default_rng(0))
+
+    qat.fine_tune(calibrated, None, epoch, steps=8, lr=1e-3, range_lr=1e-3, freeze=8, report=losses.append)
+    assert losses[-1] < losses[0] - 0.1
 
 
 def test_top1_decides_and_sqnr_breaks_ties():
