@@ -1,12 +1,13 @@
 #!/usr/bin/env bash
-# The whole GPU job in steps of ten minutes at most: CUDA tests, training from scratch and distilled, QAT. Start it again until it says
-# "all done"; a finished step is not repeated, and training goes on where it was stopped.
+# The whole GPU job in steps of ten minutes at most: CUDA tests, throughput, training from scratch and distilled, QAT, its ablation,
+# export. Start it again until it says "all done"; a finished step is not repeated, and training goes on where it was stopped.
 #
 #   scripts/gpu_run.sh IMAGENETTE.tar.gz|IMAGENETTE_FOLDER OUT
 #
-# Needs the package with its extras (pip install -e '.[dev,teacher]') and one CUDA device. Never run on a GPU yet.
+# Needs the package with its extras (pip install -e '.[dev,teacher]', and timm for the throughput of other models), nvcc for NNCF's
+# kernels and one CUDA device. Never run on a GPU yet; its steps were run on a CPU with small settings.
 set -euo pipefail
-data="$1" out="$2" limit="${LIMIT:-540}"
+data="$1" out="$2" limit="${LIMIT:-540}" device="${DEVICE:-cuda}"
 mkdir -p "$out"
 end=$((SECONDS + limit))
 
@@ -27,18 +28,36 @@ if [ -f "$data" ]; then
   step unpack bash -c "mkdir -p '$out/data' && tar xzf '$data' -C '$out/data'"
   data="$(dirname "$(find "$out/data" -maxdepth 3 -type d -name train | head -n 1)")"
 fi
-workers=$(($(nproc) - 2))
-train() {  # NAME SETTINGS...
-  local name="$1"; shift
-  step "train-$name" python -m lavit_edge.train --data "$data" --out "$out/$name" --device cuda --compile --workers "$workers" \
-    --save-minutes 1 --resume "$@"
+read -ra settings <<<"${SETTINGS:-}"  # for a trial on a small machine
+workers=$(($(nproc) > 2 ? $(nproc) - 2 : 1))
+train() {  # NAME RECIPE [SETTING...]
+  local name="$1" recipe="$2"; shift 2
+  step "train-$name" python -m lavit_edge.train --data "$data" --out "$out/$name" --recipe "$recipe" --device "$device" \
+    ${COMPILE---compile} --cache "$out/cache" --workers "$workers" --save-minutes 1 --resume --set seed=0 "$@" "${settings[@]}"
+}
+quantize() {  # NAME CHECKPOINT [OPTION...]
+  local name="$1" checkpoint="$2"; shift 2
+  step "quantize-$name" bash -c 'rm -rf "$1"; shift; exec "$@"' - "$out/$name" \
+    python -m lavit_edge.quantize --checkpoint "$out/$checkpoint/checkpoint" --data "$data" --out "$out/$name" --device "$device" \
+    --max-steps "${QAT_STEPS:-600}" --epochs 10 "$@"
 }
 
-step tests pytest -q -m cuda -s
-train nano-distilled --recipe imagenette_nano --set teacher=efficientnet_lite0 mix_probability=0.3
-step qat-nano python -m lavit_edge.quantize --checkpoint "$out/nano-distilled/checkpoint" --data "$data" --out "$out/nano-int8" \
-  --device cuda --epochs 2
-train nano-scratch --recipe imagenette_nano
-train tiny-distilled --recipe imagenette_tiny --set teacher=efficientnet_lite0 mix_probability=0.3
-for name in nano-distilled nano-scratch tiny-distilled; do echo "== $name"; tail -n 1 "$out/$name/log.csv"; done
+[ "$device" = cuda ] && step tests pytest -q -m cuda -s
+step throughput python benchmarks/train_throughput.py --device "$device" ${THROUGHPUT-}
+teacher=(teacher=efficientnet_lite0 mix_probability=0.3)
+train nano-distilled imagenette_nano "${teacher[@]}"
+train nano-scratch imagenette_nano
+train tiny-distilled imagenette_tiny "${teacher[@]}"
+train tiny-scratch imagenette_tiny
+for name in nano-distilled nano-scratch tiny-distilled tiny-scratch; do quantize "$name-int8" "$name"; done
+quantize ablation-labels nano-distilled --no-teacher
+quantize ablation-scores nano-distilled --float-layers '*.query' '*.key' '*.theta' '*.psi' '*.downsample.*'
+quantize ablation-frozen nano-distilled --freeze-ranges 0.67
+for name in nano-distilled nano-scratch tiny-distilled tiny-scratch; do
+  # exit code 1: exported, but a gate failed; parity.json says which
+  step "export-$name" bash -c '"$@" || [ $? = 1 ]' - python -m lavit_edge.export --checkpoint "$out/$name-int8" --data "$data" --out "$out/$name-bundle"
+done
+for name in nano-distilled nano-scratch tiny-distilled tiny-scratch; do echo "== $name"; tail -n 1 "$out/$name/log.csv"; done
+for name in "$out"/quantize-*.log; do echo "== $name"; tail -n 12 "$name"; done
+cat "$out/throughput.log"
 echo "all done"
