@@ -119,7 +119,7 @@ class ShardedPictures:
         """
         counts = [0] * len(self.labels)
         title, console = f"checking {self.split} shards", Console(stderr=True, quiet=self.quiet)
-        for shard in track(self.shards, title, console=console, transient=True):
+        for shard in track(self.shards, title, console=console, transient=True, disable=not console.is_terminal):
             if file_sha256(shard.path) != shard.sha256:
                 raise UserError(f"{shard.path} is damaged (its sha256 is not that in {INDEX}); copy it again, or convert again")
             for sample in read(shard, len(self.labels)):
