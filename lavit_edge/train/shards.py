@@ -141,9 +141,8 @@ class _Loaded:
         return len(self.loader)
 
     def __iter__(self) -> Iterator[list[Tensor]]:
-        loading = iter(
-            self.loader
-        )  # now, not at the first batch: it draws from torch's generator, which the loop seeds for each step
+        # Now, not at the first batch: a loader draws from torch's generator when it starts, and the loop seeds that for each step
+        loading = iter(self.loader)
         return (_sound(batch) for batch in loading)
 
 
