@@ -9,7 +9,8 @@ import sys
 from lavit_edge import __version__
 
 COMMANDS = {
-    "train": "train a model on a folder of pictures",
+    "train": "train a model on a folder of pictures, or on shards",
+    "shards": "turn a folder of pictures into tar shards, or back",
     "quantize": "turn a checkpoint into an int8 checkpoint",
     "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
     "selftest": "let an artifact test itself on the pictures that it carries",

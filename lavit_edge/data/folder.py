@@ -6,6 +6,7 @@ import copy
 import csv
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 
@@ -35,6 +36,16 @@ def class_names(root: Path) -> dict[str, str]:
     return {row[column]: row["name"] for row in rows}
 
 
+class Pictures(Protocol):
+    """What can be judged on: the pictures of a folder, or those of shards."""
+
+    def part(self, index: int, count: int) -> Pictures:
+        """One of ``count`` parts that hold each picture once between them."""
+
+    def inputs(self, contract: InputContract, strict: bool = False) -> Iterator[tuple[np.ndarray, int]]:
+        """Yields ``(uint8 (size, size, 3), class index)`` of each picture."""
+
+
 class PictureFolder:
     """The pictures of one split, in a fixed order: classes in the order of ``labels``, pictures by file name.
 
@@ -51,6 +62,8 @@ class PictureFolder:
         root = Path(root)
         folder = root / split
         if not folder.is_dir():
+            if any(root.glob("*-000000.tar")):
+                raise UserError(f"{root} holds shards; turn them into a folder with python -m lavit_edge.shards, and give that")
             raise UserError(f"{folder}: no such folder; --data wants train/<class>/ and val/<class>/ with pictures in them")
         names = class_names(root)
         classes: dict[str, Path] = {}
@@ -119,7 +132,7 @@ class PictureFolder:
             raise UserError(f"none of the pictures could be decoded; the first: {self.skipped[0]}")
 
 
-def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
+def batches(folder: Pictures, contract: InputContract, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:
     """Yields ``(uint8 (B, S, S, 3), int64 (B,))`` in the folder's order."""
     rows: list[tuple[np.ndarray, int]] = []
     for row in folder.inputs(contract):

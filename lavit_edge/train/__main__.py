@@ -15,19 +15,21 @@ from lavit_edge.checkpoint import fill, load_checkpoint
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.shards import ShardedPictures, holds_shards
 from lavit_edge.errors import UserError
 from lavit_edge.models import create_model
 from lavit_edge.train.initial import weights_from
 from lavit_edge.train.loop import STATE, Run, Stopped
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
-from lavit_edge.train.source import FolderSource
+from lavit_edge.train.shards import ShardSource
+from lavit_edge.train.source import FolderSource, Source
 from lavit_edge.train.teacher import load_teacher
 from lavit_edge.train.world import World, join
 
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.train", description="Train a model on a folder of pictures; under torchrun in several processes.")
-    p.add_argument("--data", type=Path, required=True, help="folder with train/<class>/ and val/<class>/")
+    p.add_argument("--data", type=Path, required=True, help="folder with train/<class>/ and val/<class>/, or shards")
     p.add_argument("--out", type=Path, required=True, help="run folder: log.csv, state to resume from, checkpoint/")
     p.add_argument("--recipe", help=f"{', '.join(recipe_names())} (default: that of Recipe() in lavit_edge/train/recipe.py)")
     p.add_argument("--model", help="the same as --set model=MODEL; a name of lavit_edge.list_models()")
@@ -70,8 +72,13 @@ def main(argv: list[str] | None = None) -> int:
 
 def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
     """Everything that can go wrong before training goes wrong here."""
-    train = PictureFolder(args.data, "train")
-    val = PictureFolder(args.data, "val", train.labels)
+    train: PictureFolder | ShardedPictures
+    val: PictureFolder | ShardedPictures
+    if holds_shards(args.data):
+        train, val = (ShardedPictures(args.data, split, quiet=not world.main) for split in ("train", "val"))
+    else:
+        train = PictureFolder(args.data, "train")
+        val = PictureFolder(args.data, "val", train.labels)
     if len(train.labels) < 2:
         raise UserError(f"{args.data / 'train'} has one class, {train.labels[0]!r}; there is nothing to tell apart")
     contract = InputContract(size=recipe.image_size, labels=train.labels, resize=recipe.resize)  # type: ignore[arg-type]
@@ -105,9 +112,14 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
         "compiled": args.compile,
         "started_from": started_from,
     }
+    source: Source
+    if isinstance(train, ShardedPictures):
+        source = ShardSource(train, recipe, world, args.workers)
+    else:
+        source = FolderSource(train, recipe, world, args.workers)
     precision = torch.bfloat16 if args.precision == "bf16" else torch.float32
     return Run(
-        recipe, model, contract, FolderSource(train, recipe, world, args.workers), val, teacher, args.out, world, facts,
+        recipe, model, contract, source, val, teacher, args.out, world, facts,
         precision=precision, compiled=args.compile, save_minutes=args.save_minutes,
     )  # fmt: skip
 

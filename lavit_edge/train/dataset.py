@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -12,39 +16,53 @@ from lavit_edge.data.folder import PictureFolder
 from lavit_edge.pictures import open_picture
 
 
-class TrainingPictures(Dataset[tuple[np.ndarray, int, Tensor]]):
-    """``(uint8 (S, S, 3), class index, teacher logits (T,))`` of one epoch; all chance follows from (seed, epoch, index).
+@dataclass(frozen=True)
+class Augmentation:
+    """From a picture's file, or its bytes, to what is trained on in one epoch; all chance follows from (seed, epoch, number).
 
-    Args:
+    Attributes:
+        size: side of the square, pixels.
+        operations, magnitude, erasing: RandAugment and erasing on top of crop and flip.
         logits: ``(views, pictures, T)`` of the teacher, whose crops are then used; None draws a new crop each epoch.
-        distort: RandAugment and erasing on top of crop and flip.
     """
 
-    def __init__(
-        self,
-        folder: PictureFolder,
-        size: int,
-        *,
-        seed: int,
-        epoch: int,
-        min_scale: float,
-        operations: int = 0,
-        magnitude: float = 0.0,
-        erasing: float = 0.0,
-        logits: Tensor | None = None,
-        flip: bool = True,
-    ) -> None:
-        self.folder, self.size, self.seed, self.epoch, self.min_scale = folder, size, seed, epoch, min_scale
-        self.operations, self.magnitude, self.erasing, self.logits, self.flip = operations, magnitude, erasing, logits, flip
+    size: int
+    seed: int
+    epoch: int
+    min_scale: float
+    operations: int = 0
+    magnitude: float = 0.0
+    erasing: float = 0.0
+    logits: Tensor | None = None
+    flip: bool = True
+
+    def __call__(self, source: Path | bytes, number: int) -> tuple[np.ndarray, Tensor]:
+        """``(uint8 (S, S, 3), teacher logits (T,) or (0,))`` of picture ``number``.
+
+        Raises :class:`lavit_edge.pictures.UnreadablePicture`.
+        """
+        view = self.epoch if self.logits is None else self.epoch % len(self.logits)
+        box = random_box(np.random.default_rng((self.seed, 0, view, number)), self.min_scale)
+        rng = np.random.default_rng((self.seed, 1, self.epoch, number))
+        image = crop(open_picture(source), box, self.size, self.flip and rng.random() < 0.5)
+        image = rand_augment(image, rng, self.operations, self.magnitude)
+        pixels = erase(np.array(image), rng, self.erasing)
+        return pixels, torch.empty(0) if self.logits is None else self.logits[view, number]
+
+
+class TrainingPictures(Dataset[tuple[np.ndarray, int, Tensor]]):
+    """``(uint8 (S, S, 3), class index, teacher logits (T,))`` of the pictures of a folder in one epoch.
+
+    Args:
+        options: of :class:`Augmentation`.
+    """
+
+    def __init__(self, folder: PictureFolder, size: int, **options: Any) -> None:
+        self.folder, self.augmented = folder, Augmentation(size, **options)
 
     def __len__(self) -> int:
         return len(self.folder)
 
     def __getitem__(self, index: int) -> tuple[np.ndarray, int, Tensor]:
-        view = self.epoch if self.logits is None else self.epoch % len(self.logits)
-        box = random_box(np.random.default_rng((self.seed, 0, view, index)), self.min_scale)
-        rng = np.random.default_rng((self.seed, 1, self.epoch, index))
-        image = crop(open_picture(self.folder.paths[index]), box, self.size, self.flip and rng.random() < 0.5)
-        image = rand_augment(image, rng, self.operations, self.magnitude)
-        pixels = erase(np.array(image), rng, self.erasing)
-        return pixels, self.folder.targets[index], torch.empty(0) if self.logits is None else self.logits[view, index]
+        pixels, logits = self.augmented(self.folder.paths[index], index)
+        return pixels, self.folder.targets[index], logits

@@ -25,7 +25,7 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
-from lavit_edge.data.folder import PictureFolder, batches
+from lavit_edge.data.folder import Pictures, batches
 from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import diagonality_loss
 from lavit_edge.train.card import training_card
@@ -71,7 +71,7 @@ class Run:
         model: nn.Module,
         contract: InputContract,
         source: Source,
-        val: PictureFolder,
+        val: Pictures,
         teacher: Teacher | None,
         out: Path,
         world: World,
@@ -327,7 +327,8 @@ class Run:
     def _identity(self) -> dict[str, str]:
         """What a run to be resumed must have in common with the state it resumes from."""
         recipe = json.dumps(asdict(self.recipe), sort_keys=True)
-        return {"recipe": recipe, "contract": self.contract.sha256, "number of processes": str(self.world.size)}
+        shared = {"recipe": recipe, "contract": self.contract.sha256, "number of processes": str(self.world.size)}
+        return shared | self.source.order()
 
     def resume(self) -> None:
         """Goes on from ``state.safetensors``, if there is one. Raises :class:`UserError` if it is damaged, or another run's."""

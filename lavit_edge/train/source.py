@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -38,11 +38,14 @@ class Source(Protocol):
     def describe(self, epoch: int, step: int) -> str:
         """Names the batch of a step, for an error message."""
 
-    def views(self, view: int, size: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    def views(self, view: int, size: int) -> Iterable[Sequence[Tensor]]:
         """All pictures in order, cropped to ``size`` as in training at ``epoch = view`` and not mirrored, for the teacher."""
 
     def identity(self) -> str:
         """What the teacher's logits depend on."""
+
+    def order(self) -> dict[str, str]:
+        """What the order of the pictures depends on besides recipe and processes, by name; a resumed run must share it."""
 
 
 class FolderSource:
@@ -77,6 +80,9 @@ class FolderSource:
 
     def identity(self) -> str:
         return json.dumps([f"{path.parent.name}/{path.name}" for path in self.pictures.paths])
+
+    def order(self) -> dict[str, str]:
+        return {}
 
     def _sampler(self, epoch: int, start: int = 0) -> EpochBatches:
         r = self.recipe
