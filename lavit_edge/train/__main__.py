@@ -17,6 +17,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.models import create_model
+from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.initial import weights_from
 from lavit_edge.train.loop import STATE, Run, Stopped
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
@@ -41,6 +42,9 @@ def parser() -> argparse.ArgumentParser:
         "--compile", action="store_true", help="compile the model with torch.compile: minutes at the start, then faster"
     )
     p.add_argument("--workers", type=int, default=2, help="processes that decode and augment, for each training process")
+    p.add_argument(
+        "--cache", type=Path, help="decode the training pictures once, into this .npy file (in a folder: train.npy); faster"
+    )
     p.add_argument("--save-minutes", type=float, help="also save in the middle of an epoch, this often")
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
     p.add_argument("--resume", action="store_true", help="continue the run in --out")
@@ -95,6 +99,10 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
             print(f"skipped: {skipped}")
     if (count := len(train.skipped) + len(val.skipped)) and world.main:
         print(f"skipped {count} pictures that could not be decoded")
+    source = FolderSource(train, recipe, world, args.workers)
+    if args.cache:
+        file = open_cache(args.cache, train, recipe, world, args.workers)
+        source = CachedSource(train, recipe, world, args.workers, file)
     teacher = load_teacher(recipe.teacher, world.device) if recipe.teacher else None
     on_cpu = f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
     facts = {
@@ -107,7 +115,7 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
     }
     precision = torch.bfloat16 if args.precision == "bf16" else torch.float32
     return Run(
-        recipe, model, contract, FolderSource(train, recipe, world, args.workers), val, teacher, args.out, world, facts,
+        recipe, model, contract, source, val, teacher, args.out, world, facts,
         precision=precision, compiled=args.compile, save_minutes=args.save_minutes,
     )  # fmt: skip
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Protocol
 
 from torch import Tensor
@@ -17,7 +17,12 @@ from lavit_edge.train.world import World
 
 
 class Source(Protocol):
-    """Gives the loop its batches. All chance follows from (seed, epoch, step, process), so that a run can go on at any step."""
+    """Gives the loop its batches. All chance follows from (seed, epoch, step, process), so that a run can go on at any step.
+
+    ``name`` tells the kind: a run goes on from the kind of source that it began with.
+    """
+
+    name: str
 
     def steps(self) -> int:
         """Optimiser steps in an epoch. Raises :class:`lavit_edge.errors.UserError` when there are too few pictures for one."""
@@ -29,16 +34,17 @@ class Source(Protocol):
             logits: ``(views, pictures, T)`` of the teacher.
 
         Yields:
-            uint8 RGB ``(B, S, S, 3)``, int64 class indices ``(B,)``, and the teacher's logits ``(B, T)`` or ``(B, 0)``.
+            uint8 RGB ``(B, S, S, 3)``, int64 class indices ``(B,)``, and the teacher's logits ``(B, T)`` or ``(B, 0)``; then
+            what :meth:`augment` wants besides the pixels, which stays in the host's memory.
         """
 
-    def augment(self, pixels: Tensor) -> Tensor:
-        """What is left to be done to a batch on the training device; ``(B, S, S, 3)`` to ``(B, S, S, 3)``."""
+    def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
+        """What is left to be done to a batch on the training device; uint8 RGB to uint8 RGB ``(B, S, S, 3)``."""
 
     def describe(self, epoch: int, step: int) -> str:
         """Names the batch of a step, for an error message."""
 
-    def views(self, view: int, size: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    def views(self, view: int, size: int) -> Iterable[Sequence[Tensor]]:
         """All pictures in order, cropped to ``size`` as in training at ``epoch = view`` and not mirrored, for the teacher."""
 
     def identity(self) -> str:
@@ -47,6 +53,8 @@ class Source(Protocol):
 
 class FolderSource:
     """Pictures of a folder, decoded and augmented by the loader's workers."""
+
+    name = "folder"
 
     def __init__(self, pictures: PictureFolder, recipe: Recipe, world: World, workers: int) -> None:
         self.pictures, self.recipe, self.world, self.workers = pictures, recipe, world, workers
@@ -63,17 +71,17 @@ class FolderSource:
         pinned = self.world.device.type == "cuda"
         return iter(DataLoader(data, batch_sampler=self._sampler(epoch, start), num_workers=self.workers, pin_memory=pinned))
 
-    def augment(self, pixels: Tensor) -> Tensor:
+    def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
         return pixels
 
     def describe(self, epoch: int, step: int) -> str:
         first = self.pictures.paths[self._sampler(epoch).of_step(step)[0][0]]
         return f"the batch of {first.parent.name}/{first.name}"
 
-    def views(self, view: int, size: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    def views(self, view: int, size: int) -> Iterable[Sequence[Tensor]]:
         r = self.recipe
         data = TrainingPictures(self.pictures, size, seed=r.seed, epoch=view, min_scale=r.min_scale, flip=False)
-        return DataLoader(data, 64, num_workers=self.workers)  # type: ignore[arg-type]
+        return DataLoader(data, 64, num_workers=self.workers)
 
     def identity(self) -> str:
         return json.dumps([f"{path.parent.name}/{path.name}" for path in self.pictures.paths])
