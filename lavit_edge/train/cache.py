@@ -127,9 +127,9 @@ def open_cache(path: Path, pictures: PictureFolder, recipe: Recipe, world: World
     """The cache file of these pictures, written first where there is none, or one of other pictures, or a damaged one.
 
     Pictures are squashed to squares, whatever the recipe's ``resize``: a box is given in fractions of width and height, and cuts
-    the same out of the square as out of the picture. The side is the least at which a crop of a quarter of the picture (of
-    ``min_scale``, where that is more) has ``image_size`` pixels a side, and at most the longest side of any picture. Square
-    pictures of that side are kept as they are.
+    the same out of the square as out of the picture. The side is twice ``image_size``, so that a crop of a quarter of the picture
+    has ``image_size`` pixels a side, and at most the longest side of any picture. Square pictures of that side are kept as they
+    are.
 
     Args:
         path: the file, ``<name>.npy``, or a folder in which it is called ``train.npy``. ``<name>.npy.json`` beside it tells what
@@ -140,21 +140,21 @@ def open_cache(path: Path, pictures: PictureFolder, recipe: Recipe, world: World
         UserError: ``path`` is another file, cannot be written, or does not fit on the disk; nothing has changed then.
     """
     file = path if path.suffix == ".npy" else path / "train.npy"
-    enough = math.ceil(recipe.image_size / math.sqrt(max(recipe.min_scale, 0.25)))
-    key = _key(pictures, enough)
+    side = min(2 * recipe.image_size, max(_longest_side(picture) for picture in pictures.paths))
+    key = _key(pictures, side)
     if world.main and (reason := _unfit(file, key)):
         print(f"{file} {reason}: decoding {len(pictures)} pictures")
-        _write(file, key, pictures, min(enough, max(_longest_side(p) for p in pictures.paths)), workers)
+        _write(file, key, pictures, side, workers)
     world.wait()
     if not world.main and _facts(file).get("key") != key:
         raise UserError(f"{file} is not what the first process wrote; processes on several hosts need one --cache that all see")
     return file
 
 
-def _key(pictures: PictureFolder, enough: int) -> str:
-    """Changes with the pictures, their order, and the size that they are wanted in."""
+def _key(pictures: PictureFolder, side: int) -> str:
+    """Changes with the pictures, their order, and the side."""
     stats = [(p.parent.name, p.name, p.stat().st_size, p.stat().st_mtime_ns) for p in pictures.paths]
-    return hashlib.sha256(json.dumps([FORMAT, enough, stats]).encode()).hexdigest()
+    return hashlib.sha256(json.dumps([FORMAT, side, stats]).encode()).hexdigest()
 
 
 def _facts(file: Path) -> dict[str, str]:
