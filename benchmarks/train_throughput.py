@@ -241,7 +241,7 @@ def main() -> int:
     arguments = parser.parse_args()
     if arguments.batch_size < 1 or arguments.workers < 0 or arguments.seconds <= 0:
         raise UserError("--batch-size takes 1 or more, --workers 0 or more, --seconds more than 0")
-    world, console = join(arguments.device), Console(stderr=arguments.json, soft_wrap=True)
+    world, console = join(arguments.device), Console(stderr=arguments.json, soft_wrap=True, width=130)
     device, batch, size = world.device, arguments.batch_size, arguments.image_size
     torch.manual_seed(0)
     rows: list[Row] = []

@@ -216,6 +216,32 @@ def test_a_model_learns_as_from_the_folder(colours: Path, tmp_path: Path) -> Non
     assert min(tops) >= 0.9  # chance is 0.33
 
 
+@pytest.mark.slow
+def test_two_processes_share_a_cache(colours: Path, tmp_path: Path) -> None:
+    """As in test_faults.py: they train as one with twice the batch. The first writes, the other waits for it."""
+    plain = ["--set", "model=lavit_tiny", "mix_probability=0", "drop_path=0", "erasing=0"]
+    shared = ["--cache", str(tmp_path / "c.npy")]
+    launch = [
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nproc_per_node=2",
+        "--master_port=29513",
+        "-m",
+        "lavit_edge.train",
+    ]
+    arguments = command(colours, tmp_path / "two", *shared, *plain, "--set", "lr=1e-4", "final_lr=1e-6")
+    done = subprocess.run(
+        [*launch, *arguments], cwd=tmp_path, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count("is new: decoding 48 pictures") == 1
+    larger = ["--set", "lr=2e-4", "final_lr=2e-6", "batch_size=16"]
+    assert main(command(colours, tmp_path / "one", *shared, *plain, *larger)) == 0
+    a, b = ([float(loss) for loss in losses(tmp_path / name)[1:]] for name in ("two", "one"))
+    assert a == pytest.approx(b, rel=0.01)
+
+
 def test_the_average_is_that_of_torch() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
