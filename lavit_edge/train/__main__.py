@@ -21,7 +21,7 @@ from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.initial import weights_from
 from lavit_edge.train.loop import STATE, Run, Stopped
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
-from lavit_edge.train.source import FolderSource
+from lavit_edge.train.source import FolderSource, Source
 from lavit_edge.train.teacher import load_teacher
 from lavit_edge.train.world import World, join
 
@@ -99,10 +99,6 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
             print(f"skipped: {skipped}")
     if (count := len(train.skipped) + len(val.skipped)) and world.main:
         print(f"skipped {count} pictures that could not be decoded")
-    source = FolderSource(train, recipe, world, args.workers)
-    if args.cache:
-        file = open_cache(args.cache, train, recipe, world, args.workers)
-        source = CachedSource(train, recipe, world, args.workers, file)
     teacher = load_teacher(recipe.teacher, world.device) if recipe.teacher else None
     on_cpu = f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
     facts = {
@@ -113,6 +109,12 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
         "compiled": args.compile,
         "started_from": started_from,
     }
+    source: Source
+    if args.cache:
+        file = open_cache(args.cache, train, recipe, world, args.workers)
+        source = CachedSource(train, recipe, world, args.workers, file)
+    else:
+        source = FolderSource(train, recipe, world, args.workers)
     precision = torch.bfloat16 if args.precision == "bf16" else torch.float32
     return Run(
         recipe, model, contract, source, val, teacher, args.out, world, facts,

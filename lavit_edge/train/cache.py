@@ -84,8 +84,6 @@ class CachedSource(FolderSource):
         file: as :func:`open_cache` returns it.
     """
 
-    name = "cache"
-
     def __init__(self, pictures: PictureFolder, recipe: Recipe, world: World, workers: int, file: Path) -> None:
         super().__init__(pictures, recipe, world, workers)
         self.file = file
@@ -113,6 +111,9 @@ class CachedSource(FolderSource):
 
     def identity(self) -> str:
         return json.dumps([super().identity(), FORMAT, int(np.load(self.file, mmap_mode="r", allow_pickle=False).shape[1])])
+
+    def order(self) -> dict[str, str]:
+        return {"source": "cache"}  # the order is the folder's, and the pixels are not quite
 
     def _loader(self, data: CachedPictures, batches: Iterable[list[int]]) -> DataLoader[list[Tensor]]:
         pinned = self.world.device.type == "cuda"

@@ -330,12 +330,8 @@ class Run:
     def _identity(self) -> dict[str, str]:
         """What a run to be resumed must have in common with the state it resumes from."""
         recipe = json.dumps(asdict(self.recipe), sort_keys=True)
-        return {
-            "recipe": recipe,
-            "contract": self.contract.sha256,
-            "number of processes": str(self.world.size),
-            "source": self.source.name,
-        }
+        shared = {"recipe": recipe, "contract": self.contract.sha256, "number of processes": str(self.world.size)}
+        return shared | self.source.order()
 
     def resume(self) -> None:
         """Goes on from ``state.safetensors``, if there is one. Raises :class:`UserError` if it is damaged, or another run's."""

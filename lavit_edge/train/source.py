@@ -17,12 +17,7 @@ from lavit_edge.train.world import World
 
 
 class Source(Protocol):
-    """Gives the loop its batches. All chance follows from (seed, epoch, step, process), so that a run can go on at any step.
-
-    ``name`` tells the kind: a run goes on from the kind of source that it began with.
-    """
-
-    name: str
+    """Gives the loop its batches. All chance follows from (seed, epoch, step, process), so that a run can go on at any step."""
 
     def steps(self) -> int:
         """Optimiser steps in an epoch. Raises :class:`lavit_edge.errors.UserError` when there are too few pictures for one."""
@@ -50,11 +45,12 @@ class Source(Protocol):
     def identity(self) -> str:
         """What the teacher's logits depend on."""
 
+    def order(self) -> dict[str, str]:
+        """What the order of the pictures depends on besides recipe and processes, by name; a resumed run must share it."""
+
 
 class FolderSource:
     """Pictures of a folder, decoded and augmented by the loader's workers."""
-
-    name = "folder"
 
     def __init__(self, pictures: PictureFolder, recipe: Recipe, world: World, workers: int) -> None:
         self.pictures, self.recipe, self.world, self.workers = pictures, recipe, world, workers
@@ -85,6 +81,9 @@ class FolderSource:
 
     def identity(self) -> str:
         return json.dumps([f"{path.parent.name}/{path.name}" for path in self.pictures.paths])
+
+    def order(self) -> dict[str, str]:
+        return {}
 
     def _sampler(self, epoch: int, start: int = 0) -> EpochBatches:
         r = self.recipe
