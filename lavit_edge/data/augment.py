@@ -11,6 +11,7 @@ from PIL import Image, ImageEnhance, ImageOps
 from torch import Tensor
 
 Box = tuple[float, float, float, float]
+FILL = (124, 116, 104)  # RGB of what a distortion uncovers: ImageNet's mean
 
 
 def random_box(rng: np.random.Generator, min_scale: float) -> Box:
@@ -34,13 +35,17 @@ def crop(image: Image.Image, box: Box, size: int, flip: bool) -> Image.Image:
 
 
 def _affine(*matrix: float) -> Callable[[Image.Image], Image.Image]:
-    return lambda image: image.transform(
-        image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=(124, 116, 104)
-    )
+    return lambda image: image.transform(image.size, Image.Transform.AFFINE, matrix, Image.Resampling.BILINEAR, fillcolor=FILL)
+
+
+OPERATIONS = (
+    "autocontrast", "equalize", "posterize", "solarize", "color", "contrast", "brightness", "sharpness",
+    "rotate", "shear_x", "shear_y", "translate_x", "translate_y",
+)  # fmt: skip
 
 
 def _operations(m: float, side: int) -> list[Callable[[Image.Image], Image.Image]]:
-    """RandAugment's operations at signed magnitude ``m`` in [-1, 1]."""
+    """Those of ``OPERATIONS`` at signed magnitude ``m`` in [-1, 1]."""
     shift = m * 0.3 * side
     return [
         lambda i: ImageOps.autocontrast(i),
@@ -51,7 +56,7 @@ def _operations(m: float, side: int) -> list[Callable[[Image.Image], Image.Image
         lambda i: ImageEnhance.Contrast(i).enhance(1 + 0.9 * m),
         lambda i: ImageEnhance.Brightness(i).enhance(1 + 0.9 * m),
         lambda i: ImageEnhance.Sharpness(i).enhance(1 + 0.9 * m),
-        lambda i: i.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=(124, 116, 104)),
+        lambda i: i.rotate(30 * m, Image.Resampling.BILINEAR, fillcolor=FILL),
         _affine(1, 0.3 * m, -0.15 * m * side, 0, 1, 0),
         _affine(1, 0, 0, 0.3 * m, 1, -0.15 * m * side),
         _affine(1, 0, shift, 0, 1, 0),
@@ -59,22 +64,41 @@ def _operations(m: float, side: int) -> list[Callable[[Image.Image], Image.Image
     ]
 
 
-def rand_augment(image: Image.Image, rng: np.random.Generator, operations: int, magnitude: float) -> Image.Image:
-    """``operations`` random distortions of strength ``magnitude`` in 0..10, jittered by 0.5 (Cubuk et al., 2020)."""
+def distort(image: Image.Image, operation: int, m: float) -> Image.Image:
+    """One of ``OPERATIONS``, by number, at signed magnitude ``m`` in [-1, 1]."""
+    return _operations(m, image.width)[operation](image)
+
+
+def draw_operations(rng: np.random.Generator, operations: int, magnitude: float) -> list[tuple[int, float]]:
+    """RandAugment's choice (Cubuk et al., 2020): numbers into ``OPERATIONS``, each with a signed magnitude in [-1, 1] that is
+    ``magnitude`` in 0..10 jittered by 0.5."""
+    drawn = []
     for _ in range(operations):
-        m = float(np.clip(rng.normal(magnitude, 0.5), 0, 10)) / 10 * rng.choice([-1, 1])
-        choices = _operations(m, image.width)
-        image = choices[rng.integers(len(choices))](image)
+        m = min(max(rng.normal(magnitude, 0.5), 0.0), 10.0) / 10 * (-1, 1)[rng.integers(2)]
+        drawn.append((int(rng.integers(len(OPERATIONS))), m))
+    return drawn
+
+
+def rand_augment(image: Image.Image, rng: np.random.Generator, operations: int, magnitude: float) -> Image.Image:
+    """``operations`` random distortions of strength ``magnitude`` in 0..10."""
+    for operation, m in draw_operations(rng, operations, magnitude):
+        image = distort(image, operation, m)
     return image
 
 
+def draw_hole(rng: np.random.Generator, size: int, probability: float) -> tuple[int, int, int, int] | None:
+    """A rectangle ``(top, left, height, width)`` of 2..33 % of ``size`` x ``size`` pixels (Zhong et al., 2020), or none."""
+    if rng.random() >= probability:
+        return None
+    area, aspect = rng.uniform(0.02, 0.33), math.exp(rng.uniform(math.log(0.3), math.log(3.3)))
+    height, width = (min(size, max(1, round(size * math.sqrt(x)))) for x in (area * aspect, area / aspect))
+    return int(rng.integers(size - height + 1)), int(rng.integers(size - width + 1)), height, width
+
+
 def erase(pixels: np.ndarray, rng: np.random.Generator, probability: float) -> np.ndarray:
-    """Fills one random rectangle of 2..33 % of the area with noise (Zhong et al., 2020). uint8 ``(S, S, 3)``, in place."""
-    if rng.random() < probability:
-        size = pixels.shape[0]
-        area, aspect = rng.uniform(0.02, 0.33), math.exp(rng.uniform(math.log(0.3), math.log(3.3)))
-        height, width = (min(size, max(1, round(size * math.sqrt(x)))) for x in (area * aspect, area / aspect))
-        top, left = rng.integers(size - height + 1), rng.integers(size - width + 1)
+    """Fills one random rectangle with noise. uint8 ``(S, S, 3)``, in place."""
+    if hole := draw_hole(rng, pixels.shape[0], probability):
+        top, left, height, width = hole
         pixels[top : top + height, left : left + width] = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
     return pixels
 

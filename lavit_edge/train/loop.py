@@ -20,7 +20,6 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
@@ -28,12 +27,14 @@ from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import Pictures, batches
 from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import diagonality_loss
+from lavit_edge.train.average import Average
 from lavit_edge.train.card import training_card
 from lavit_edge.train.meter import Meter, training_flops
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import Source
 from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
 from lavit_edge.train.teacher import Teacher, view_logits
+from lavit_edge.train.transfer import Transfer
 from lavit_edge.train.world import World
 
 STATE, LOG, CHECKPOINT = "state.safetensors", "log.csv", "checkpoint"
@@ -89,7 +90,7 @@ class Run:
         torch.manual_seed(recipe.seed)
         self.student = Student(model, teacher.classes if teacher else 0)
         self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
-        self.ema = AveragedModel(self.student, multi_avg_fn=get_ema_multi_avg_fn(recipe.ema))
+        self.ema = Average(self.student, recipe.ema)
         self.ema_model: nn.Module = self.ema.module.model  # type: ignore[assignment]
         decay = [p for n, p in self.student.named_parameters() if _decays(n, p)]
         rest = [p for n, p in self.student.named_parameters() if not _decays(n, p)]
@@ -99,6 +100,7 @@ class Run:
         self.mean, self.std = (
             torch.tensor(x, device=self.device).reshape(1, 3, 1, 1) * 255 for x in (contract.mean, contract.std)
         )
+        self.transfer = Transfer(self.device)
         self.flops = training_flops(model, contract.size)
         self.epoch, self.step, self.seconds, self.top1, self.val_pictures = 0, 0, 0.0, 0.0, 0
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
@@ -150,7 +152,7 @@ class Run:
                 for group in self.optimizer.param_groups:
                     group["lr"] = r.learning_rate(self.epoch + step / steps, scale)
                 for index in range(r.accumulate):
-                    batch = [part.to(self.device, non_blocking=True) for part in meter.waiting(batches)]
+                    batch = self.transfer(meter.waiting(batches))
                     self.total += self._backward(batch, last=index + 1 == r.accumulate).double()
                 norm = nn.utils.clip_grad_norm_(self.student.parameters(), r.clip_norm)
                 diverged = torch.where(norm.isfinite() | (diverged >= 0), diverged, step)
@@ -231,9 +233,10 @@ class Run:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _loss(self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor) -> Tensor:
+    def _loss(self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor, *chance: Tensor) -> Tensor:
         r = self.recipe
-        x = (self.source.augment(pixels).permute(0, 3, 1, 2).float() - self.mean) / self.std
+        planes = self.source.augment(pixels, *chance).permute(0, 3, 1, 2)
+        x = (planes.to(torch.float32, memory_format=torch.channels_last) - self.mean) / self.std
         partner, share = torch.arange(len(x), device=x.device), 1.0
         if torch.rand(()) < r.mix_probability:
             x, partner, share = mix(x, r.mixup, r.cutmix)

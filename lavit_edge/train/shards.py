@@ -53,7 +53,7 @@ class ShardSource:
         )  # fmt: skip
         return iter(self._loaded(_Epoch(self, augmented, start * r.accumulate)))
 
-    def augment(self, pixels: Tensor) -> Tensor:
+    def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
         return pixels
 
     def describe(self, epoch: int, step: int) -> str:

@@ -29,11 +29,12 @@ class Source(Protocol):
             logits: ``(views, pictures, T)`` of the teacher.
 
         Yields:
-            uint8 RGB ``(B, S, S, 3)``, int64 class indices ``(B,)``, and the teacher's logits ``(B, T)`` or ``(B, 0)``.
+            uint8 RGB ``(B, S, S, 3)``, int64 class indices ``(B,)``, and the teacher's logits ``(B, T)`` or ``(B, 0)``; then
+            what :meth:`augment` wants besides the pixels, which stays in the host's memory.
         """
 
-    def augment(self, pixels: Tensor) -> Tensor:
-        """What is left to be done to a batch on the training device; ``(B, S, S, 3)`` to ``(B, S, S, 3)``."""
+    def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
+        """What is left to be done to a batch on the training device; uint8 RGB to uint8 RGB ``(B, S, S, 3)``."""
 
     def describe(self, epoch: int, step: int) -> str:
         """Names the batch of a step, for an error message."""
@@ -66,17 +67,17 @@ class FolderSource:
         pinned = self.world.device.type == "cuda"
         return iter(DataLoader(data, batch_sampler=self._sampler(epoch, start), num_workers=self.workers, pin_memory=pinned))
 
-    def augment(self, pixels: Tensor) -> Tensor:
+    def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
         return pixels
 
     def describe(self, epoch: int, step: int) -> str:
         first = self.pictures.paths[self._sampler(epoch).of_step(step)[0][0]]
         return f"the batch of {first.parent.name}/{first.name}"
 
-    def views(self, view: int, size: int) -> DataLoader[tuple[Tensor, Tensor, Tensor]]:
+    def views(self, view: int, size: int) -> Iterable[Sequence[Tensor]]:
         r = self.recipe
         data = TrainingPictures(self.pictures, size, seed=r.seed, epoch=view, min_scale=r.min_scale, flip=False)
-        return DataLoader(data, 64, num_workers=self.workers)  # type: ignore[arg-type]
+        return DataLoader(data, 64, num_workers=self.workers)
 
     def identity(self) -> str:
         return json.dumps([f"{path.parent.name}/{path.name}" for path in self.pictures.paths])

@@ -35,7 +35,7 @@ def load_state(file: Path, identity: dict[str, str]) -> tuple[dict[str, Tensor],
     """Tensors and facts of a state.
 
     Args:
-        identity: facts that the state must share with the run that goes on.
+        identity: facts that the state must share with the run that goes on; all that it has but ``progress``.
 
     Raises:
         UserError: the state is damaged, or another run's.
@@ -46,8 +46,8 @@ def load_state(file: Path, identity: dict[str, str]) -> tuple[dict[str, Tensor],
         tensors = load_file(file)
     except (SafetensorError, OSError, ValueError) as error:
         raise UserError(f"{file} is damaged ({error}); choose another --out") from error
-    for name, value in identity.items():
-        if facts.get(name) != value:
+    for name in {**identity, **facts}:
+        if name != "progress" and facts.get(name) != identity.get(name):
             raise UserError(f"{file} was written with another {name}; resume with the same options or choose another --out")
     return tensors, facts
 

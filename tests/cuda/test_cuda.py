@@ -100,17 +100,36 @@ def test_repeats_are_equal_to_the_bit(checkpoint, pictures) -> None:
     np.testing.assert_array_equal(first, second)
 
 
-@pytest.mark.parametrize("more", [[], ["--compile"]], ids=["eager", "compiled"])
+@pytest.mark.parametrize("more", [[], ["--compile"], ["--cache", "CACHE"]], ids=["eager", "compiled", "cached"])
 def test_training_runs_and_learns(more: list[str], colours: Path, tmp_path: Path) -> None:
     from lavit_edge.train.__main__ import main
 
     plain = (
         "image_size=32 epochs=4 batch_size=8 warmup_epochs=0 lr=2e-3 ema=0.5 mix_probability=0 erasing=0 randaugment_operations=0"
     )
+    more = [option.replace("CACHE", str(tmp_path / "cache.npy")) for option in more]
     command = ["--data", str(colours), "--out", str(tmp_path / "run"), "--device", "cuda", *more, "--set", *plain.split()]
     assert main(command) == 0
     card = (tmp_path / "run" / "checkpoint" / "README.md").read_text()
     assert torch.cuda.get_device_name() in card
+
+
+def test_batches_are_augmented_as_on_the_cpu(pictures) -> None:
+    from lavit_edge.data.augment import OPERATIONS, random_box
+    from lavit_edge.data.augment_batch import crop_batch, rand_augment_batch
+
+    rng = np.random.default_rng(0)
+    pixels, count = pictures.permute(0, 2, 3, 1).to(torch.uint8), len(pictures)
+    boxes, flips = np.array([random_box(rng, 0.25) for _ in range(count)]), rng.random(count) < 0.5
+    cropped = [crop_batch(pixels.to(device), boxes, flips, 96) for device in ("cpu", "cuda")]
+    assert (cropped[0].int() - cropped[1].cpu().int()).abs().max() <= 1
+    magnitudes = rng.uniform(-1, 1, (count, 1))
+    for number, name in enumerate(OPERATIONS):
+        numbers = np.full((count, 1), number)
+        cpu, cuda = (rand_augment_batch(cropped[0].to(device), numbers, magnitudes) for device in ("cpu", "cuda"))
+        apart = (cpu.int() - cuda.cpu().int()).abs()
+        print(f"{name}: largest difference {apart.max()}, in {(apart > 0).float().mean():.2g} of the values")
+        assert (apart > 1).float().mean() < 1e-3, name
 
 
 def test_quantisation_aware_training_runs(fp32: Path, data: Path, tmp_path: Path) -> None:

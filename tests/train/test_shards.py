@@ -327,3 +327,9 @@ def test_mistakes_end_before_training(shards: Path, tmp_path: Path) -> None:
         split["pictures"] = [2]
     (tmp_path / "two" / "dataset.json").write_text(json.dumps(index))
     assert "has one class, 'a'" in refused(tmp_path / "two")
+
+
+def test_a_cache_is_not_made_of_shards(shards: Path, tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="--cache wants a folder"):
+        main(["--data", str(shards), "--out", str(tmp_path / "run"), "--cache", str(tmp_path / "cache.npy"), *OPTIONS])
+    assert not list(tmp_path.iterdir())
