@@ -9,6 +9,7 @@ import json
 import math
 import os
 import shutil
+import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
@@ -220,7 +221,7 @@ def _square(path: Path, side: int) -> bytes:
 
 
 def _longest_side(path: Path) -> int:
-    with Image.open(path) as image:
+    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as image:
         return max(image.size)
 
 

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import load_file
 from torch import nn
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
@@ -173,26 +174,34 @@ def whole(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
+def changed(file: Path) -> int:
+    return file.stat().st_mtime_ns if file.exists() else 0
+
+
 @pytest.mark.slow
 def test_a_run_killed_in_mid_epoch_goes_on_as_if_nothing_had_happened(whole: Path, colours: Path, tmp_path: Path) -> None:
-    out, kills = tmp_path / "run", 0
+    out, steps = tmp_path / "run", []
+    state = out / "state.safetensors"
     again = ["--cache", str(tmp_path / "c.npy"), "--save-minutes", "0", "--resume"]
     while True:
         process = subprocess.Popen(
             [sys.executable, "-m", "lavit_edge.train", *command(colours, out, *again)], cwd=tmp_path,
             env={**os.environ, "OMP_NUM_THREADS": "1"}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
-        if kills < 2:
-            deadline = time.monotonic() + 120
-            while not (out / "state.part").exists() and process.poll() is None and time.monotonic() < deadline:
+        if len(steps) < 2:
+            before, deadline = changed(state), time.monotonic() + 120
+            while changed(state) == before and process.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.001)
-            time.sleep(0.2)  # some steps later, with a save after each
+            time.sleep(0.05)  # in the next step, or its save
+            assert process.poll() is None
             process.kill()
             process.wait()
-            kills += 1
+            with safe_open(state, "pt") as stream:
+                steps.append(json.loads(stream.metadata()["progress"])["step"])
         else:
             assert process.wait() == 0
             break
+    assert steps[0] > 0
     assert losses(out) == losses(whole)
     a, b = (load_file(folder / "checkpoint" / "model.safetensors") for folder in (out, whole))
     assert all(torch.equal(a[name], b[name]) for name in a)
