@@ -43,7 +43,7 @@ quantize() {  # NAME CHECKPOINT [OPTION...]
 }
 
 [ "$device" = cuda ] && step tests pytest -q -m cuda -s
-step throughput python benchmarks/train_throughput.py --device "$device" ${THROUGHPUT-}
+step throughput python benchmarks/train_throughput.py --device "$device" --data "$data" --workers "$workers" ${THROUGHPUT-}
 teacher=(teacher=efficientnet_lite0 mix_probability=0.3)
 train nano-distilled imagenette_nano "${teacher[@]}"
 train nano-scratch imagenette_nano
