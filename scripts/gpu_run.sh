@@ -42,7 +42,7 @@ quantize() {  # NAME CHECKPOINT [OPTION...]
     --max-steps "${QAT_STEPS:-600}" --epochs 10 "$@"
 }
 
-[ "$device" = cuda ] && step tests pytest -q -m cuda -s
+[ "$device" = cuda ] && step tests pytest -q -m cuda -n 0 -s
 step throughput python benchmarks/train_throughput.py --device "$device" --data "$data" --workers "$workers" ${THROUGHPUT-}
 teacher=(teacher=efficientnet_lite0 mix_probability=0.3)
 train nano-distilled imagenette_nano "${teacher[@]}"

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import math
+import os
 from pathlib import Path
 from typing import Any
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests start, as below of the tests themselves
 
 import numpy as np
 import pytest

@@ -271,7 +271,10 @@ def specification(path: Path) -> Any:
     if links := [item for item in path.rglob("*") if item.is_symlink() or not (item.is_file() or item.is_dir())]:
         raise UserError(f"{links[0]} is a link or no file; a package is made of plain files and folders")
     manifest = read_json(path / "Manifest.json")
-    check_shape(manifest, {"itemInfoEntries": dict, "rootModelIdentifier": str}, str(path / "Manifest.json"))
+    wanted = {"fileFormatVersion": str, "itemInfoEntries": dict, "rootModelIdentifier": str}
+    check_shape(manifest, wanted, str(path / "Manifest.json"))
+    if manifest["fileFormatVersion"] != "1.0.0":
+        raise UserError(f"{path / 'Manifest.json'}: unknown version {manifest['fileFormatVersion'][:20]!r} of the package format")
     for name, entry in manifest["itemInfoEntries"].items():
         check_shape(entry, {"path": str}, str(path / "Manifest.json"), f"itemInfoEntries.{name}")
         if name == manifest["rootModelIdentifier"] and entry["path"] != MODEL:
