@@ -5,7 +5,11 @@
 #   scripts/gpu_run.sh IMAGENETTE.tar.gz|IMAGENETTE_FOLDER OUT
 #
 # Needs the package with its extras (pip install -e '.[dev,teacher]', and timm for the throughput of other models), nvcc for NNCF's
-# kernels and one CUDA device. Never run on a GPU yet; its steps were run on a CPU with small settings.
+# kernels and one CUDA device. Never run on a GPU yet. All steps but the CUDA tests went through on a CPU, with
+#
+#   DEVICE=cpu COMPILE= QAT_STEPS=2 LIMIT=1500 SETTINGS="image_size=32 epochs=1 batch_size=8 warmup_epochs=0 teacher_views=1 val_every=1" \
+#     THROUGHPUT="--models lavit_nano --batch-size 2 --image-size 64 --seconds 1 --modes eager" \
+#     scripts/gpu_run.sh lavit_edge/pictures_cc0 OUT
 set -euo pipefail
 data="$1" out="$2" limit="${LIMIT:-540}" device="${DEVICE:-cuda}"
 mkdir -p "$out"
@@ -45,19 +49,20 @@ quantize() {  # NAME CHECKPOINT [OPTION...]
 [ "$device" = cuda ] && step tests pytest -q -m cuda -n 0 -s
 step throughput python benchmarks/train_throughput.py --device "$device" --data "$data" --workers "$workers" ${THROUGHPUT-}
 teacher=(teacher=efficientnet_lite0 mix_probability=0.3)
+runs=(nano-distilled nano-scratch tiny-distilled tiny-scratch)
 train nano-distilled imagenette_nano "${teacher[@]}"
 train nano-scratch imagenette_nano
 train tiny-distilled imagenette_tiny "${teacher[@]}"
 train tiny-scratch imagenette_tiny
-for name in nano-distilled nano-scratch tiny-distilled tiny-scratch; do quantize "$name-int8" "$name"; done
+for name in "${runs[@]}"; do quantize "$name-int8" "$name"; done
 quantize ablation-labels nano-distilled --no-teacher
 quantize ablation-scores nano-distilled --float-layers '*.query' '*.key' '*.theta' '*.psi' '*.downsample.*'
 quantize ablation-frozen nano-distilled --freeze-ranges 0.67
-for name in nano-distilled nano-scratch tiny-distilled tiny-scratch; do
+for name in "${runs[@]}"; do
   # exit code 1: exported, but a gate failed; parity.json says which
   step "export-$name" bash -c '"$@" || [ $? = 1 ]' - python -m lavit_edge.export --checkpoint "$out/$name-int8" --data "$data" --out "$out/$name-bundle"
 done
-for name in nano-distilled nano-scratch tiny-distilled tiny-scratch; do echo "== $name"; tail -n 1 "$out/$name/log.csv"; done
+for name in "${runs[@]}"; do echo "== $name"; tail -n 1 "$out/$name/log.csv"; done
 for name in "$out"/quantize-*.log; do echo "== $name"; tail -n 12 "$name"; done
 cat "$out/throughput.log"
 echo "all done"

@@ -156,10 +156,10 @@ def test_a_runtime_with_other_numbers_fails(monkeypatch: pytest.MonkeyPatch) -> 
     from lavit_edge.doctor import onnx, smallest
 
     real = smallest.open_artifact
-    monkeypatch.setattr(smallest, "open_artifact", lambda path, threads: lambda x: 1.001 * real(path, threads)(x))
-    (found,) = examine("onnx", [probe for probe in onnx.PROBES if probe.name == "float .onnx and .ort"])
+    monkeypatch.setattr(smallest, "open_artifact", lambda path, threads: lambda x: 1.5 * real(path, threads)(x))
+    (found,) = examine("onnx", [probe for probe in onnx.PROBES if probe.name == "int8 .onnx and .ort"])
     assert found.status == "FAIL"
-    assert "60.0 dB, wanted 90" in found.detail
+    assert "6.0 dB, wanted 15" in found.detail
     assert found.mend == onnx.REPAIR
 
 

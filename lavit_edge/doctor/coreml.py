@@ -80,7 +80,7 @@ def delegate() -> tuple[Status, str]:
         return "not installed", pins.install("executorch")
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "model.pte"
-        program = smallest().programs["float"]
+        program = smallest().program
         options = ExecutorchOptions(backend="coreml")
         TARGETS["executorch"].export(program, make_payload(program, CONTRACT, {}, 1.0), path, options)
         data = path.read_bytes()
@@ -89,9 +89,8 @@ def delegate() -> tuple[Status, str]:
 
 REPAIR = pins.repair("coreml")
 PROBES = (
-    Probe("float .mlpackage", lambda: round_trip("coreml", "float"), REPAIR),
-    Probe("int8 .mlpackage", lambda: round_trip("coreml", "int8"), REPAIR),
-    Probe("float .pte for the Core ML delegate", delegate, REPAIR),
+    Probe("int8 .mlpackage", lambda: round_trip("coreml"), REPAIR),
+    Probe("int8 .pte for the Core ML delegate", delegate, REPAIR),
     Probe("tanh GELU", gelu, REPAIR),
     Probe("traced program", trace, REPAIR),
     Probe("program as exported", dialect, REPAIR),

@@ -120,6 +120,8 @@ def memory_format() -> tuple[Status, str]:
 
 LOAD_FROM_BUFFER = """
 import pathlib, sys, torch
+from lavit_edge.selftest import leave_out_what_reading_needs_not
+leave_out_what_reading_needs_not()
 from executorch.extension.pybindings import portable_lib
 data = pathlib.Path(sys.argv[1]).read_bytes()
 module = portable_lib._load_for_executorch_from_buffer(bytes(bytearray(data)))  # a copy that nobody else holds
@@ -136,6 +138,8 @@ def buffer() -> tuple[Status, str]:
         path = lower(nn.Linear(1024, 1024), Path(folder) / "model.pte", torch.ones(1, 1024))  # too large for a free list
         command = [sys.executable, "-W", "ignore", "-c", LOAD_FROM_BUFFER, str(path)]
         done = subprocess.run(command, capture_output=True, text=True, timeout=LONGEST)
+    if done.returncode > 0:
+        raise RuntimeError(done.stderr.strip().splitlines()[-1])
     if done.returncode:
         return "known", f"the process died ({done.returncode}); we load programs from their path"
     return ("OK", "not seen here") if "True" in done.stdout else ("known", "wrong results; we load programs from their path")
@@ -143,8 +147,7 @@ def buffer() -> tuple[Status, str]:
 
 REPAIR = pins.repair("executorch")
 PROBES = (
-    Probe("float .pte", lambda: round_trip("executorch", "float"), REPAIR),
-    Probe("int8 .pte", lambda: round_trip("executorch", "int8"), REPAIR),
+    Probe("int8 .pte", lambda: round_trip("executorch"), REPAIR),
     Probe("4-D softmax beside a convolution", softmax, REPAIR),
     Probe("int8 linear behind a reshape", reshape, REPAIR),
     Probe("channels-last input", memory_format, REPAIR),

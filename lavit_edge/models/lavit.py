@@ -262,10 +262,10 @@ class Stage(nn.Module):
 
 
 class LaViT(nn.Module):
-    """Four stages, LayerNorm, global average pooling (the paper's class token would make N odd), linear head.
+    """Up to four stages (the paper's four), LayerNorm, global average pooling (its class token would make N odd), linear head.
 
     Args:
-        dims, heads, depths, mlp_ratios: four numbers each, one per stage.
+        dims, heads, depths, mlp_ratios: a number per stage.
         sr_ratios: spatial reduction of keys and values per stage; the published multiply-adds are out of reach without it.
         num_vanilla: vanilla-attention layers at the start of each stage (the paper's ``L^VA``); less attention follows.
         attention_residual: per stage, whether the last scores of the stage before are added to its first layer's scores.
@@ -293,21 +293,21 @@ class LaViT(nn.Module):
         super().__init__()
         numbers = dict(dims=dims, heads=heads, depths=depths, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios, num_vanilla=num_vanilla)
         for name, per_stage in numbers.items():
-            if len(per_stage) != 4 or min(per_stage) < 1:
-                raise ValueError(f"{name} takes four numbers of at least 1, one per stage, not {tuple(per_stage)}")
+            if not 1 <= len(per_stage) == len(dims) <= 4 or min(per_stage) < 1:
+                raise ValueError(f"{name} takes a number of at least 1 for each of up to four stages, not {tuple(per_stage)}")
         if max(depths) > DEEPEST:
             raise ValueError(f"depths {tuple(depths)} are beyond reason; at most {DEEPEST} a stage")
         if any(dim % head for dim, head in zip(dims, heads, strict=True)):
             raise ValueError(f"heads {tuple(heads)} must divide dims {tuple(dims)}")
         if not 0 <= drop_path < 1:
             raise ValueError(f"drop_path must be in [0, 1), not {drop_path}")
-        if len(attention_residual) != 4 or attention_residual[0]:
-            raise ValueError("attention_residual takes four booleans, the first of them false: stage 1 has none before it")
+        if len(attention_residual) != len(dims) or attention_residual[0]:
+            raise ValueError("attention_residual takes a boolean per stage, the first of them false: stage 1 has none before it")
         embed, feed_forward = (ConvPatchEmbedding, ConvFeedForward) if convolutional else (PatchEmbedding, FeedForward)
         keys = 0
         rates = [drop_path * layer / max(sum(depths) - 1, 1) for layer in range(sum(depths))]
         self.stages = nn.ModuleList()
-        for m in range(4):
+        for m in range(len(dims)):
             grid, in_dim, patch = (image_size // 4, 3, 4) if m == 0 else (image_size // 2 ** (m + 2), dims[m - 1], 2)
             if grid % sr_ratios[m]:
                 raise ValueError(f"sr_ratios[{m}]={sr_ratios[m]} does not divide the {grid}x{grid} grid of stage {m + 1}")

@@ -8,7 +8,8 @@ from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 
 class Average(AveragedModel):
-    """torch's, but for its update, which copies the number of updates to the device in each step; a GPU's host would wait there.
+    """torch's, but for its update, which copies the number of updates to the device in each step; by its source, a GPU's host
+    waits there (never measured).
 
     Args:
         decay: share of the average that stays in each update.

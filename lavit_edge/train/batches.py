@@ -10,6 +10,15 @@ from torch.utils.data import Sampler
 from lavit_edge.errors import UserError
 
 
+def epoch_steps(pictures: int, batch_size: int, accumulate: int, processes: int) -> int:
+    """Whole optimiser steps in an epoch. Raises :class:`UserError` when there are fewer pictures than one step takes."""
+    steps = pictures // (batch_size * accumulate * processes)
+    if not steps:
+        product = f"{batch_size} (batch_size) x {accumulate} (accumulate) x {processes} (processes)"
+        raise UserError(f"{pictures} training pictures are fewer than one step takes, {product}; lower batch_size")
+    return steps
+
+
 class EpochBatches(Sampler[list[int]]):
     """The batches of one process in one epoch: its parts of a shuffle that all share. What makes no whole step is left out.
 
@@ -32,10 +41,7 @@ class EpochBatches(Sampler[list[int]]):
         self, pictures: int, batch_size: int, accumulate: int, seed: int, epoch: int, rank: int, size: int, start: int = 0
     ) -> None:
         self.batch_size, self.accumulate, self.rank, self.size, self.start = batch_size, accumulate, rank, size, start
-        self.steps = pictures // (batch_size * accumulate * size)
-        if not self.steps:
-            product = f"{batch_size} (batch_size) x {accumulate} (accumulate) x {size} (processes)"
-            raise UserError(f"{pictures} training pictures are fewer than one step takes, {product}; lower batch_size")
+        self.steps = epoch_steps(pictures, batch_size, accumulate, size)
         self.order = np.random.default_rng((seed, 2, epoch)).permutation(pictures)
 
     def __len__(self) -> int:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +13,7 @@ from torch.utils.data import Dataset
 from lavit_edge.data.augment import crop, erase, rand_augment, random_box
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.pictures import open_picture
+from lavit_edge.train.recipe import Recipe
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,19 @@ class Augmentation:
     logits: Tensor | None = None
     flip: bool = True
 
+    @classmethod
+    def of(cls, recipe: Recipe, epoch: int, logits: Tensor | None) -> Augmentation:
+        """What a recipe trains on in an epoch."""
+        return cls(
+            recipe.image_size, recipe.seed, epoch, recipe.min_scale,
+            recipe.randaugment_operations, recipe.randaugment_magnitude, recipe.erasing, logits,
+        )  # fmt: skip
+
+    @classmethod
+    def view(cls, recipe: Recipe, view: int, size: int) -> Augmentation:
+        """What the teacher sees: the crops of the epochs that train on this view, not mirrored."""
+        return cls(size, recipe.seed, view, recipe.min_scale, flip=False)
+
     def __call__(self, source: Path | bytes, number: int) -> tuple[np.ndarray, Tensor]:
         """``(uint8 (S, S, 3), teacher logits (T,) or (0,))`` of picture ``number``.
 
@@ -51,14 +64,10 @@ class Augmentation:
 
 
 class TrainingPictures(Dataset[tuple[np.ndarray, int, Tensor]]):
-    """``(uint8 (S, S, 3), class index, teacher logits (T,))`` of the pictures of a folder in one epoch.
+    """``(uint8 (S, S, 3), class index, teacher logits (T,))`` of the pictures of a folder in one epoch."""
 
-    Args:
-        options: of :class:`Augmentation`.
-    """
-
-    def __init__(self, folder: PictureFolder, size: int, **options: Any) -> None:
-        self.folder, self.augmented = folder, Augmentation(size, **options)
+    def __init__(self, folder: PictureFolder, augmented: Augmentation) -> None:
+        self.folder, self.augmented = folder, augmented
 
     def __len__(self) -> int:
         return len(self.folder)

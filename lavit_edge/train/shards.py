@@ -25,7 +25,7 @@ from torch.utils.data import DataLoader, IterableDataset, default_collate, get_w
 from lavit_edge.data.shards import Sample, ShardedPictures, library
 from lavit_edge.errors import UserError
 from lavit_edge.pictures import UnreadablePicture
-from lavit_edge.train.batches import EpochBatches
+from lavit_edge.train.batches import epoch_steps
 from lavit_edge.train.dataset import Augmentation
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.world import World
@@ -43,15 +43,11 @@ class ShardSource:
 
     def steps(self) -> int:
         r = self.recipe
-        return EpochBatches(len(self.pictures), r.batch_size, r.accumulate, r.seed, 0, self.world.rank, self.world.size).steps
+        return epoch_steps(len(self.pictures), r.batch_size, r.accumulate, self.world.size)
 
     def batches(self, epoch: int, start: int, logits: Tensor | None) -> Iterator[list[Tensor]]:
-        r = self.recipe
-        augmented = Augmentation(
-            r.image_size, seed=r.seed, epoch=epoch, min_scale=r.min_scale, logits=logits,
-            operations=r.randaugment_operations, magnitude=r.randaugment_magnitude, erasing=r.erasing,
-        )  # fmt: skip
-        return iter(self._loaded(_Epoch(self, augmented, start * r.accumulate)))
+        augmented = Augmentation.of(self.recipe, epoch, logits)
+        return iter(self._loaded(_Epoch(self, augmented, start * self.recipe.accumulate)))
 
     def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
         return pixels
@@ -63,8 +59,7 @@ class ShardSource:
         return f"the batch of sample {number:08} in {shard.path.name}"
 
     def views(self, view: int, size: int) -> Iterable[list[Tensor]]:
-        r = self.recipe
-        return self._loaded(_View(self, Augmentation(size, seed=r.seed, epoch=view, min_scale=r.min_scale, flip=False)))
+        return self._loaded(_View(self, Augmentation.view(self.recipe, view, size)))
 
     def identity(self) -> str:
         return json.dumps([(shard.path.name, shard.samples, shard.sha256) for shard in self.pictures.shards])

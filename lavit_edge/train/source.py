@@ -10,8 +10,8 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lavit_edge.data.folder import PictureFolder
-from lavit_edge.train.batches import EpochBatches
-from lavit_edge.train.dataset import TrainingPictures
+from lavit_edge.train.batches import EpochBatches, epoch_steps
+from lavit_edge.train.dataset import Augmentation, TrainingPictures
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.world import World
 
@@ -56,14 +56,11 @@ class FolderSource:
         self.pictures, self.recipe, self.world, self.workers = pictures, recipe, world, workers
 
     def steps(self) -> int:
-        return self._sampler(0).steps
+        r = self.recipe
+        return epoch_steps(len(self.pictures), r.batch_size, r.accumulate, self.world.size)
 
     def batches(self, epoch: int, start: int, logits: Tensor | None) -> Iterator[list[Tensor]]:
-        r = self.recipe
-        data = TrainingPictures(
-            self.pictures, r.image_size, seed=r.seed, epoch=epoch, min_scale=r.min_scale, logits=logits,
-            operations=r.randaugment_operations, magnitude=r.randaugment_magnitude, erasing=r.erasing,
-        )  # fmt: skip
+        data = TrainingPictures(self.pictures, Augmentation.of(self.recipe, epoch, logits))
         pinned = self.world.device.type == "cuda"
         return iter(DataLoader(data, batch_sampler=self._sampler(epoch, start), num_workers=self.workers, pin_memory=pinned))
 
@@ -75,8 +72,7 @@ class FolderSource:
         return f"the batch of {first.parent.name}/{first.name}"
 
     def views(self, view: int, size: int) -> Iterable[Sequence[Tensor]]:
-        r = self.recipe
-        data = TrainingPictures(self.pictures, size, seed=r.seed, epoch=view, min_scale=r.min_scale, flip=False)
+        data = TrainingPictures(self.pictures, Augmentation.view(self.recipe, view, size))
         return DataLoader(data, 64, num_workers=self.workers)
 
     def identity(self) -> str:

@@ -20,7 +20,7 @@ from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.train import teacher as teachers
 from lavit_edge.train.__main__ import main
-from lavit_edge.train.dataset import TrainingPictures
+from lavit_edge.train.dataset import Augmentation, TrainingPictures
 from lavit_edge.train.loop import Run
 from lavit_edge.train.recipe import Recipe
 
@@ -188,8 +188,8 @@ def test_the_student_sees_the_crops_that_the_teacher_saw(colours: Path) -> None:
     logits = torch.arange(2 * 48, dtype=torch.float32).reshape(2, 48, 1)
     for epoch in (0, 1, 2, 5):
         view = epoch % 2
-        seen = TrainingPictures(folder, 32, seed=3, epoch=view, min_scale=0.3, flip=False)
-        given = TrainingPictures(folder, 32, seed=3, epoch=epoch, min_scale=0.3, logits=logits, flip=False)
+        seen = TrainingPictures(folder, Augmentation(32, seed=3, epoch=view, min_scale=0.3, flip=False))
+        given = TrainingPictures(folder, Augmentation(32, seed=3, epoch=epoch, min_scale=0.3, logits=logits, flip=False))
         for index in (0, 17, 47):
             pixels, target, row = given[index]
             np.testing.assert_array_equal(pixels, seen[index][0])
@@ -200,7 +200,7 @@ def test_pictures_differ_between_epochs_and_not_between_runs(colours: Path) -> N
     folder = PictureFolder(colours, "train")
 
     def picture(epoch: int, seed: int = 0) -> bytes:
-        data = TrainingPictures(folder, 32, seed=seed, epoch=epoch, min_scale=0.3, operations=2, magnitude=9, erasing=0.5)
+        data = TrainingPictures(folder, Augmentation(32, seed, epoch, min_scale=0.3, operations=2, magnitude=9, erasing=0.5))
         return data[5][0].tobytes()
 
     assert picture(1) == picture(1)
