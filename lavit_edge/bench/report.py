@@ -15,6 +15,7 @@ import uuid
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from functools import cache
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -81,7 +82,7 @@ def now() -> str:
 
 
 def finish(report: Mapping[str, Any]) -> Report:
-    """A report with what every report has: format, id, ``lacks`` and digest. Raises :class:`ValueError` if it is not a sound one."""
+    """A report with what every report has: format, id, ``lacks``, digest. Raises :class:`ValueError` if it is not sound."""
     whole: Report = {"format": FORMAT, "id": str(uuid.uuid4()), "created": now(), **report}
     whole["lacks"] = lacks(whole)
     whole["sha256"] = digest(whole)
@@ -153,7 +154,7 @@ def _latency_problem(latency: dict[str, Any]) -> str | None:
     if samples is not None and len(samples) != latency["runs"]:
         return f"latency: {len(samples)} samples of {latency['runs']} runs"
     ordered = sorted(samples) if samples is not None else quantiles
-    if quantiles is not None and any(low > high for low, high in zip(quantiles, quantiles[1:], strict=False)):
+    if quantiles is not None and any(low > high for low, high in pairwise(quantiles)):
         return "latency.quantiles_ns: not in order"
     for name, permille in (("min_ns", 0), ("p50_ns", 500), ("p90_ns", 900), ("p99_ns", 990), ("max_ns", 1000)):
         expected, given = (quantile(ordered, permille) if samples is not None else quantiles[permille]), latency[name]

@@ -1,0 +1,50 @@
+"""Where an artifact can be benchmarked. Each runner is a module with ``measure``, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lavit_edge.bench.report import Report
+from lavit_edge.errors import UserError
+
+RUNNERS = {
+    "host": "lavit_edge.bench.host",
+    "adb": "lavit_edge.bench.adb",
+    "ssh": "lavit_edge.bench.ssh",
+    "browser": "lavit_edge.bench.browser",
+    "ios": "lavit_edge.bench.ios",
+}
+LEAST_RUNS = 50
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    Attributes:
+        threads: numbers of threads to measure, one report each.
+        seconds: the least duration of each measurement, warm-up not counted.
+        force: measure although the self-test fails or the artifact cannot test itself; the report says so.
+    """
+
+    threads: tuple[int, ...] = (1,)
+    seconds: float = 10.0
+    force: bool = False
+
+
+Progress = Callable[[str, float], None]  # what is going on, and the share of the whole that is done
+
+
+def measure(device: str, artifact: Path, settings: Settings, progress: Progress = lambda what, share: None) -> list[Report]:
+    """Benchmarks an artifact on ``host``, ``adb``, ``adb:SERIAL``, ``ssh:USER@HOST``, ``browser`` or ``ios``.
+
+    Raises:
+        UserError: no such runner or device, or what the runner says.
+    """
+    name, _, address = device.partition(":")
+    if name not in RUNNERS:
+        raise UserError(f"no runner {name!r}; there are {', '.join(RUNNERS)}")
+    runner = importlib.import_module(RUNNERS[name])
+    return runner.measure(artifact, settings, address or None, progress)
