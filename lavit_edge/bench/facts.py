@@ -133,7 +133,7 @@ def artifact(path: Path, payload: Payload) -> dict[str, Any]:
 
 
 def delegation(path: Path) -> dict[str, Any]:
-    """What the verdict adds to the field ``runtime``: nothing where the verdict does not know this artifact or is not installed."""
+    """What the verdict adds to the field ``runtime``; nothing where it cannot read this artifact."""
     from lavit_edge.verdict.judge import judge
     from lavit_edge.verdict.read import read
 

@@ -179,7 +179,7 @@ def _import_runtime(artifact: Path) -> None:
 
 
 def _drop_from_cache(artifact: Path) -> str:
-    """Asks the system to forget the file's pages, so that it must be read again; a disk's or a host's own cache is out of reach."""
+    """Asks the system to forget the file's pages, so that it reads them again; a disk's own cache is out of reach."""
     if not hasattr(os, "posix_fadvise"):
         return "warm"
     with artifact.open("rb") as file:
