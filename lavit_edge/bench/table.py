@@ -15,7 +15,7 @@ HEADS = (
     "runtime",
     "device",
     "threads",
-    "runs",
+    "reports",
     "p50 ms",
     "p90",
     "p99",
@@ -25,6 +25,7 @@ HEADS = (
     "size MB",
 )
 HEADS = (*HEADS, "ratio (95 %)", "verdict")
+NAMES = 6  # of them say what was measured, the others what was found
 COLOURS = {"faster": "green", "slower": "red", "inconclusive": "yellow"}
 NOTE = "ratio: time over the baseline's, with its 95 % interval, noise floor included; p50, p90, p99 of repeated runs are medians"
 
@@ -48,9 +49,15 @@ def cells(row: Row) -> list[str]:
         values["device"] or values["cpu"],
         values["threads"],
     ]
-    words = ["–" if value is None else one_line(str(value)) for value in (*named, len(row.group.paths))]
+    words = ["–" if value is None else one_line(str(value)) for value in (*named, reports(row))]
     times = [ms(name) for name in ("p50_ns", "p90_ns", "p99_ns", "load_ns", "first_ns")]
     return [*words, *times, megabytes("memory_bytes"), megabytes("bytes"), ratio(row), verdict(row)]
+
+
+def reports(row: Row) -> str:
+    """Name of the report, or of the first and how many more."""
+    first, *others = row.group.paths
+    return f"{first.name} and {len(others)} more" if others else first.name
 
 
 def ratio(row: Row) -> str:
@@ -75,18 +82,26 @@ def notes(table: Table) -> list[str]:
 
 def print_table(table: Table, console: Console) -> None:
     """Prints the table; numbers before rows are those that the lines below speak of."""
-    shown = rich.table.Table(
-        title=f"{table.reports} reports", caption=NOTE if any(row.comparison for row in table.rows) else None
-    )
-    shown.add_column("")
-    for index, head in enumerate(HEADS):
-        shown.add_column(head, justify="right" if 4 <= index <= 12 else "left")
-    for number, row in enumerate(table.rows, 1):
-        words = [escape(cell) for cell in cells(row)]
+    lines = [cells(row) for row in table.rows]
+    same = [index for index in range(NAMES) if len(lines) > 1 and len({line[index] for line in lines}) == 1]
+    shown = rich.table.Table(title=f"{table.reports} reports")
+    shown.add_column("", no_wrap=True)
+    shown.add_column("what", overflow="fold")
+    for index, head in enumerate(HEADS[NAMES:], NAMES):
+        shown.add_column(head, justify="left" if index > 12 else "right", no_wrap=True)
+    for number, (row, line) in enumerate(zip(table.rows, lines, strict=True), 1):
+        what = ", ".join(line[index] for index in range(NAMES) if index not in same)
+        words = [escape(word) for word in (what, *line[NAMES:])]
+        words[-2] = words[-2].replace(" (", "\n(")
         if row.comparison:
             words[-1] = f"[{COLOURS[row.comparison.verdict]}]{words[-1]}[/]"
         shown.add_row(f"{number}{'*' * bool(row.marks)}", *words)
+    if same:
+        told = ", ".join(f"{HEADS[index]} {lines[0][index]}" for index in same)
+        console.print(f"all: {told}", markup=False, highlight=False)
     console.print(shown)
+    if any(row.comparison for row in table.rows):
+        console.print(NOTE, highlight=False)
     for line in notes(table):
         console.print(line, markup=False, highlight=False)
 
