@@ -204,7 +204,7 @@ def _sustained(axes: Axes, minutes: list[NDArray[np.int64]]) -> None:
         if len(one):
             axes.plot(np.arange(1, len(one) + 1), one / 1e6, ".-", color=COLOURS[index], linewidth=1.4)
     axes.set_ylim(bottom=0)
-    axes.xaxis.get_major_locator().set_params(integer=True)
+    axes.locator_params(axis="x", integer=True)
     axes.set_xlabel("minute")
     axes.set_ylabel("median, ms")
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import rich.box
 import rich.table
 from rich.console import Console
 from rich.markup import escape
@@ -9,23 +10,9 @@ from rich.markup import escape
 from lavit_edge.bench.compare import Row, Table
 from lavit_edge.errors import one_line
 
-HEADS = (
-    "model",
-    "precision",
-    "runtime",
-    "device",
-    "threads",
-    "reports",
-    "p50 ms",
-    "p90",
-    "p99",
-    "load ms",
-    "first ms",
-    "memory MB",
-    "size MB",
-)
-HEADS = (*HEADS, "ratio (95 %)", "verdict")
-NAMES = 6  # of them say what was measured, the others what was found
+HEADS: tuple[str, ...] = ("model", "precision", "runtime", "device", "threads", "reports")
+NAMES = len(HEADS)  # these say what was measured, the others what was found
+HEADS += ("p50 ms", "p90", "p99", "load ms", "first ms", "memory MB", "size MB", "ratio (95 %)", "verdict")
 COLOURS = {"faster": "green", "slower": "red", "inconclusive": "yellow"}
 NOTE = "ratio: time over the baseline's, with its 95 % interval, noise floor included; p50, p90, p99 of repeated runs are medians"
 
@@ -81,29 +68,29 @@ def notes(table: Table) -> list[str]:
 
 
 def print_table(table: Table, console: Console) -> None:
-    """Prints the table; numbers before rows are those that the lines below speak of."""
+    """Prints what was measured, a line a row, then the figures, then what is to be known of them; a star: there are marks."""
+    console.print(f"{table.reports} reports", highlight=False)
     lines = [cells(row) for row in table.rows]
     same = [index for index in range(NAMES) if len(lines) > 1 and len({line[index] for line in lines}) == 1]
-    shown = rich.table.Table(title=f"{table.reports} reports")
-    shown.add_column("", no_wrap=True)
-    shown.add_column("what", overflow="fold")
-    for index, head in enumerate(HEADS[NAMES:], NAMES):
-        shown.add_column(head, justify="left" if index > 12 else "right", no_wrap=True)
-    for number, (row, line) in enumerate(zip(table.rows, lines, strict=True), 1):
-        what = ", ".join(line[index] for index in range(NAMES) if index not in same)
-        words = [escape(word) for word in (what, *line[NAMES:])]
-        words[-2] = words[-2].replace(" (", "\n(")
-        if row.comparison:
-            words[-1] = f"[{COLOURS[row.comparison.verdict]}]{words[-1]}[/]"
-        shown.add_row(f"{number}{'*' * bool(row.marks)}", *words)
     if same:
         told = ", ".join(f"{HEADS[index]} {lines[0][index]}" for index in same)
         console.print(f"all: {told}", markup=False, highlight=False)
+    shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns are enough
+    shown.add_column("", no_wrap=True)
+    for index, head in enumerate(HEADS[NAMES:], NAMES):
+        shown.add_column(head.replace(" ", "\n", 1), justify="left" if index > 12 else "right", no_wrap=True)
+    for number, (row, line) in enumerate(zip(table.rows, lines, strict=True), 1):
+        what = ", ".join(line[index] for index in range(NAMES) if index not in same)
+        console.print(f"{number}: {what}", markup=False, highlight=False)
+        words = [escape(word.replace(" (", "\n(").replace(" to ", "–")) for word in line[NAMES:]]
+        if row.comparison:
+            words[-1] = f"[{COLOURS[row.comparison.verdict]}]{words[-1]}[/]"
+        shown.add_row(f"{number}{'*' * bool(row.marks)}", *words)
     console.print(shown)
     if any(row.comparison for row in table.rows):
         console.print(NOTE, highlight=False)
-    for line in notes(table):
-        console.print(line, markup=False, highlight=False)
+    for note in notes(table):
+        console.print(note, markup=False, highlight=False)
 
 
 def markdown(table: Table) -> str:
