@@ -20,9 +20,9 @@ BLOCK_NS = 1e9
 STRETCHES = 8  # of a run, whose medians show how the machine drifts
 REPLICATES = 1000
 CONFIDENCE = 0.95
-LEAST_SD = (
-    0.007  # of a run's log median: what a new process changes (where things lie in memory); docs/benchmark.md has the figures
-)
+LEAST_SD = 0.010  # of a run's log median: what a new process changes on a machine that stands still (where things lie in memory)
+APART = 2.0  # two runs lie further apart than the stretches of one: of 20 pairs, 17 were in their 95 % interval with 1, 19 with 2
+EXPECTED_WEIGHT = 10  # degrees of freedom of the spread that is expected, beside that of repeated runs
 
 
 @dataclass(frozen=True)
@@ -119,21 +119,18 @@ def _paired(pairs: Sequence[tuple[Run, Run]]) -> Comparison:
     medians = np.array([np.median(one) for one in series])
     lengths = [_block(one, a.p50 + b.p50) for one, (a, b) in zip(series, pairs, strict=True)]
     replicates = np.mean([block_bootstrap(one, block, rng) for one, block in zip(series, lengths, strict=True)], axis=0)
-    sd, freedom = _spread([medians])
-    return _comparison(float(medians.mean()), replicates, sd * math.sqrt(2 / len(pairs)), freedom, True, rng)
+    sd, freedom = _spread([medians], LEAST_SD * math.sqrt(2))
+    return _comparison(float(medians.mean()), replicates, sd / math.sqrt(len(pairs)), freedom, True, rng)
 
 
 def _unpaired(baseline: Sequence[Run], other: Sequence[Run]) -> Comparison | None:
     rng = np.random.default_rng(0)
-    sides = [[math.log(run.p50) for run in side] for side in (baseline, other)]
-    sd, freedom = _spread([np.array(side) for side in sides])
     drift = [np.log(run.stretches) for run in (*baseline, *other) if len(run.stretches) > 1]
-    if not drift and not freedom:
+    if not drift:
         return None
-    if drift:
-        within = math.sqrt(sum(((one - one.mean()) ** 2).sum() for one in drift) / sum(len(one) - 1 for one in drift))
-        if within > sd or not freedom:
-            sd, freedom = max(within, sd), freedom + sum(len(one) - 1 for one in drift)
+    within = math.sqrt(sum(((one - one.mean()) ** 2).sum() for one in drift) / sum(len(one) - 1 for one in drift))
+    sides = [np.array([math.log(run.p50) for run in side]) for side in (baseline, other)]
+    sd, freedom = _spread(sides, max(LEAST_SD, APART * within))
     centre = float(np.median(sides[1]) - np.median(sides[0]))
     replicates = np.full(REPLICATES, centre)
     for sign, side in ((-1, baseline), (1, other)):
@@ -145,11 +142,11 @@ def _unpaired(baseline: Sequence[Run], other: Sequence[Run]) -> Comparison | Non
     return _comparison(centre, replicates, sd * math.sqrt(1 / len(baseline) + 1 / len(other)), freedom, False, rng)
 
 
-def _spread(sides: Sequence[NDArray[np.float64]]) -> tuple[float, int]:
-    """Standard deviation of repeated runs of the same thing, at least :data:`LEAST_SD`, and its degrees of freedom."""
+def _spread(sides: Sequence[NDArray[np.float64]], expected: float) -> tuple[float, int]:
+    """Standard deviation of runs of the same thing, and its degrees of freedom: what is expected, corrected by repeated runs."""
     freedom = sum(len(side) - 1 for side in sides)
     squares = sum(((side - side.mean()) ** 2).sum() for side in sides)
-    return max(math.sqrt(squares / freedom) if freedom else 0.0, LEAST_SD), freedom
+    return math.sqrt((EXPECTED_WEIGHT * expected**2 + squares) / (EXPECTED_WEIGHT + freedom)), EXPECTED_WEIGHT + freedom
 
 
 def _block(series: NDArray[np.float64], sample_ns: float) -> int:
@@ -161,7 +158,7 @@ def _comparison(
     centre: float, replicates: NDArray[np.float64], sd: float, freedom: int, paired: bool, rng: np.random.Generator
 ) -> Comparison:
     """Adds the noise floor, of which ``sd`` is the standard deviation for this pair, to what the bootstrap found."""
-    noise = rng.standard_t(freedom, REPLICATES) if freedom else rng.standard_normal(REPLICATES)
+    noise = rng.standard_t(freedom, REPLICATES)
     tail = (1 - CONFIDENCE) / 2
     low, high = np.exp(np.quantile(replicates + sd * noise, [tail, 1 - tail]))
     verdict = "slower" if low > 1 else "faster" if high < 1 else "inconclusive"
