@@ -34,6 +34,7 @@ def made(tmp_path: Path, make_report: Make) -> str:
     write_report(make_report(latency=latency(long, [0, *accumulate(long[:-1])])), folder / "3.json")
     forced = {"passed": False, "pictures": 4, "same_top1": 0, "worst_millisteps": None, "forced": False, "detail": EVIL}
     write_report(make_report(latency=None, self_test=forced, device__name="another"), folder / "4.json")
+    (folder / "<img src=x onerror=alert(1)>.json").write_text("{}")
     groups, left_out = load([folder])
     return page(Table(compare(groups, groups[0]), 4, left_out))
 
@@ -58,10 +59,11 @@ class Reader(HTMLParser):
 
 def test_nothing_of_a_report_becomes_markup(made: str) -> None:
     reader = Reader(made)
-    assert "script" not in reader.tags
+    assert not {"script", "img"} & set(reader.tags)
     assert not [name for name, _ in reader.attributes if name.startswith("on")]
     assert reader.text.count("<script>alert(1)</script>") >= 4
     assert "$\\frac{1}{0}$" in reader.text
+    assert "<img src=x onerror=alert(1)>.json" in reader.text
 
 
 def test_nothing_is_fetched_from_elsewhere(made: str) -> None:

@@ -100,6 +100,19 @@ def test_blocks_keep_autocorrelation() -> None:
     assert block_bootstrap(series, 200, rng).std() > 3 * block_bootstrap(series, 1, rng).std()
 
 
+def test_what_holds_for_a_second_widens_the_interval_of_turns() -> None:
+    """The same differences in another order: as they came, neighbours agree, and less is known than their number says."""
+    rng = np.random.default_rng(8)
+    difference = neighbours(rng, 2000, 0.2)
+
+    def width(series: np.ndarray) -> float:
+        comparison = compare_runs([run(np.zeros(len(series)), SESSION)], [run(series, SESSION)])
+        assert comparison is not None
+        return comparison.high - comparison.low
+
+    assert width(difference) > 1.5 * width(rng.permutation(difference))
+
+
 def test_the_same_runs_give_the_same_answer() -> None:
     sides = [run(neighbours(np.random.default_rng(seed), 300)) for seed in (5, 6)]
     assert compare_runs(sides[:1], sides[1:]) == compare_runs(sides[:1], sides[1:])
