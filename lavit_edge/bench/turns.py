@@ -27,17 +27,24 @@ def share_cores(threads: int) -> None:
 
 def runs_in_turns(
     run: Callable[[], object], connection: Connection, clock: Callable[[], int] = time.perf_counter_ns
-) -> tuple[list[int], list[int]]:
-    """Start and duration, in nanoseconds, of one run for each turn that :func:`conduct` gives, until it ends the measurement."""
+) -> tuple[list[int], list[int], list[int]]:
+    """One run for each turn that :func:`conduct` gives, until it ends the measurement.
+
+    Returns:
+        Start, duration and CPU time of this process of each run, in nanoseconds, in order.
+    """
     starts: list[int] = []
     samples: list[int] = []
+    cpu: list[int] = []
     while connection.recv_bytes() == GO:
+        cpu_start = time.process_time_ns()
         start = clock()
         run()
         samples.append(clock() - start)
+        cpu.append(time.process_time_ns() - cpu_start)
         starts.append(start)
         connection.send_bytes(DONE)
-    return starts, samples
+    return starts, samples, cpu
 
 
 def conduct(connections: Sequence[Connection], seconds: float, least: int) -> None:

@@ -30,9 +30,10 @@ def partner(side: int, connection: Connection, found: Found, leaves_at: int | No
 
     share_cores(1)
     try:
-        starts, samples = runs_in_turns(run, connection)
+        starts, samples, cpu = runs_in_turns(run, connection)
     except (EOFError, OSError):
         return
+    assert len(cpu) == len(samples)
     found[side] = (starts, samples, sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [])
 
 
