@@ -3,8 +3,9 @@
     python benchmarks/compare_calibration.py ARTIFACT OUT
 
 Each try measures three processes: A, the same artifact again (A'), and the artifact with a busy wait of 5 % of its median after
-each inference, inside the timed region. Once in turns, and once each for itself, one after the other. Right is "inconclusive" for
-A' against A, and "slower" for the delayed one. The reports stay in OUT; what is there already is not measured again.
+each inference, inside the timed region. In turns, in three sessions with new processes each, and once each for itself, one after
+the other. Right is "inconclusive" for A' against A, and "slower" for the delayed one. The reports stay in OUT; what is there
+already is not measured again.
 """
 
 from __future__ import annotations
@@ -37,7 +38,7 @@ from lavit_edge.parity.runners import open_runtime, read_entries
 from lavit_edge.payload import read_payload
 
 SIDES = {"a": 0.0, "same": 0.0, "slow": 0.05}  # name and delay, as a share of its own median
-HOW = ("turns", "alone")
+SESSIONS = {"turns": 3, "alone": 1}  # of a try, each with new processes
 RIGHT = {"same": "inconclusive", "slow": "slower"}
 LEAST = 50
 
@@ -107,14 +108,14 @@ def side(artifact: Path, share: float, seconds: float, session: str | None, conn
     write_report(finish(report), out)
 
 
-def measure(artifact: Path, folder: Path, seconds: float, turns: bool) -> None:
-    """One try: three reports in ``folder``, measured in turns or one after the other."""
+def measure(artifact: Path, folder: Path, number: int, seconds: float, turns: bool) -> None:
+    """One session: report ``number`` of each side, measured in turns or one after the other."""
     context = multiprocessing.get_context("spawn")
     session = str(uuid.uuid4()) if turns else None
     running = []
     for name, share in SIDES.items():
         here, there = context.Pipe()
-        arguments = (artifact, share, seconds, session, there, folder / f"{name}.json")
+        arguments = (artifact, share, seconds, session, there, folder / name / f"{number}.json")
         process = context.Process(target=side, args=arguments)
         process.start()
         there.close()
@@ -147,22 +148,23 @@ def main() -> int:
 
     os.environ["OMP_NUM_THREADS"] = "1"
     for index in track(range(args.tries), "measuring", console=Console(stderr=True)):
-        for how in HOW:
+        for how, sessions in SESSIONS.items():
             folder = args.out / how / f"{index:03}"
-            if not all((folder / f"{name}.json").exists() for name in SIDES):
-                measure(args.artifact, folder, args.seconds, how == "turns")
+            for number in range(sessions):
+                if not all((folder / name / f"{number}.json").exists() for name in SIDES):
+                    measure(args.artifact, folder, number, args.seconds, how == "turns")
     table = Table(
         "measured", "pair", "right", "tries right", "95 % interval", "median ratio", "worst ratio", "median noise floor"
     )
     loads = []
-    for how in HOW:
+    for how in SESSIONS:
         for other, right in RIGHT.items():
             found = []
             for index in range(args.tries):
                 folder = args.out / how / f"{index:03}"
-                groups, _ = load([folder / "a.json", folder / f"{other}.json"])
+                groups, _ = load([folder / "a", folder / other])
                 found.append(compare(groups, groups[0])[1].comparison)
-                loads.append(read_report(folder / "a.json")["conditions"]["before"]["load_permille"])
+                loads.append(read_report(folder / "a" / "0.json")["conditions"]["before"]["load_permille"])
             good = [one for one in found if one is not None]
             count = sum(one.verdict == right for one in good)
             low, high = wilson(count, args.tries)

@@ -20,7 +20,7 @@ BLOCK_NS = 1e9
 STRETCHES = 8  # of a run, whose medians show how the machine drifts
 REPLICATES = 1000
 CONFIDENCE = 0.95
-LEAST_SD = 0.010  # of a run's log median: what a new process changes on a machine that stands still (where things lie in memory)
+LEAST_SD = 0.012  # of a process's log median: what a new one changes though all else is equal (12 pairs of them: 0.015 apart)
 APART = 2.0  # two runs lie further apart than the stretches of one: of 20 pairs, 17 were in their 95 % interval with 1, 19 with 2
 EXPECTED_WEIGHT = 10  # degrees of freedom of the spread that is expected, beside that of repeated runs
 
