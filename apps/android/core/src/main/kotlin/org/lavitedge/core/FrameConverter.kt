@@ -19,7 +19,7 @@ class FrameConverter(private val contract: Contract) {
     private var red = LongArray(0) // two rows at a time, as the resizer takes them
     private var green = red
     private var blue = red
-    private val chroma = List(2) { Chroma() } // of the two rows
+    private val chroma = Chroma()
 
     /**
      * Fills [square].
@@ -102,24 +102,37 @@ class FrameConverter(private val contract: Contract) {
         val columns = resizer.neededColumns
         val from = (if (backward) last - columns.last else columns.first) shr 1
         val to = (if (backward) last - columns.first else columns.last) shr 1
-        val above = chroma[0].read(frame, planes, a shr 1, from, to)
-        val below = if (b shr 1 == a shr 1) above else chroma[1].read(frame, planes, b shr 1, from, to)
+        chroma.read(frame, planes, a shr 1, b shr 1, from, to)
+        val reds = chroma.red
+        val greens = chroma.green
+        val blues = chroma.blue
         val red = red
         val green = green
         val blue = blue
         for (column in columns.first..columns.last) {
             val at = if (backward) last - column else column
-            val pixel = at shr 1
-            val y = data[upper + at * along].toInt() and 255
-            val z = data[lower + at * along].toInt() and 255
-            red[column] = pair(level(y + above.red[pixel]), level(z + below.red[pixel]))
-            green[column] = pair(level(y + above.green[pixel]), level(z + below.green[pixel]))
-            blue[column] = pair(level(y + above.blue[pixel]), level(z + below.blue[pixel]))
+            val y = pair(data[upper + at * along].toInt() and 255, data[lower + at * along].toInt() and 255)
+            var r = y + reds[at shr 1]
+            var g = y + greens[at shr 1]
+            var b = y + blues[at shr 1]
+            if ((r or g or b) and BEYOND != 0L) { // rare: only then both halves are looked at
+                r = levels(r)
+                g = levels(g)
+                b = levels(b)
+            }
+            red[column] = r
+            green[column] = g
+            blue[column] = b
         }
     }
 }
 
+private const val BEYOND = (0xFFFFFF00L shl 32) or 0xFFFFFF00L // bits that neither half has when both are in 0 to 255
+
 private fun pair(low: Int, high: Int): Long = low.toLong() or (high.toLong() shl 32)
+
+/** Both halves in 0 to 255; a negative low half has borrowed from the high one. */
+private fun levels(sums: Long): Long = pair(level(sums.toInt()), level(((sums - sums.toInt()) shr 32).toInt()))
 
 private fun level(value: Int): Int = max(0, min(255, value))
 
@@ -154,36 +167,50 @@ private class PlaneBytes {
 }
 
 /**
- * What is added to luma for red, green and blue, along one line of the chroma planes.
+ * What is added to luma for red, green and blue along two lines of the chroma planes, the second line's in the high half.
  *
  * JFIF's conversion: BT.601, full range, in fixed point of 16 bits. Luma is whole there, so that rounding what is added to it
- * rounds the sum as well, and four pixels share it.
+ * rounds the sum as well, and the pixels of a sample share it.
  */
 private class Chroma {
-    var red = IntArray(0)
-    var green = IntArray(0)
-    var blue = IntArray(0)
+    var red = LongArray(0)
+        private set
+    var green = red
+        private set
+    var blue = red
+        private set
 
-    fun read(frame: Frame, planes: List<PlaneBytes>, line: Int, from: Int, to: Int): Chroma {
+    fun read(frame: Frame, planes: List<PlaneBytes>, upper: Int, lower: Int, from: Int, to: Int) {
         if (red.size <= to) {
-            red = IntArray(to + 1)
-            green = IntArray(to + 1)
-            blue = IntArray(to + 1)
+            red = LongArray(to + 1)
+            green = LongArray(to + 1)
+            blue = LongArray(to + 1)
         }
+        red.fill(0, from, to + 1)
+        green.fill(0, from, to + 1)
+        blue.fill(0, from, to + 1)
+        if (upper == lower) {
+            add(frame, planes, upper, from, to, 1L + (1L shl 32))
+        } else {
+            add(frame, planes, upper, from, to, 1L)
+            add(frame, planes, lower, from, to, 1L shl 32)
+        }
+    }
+
+    private fun add(frame: Frame, planes: List<PlaneBytes>, line: Int, from: Int, to: Int, halves: Long) {
         val nv21 = frame.format == PixelFormat.NV21
         val u = planes[1]
         val v = if (nv21) u else planes[2]
-        val along = u.along(frame.sideways)
+        val alongU = u.along(frame.sideways)
         val alongV = v.along(frame.sideways)
         val startU = u.line(line, frame.sideways) + if (nv21) 1 else 0
         val startV = v.line(line, frame.sideways)
         for (pixel in from..to) {
-            val bluish = (u.data[startU + pixel * along].toInt() and 255) - 128
+            val bluish = (u.data[startU + pixel * alongU].toInt() and 255) - 128
             val reddish = (v.data[startV + pixel * alongV].toInt() and 255) - 128
-            red[pixel] = (91881 * reddish + 32768) shr 16
-            green[pixel] = (-22554 * bluish - 46802 * reddish + 32768) shr 16
-            blue[pixel] = (116130 * bluish + 32768) shr 16
+            red[pixel] += halves * ((91881 * reddish + 32768) shr 16)
+            green[pixel] += halves * ((-22554 * bluish - 46802 * reddish + 32768) shr 16)
+            blue[pixel] += halves * ((116130 * bluish + 32768) shr 16)
         }
-        return this
     }
 }
