@@ -35,7 +35,9 @@ def fetch(name: str) -> Path:
         return folder
     npm = shutil.which("npm")
     if npm is None:
-        raise RuntimeError(f"{pin['package']} {pin['version']} comes from npm, and there is no npm here; install Node.js with npm")
+        raise RuntimeError(
+            f"{pin['package']} {pin['version']} comes from npm, and there is no npm here; install Node.js with npm"
+        )
     cache.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=cache) as temporary:
         package = _pack(npm, f"{pin['package']}@{pin['version']}", Path(temporary))

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
+from typing import Any, NoReturn
 
 import pytest
 
@@ -37,17 +37,27 @@ def debian_file() -> Callable[[str, str], Path]:
 
 
 @pytest.fixture(scope="session")
-def tool() -> Callable[[str], Path]:
+def script() -> Callable[[str], Any]:
+    """``script("app_tools")``: a module of scripts/."""
+
+    def load(name: str) -> Any:
+        spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+        assert spec is not None
+        assert spec.loader is not None
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        return module
+
+    return load
+
+
+@pytest.fixture(scope="session")
+def tool(script: Callable[[str], Any]) -> Callable[[str], Path]:
     """``tool("kotlin-compiler")``: the folder of a tool of apps/versions.json."""
-    spec = importlib.util.spec_from_file_location("app_tools", ROOT / "scripts" / "app_tools.py")
-    assert spec is not None
-    assert spec.loader is not None
-    script = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(script)
 
     def find(name: str) -> Path:
         try:
-            return script.fetch(name)
+            return script("app_tools").fetch(name)
         except RuntimeError as error:
             lacking(str(error))
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import re
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from lavit_edge.bench import report as reports
+from lavit_edge.contract import InputContract
+from lavit_edge.frames import to_rgb
 from lavit_edge.parity.runners import open_artifact, read_entries, to_tensor
 from lavit_edge.payload import read_payload
 from lavit_edge.pictures import to_input
@@ -44,10 +49,8 @@ def classpath(
     libraries = [kotlin / "lib" / f"{name}.jar" for name in ("kotlin-stdlib", "kotlin-test", "kotlin-test-junit")]
     compiler = ["bash", kotlin / "bin" / "kotlinc", *OPTIONS]
     run([*compiler, CORE / "src" / "main" / "kotlin", "-d", core])
-    # the tests also read how much a thread has allocated, which is not in Java's own interface
     given = ":".join(map(str, [core, *libraries, *junit]))
-    options = [option for option in OPTIONS if "jdk-release" not in option]
-    run([compiler[0], compiler[1], *options, f"-Xfriend-paths={core}", "-cp", given, CORE / "src" / "test" / "kotlin", "-d", tests])
+    run([*compiler, f"-Xfriend-paths={core}", "-cp", given, CORE / "src" / "test" / "kotlin", "-d", tests])
     return f"{given}:{tests}"
 
 
@@ -88,11 +91,42 @@ def artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
 
 
 @pytest.fixture(scope="module")
-def output(java: str, classpath: str, artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def other_frames(script: Callable[[str], Any], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """As tests/golden, with noise of more sizes: a camera's, and extreme ones."""
+    golden, folder, listed = script("make_golden"), tmp_path_factory.mktemp("frames"), []
+    rng = np.random.default_rng(0)
+    sizes = [(640, 480), (1, 1), (2, 1), (1, 50), (3, 200), (1000, 67), (160, 160), (161, 159)]
+    forms = ["yuv_420_888", "nv21", "bgra", "rgba"]
+    contracts = [
+        InputContract(160, ("a",)),
+        InputContract(224, ("a",), resize="crop", crop_fraction=0.875),
+        InputContract(32, ("a",), interpolation="bilinear"),
+    ]
+    for index, ((width, height), contract) in enumerate(itertools.product(sizes, contracts)):
+        picture = rng.integers(0, 256, (height, width, 3), dtype=np.uint8)
+        frame = golden.frame_of(picture, forms[index % 4], 90 * (index // 4 % 4), bool(index // 3 % 2))
+        facts = {key: getattr(frame, key) for key in ("format", "width", "height", "rotation", "mirrored")}
+        offsets = [0, *itertools.accumulate(len(plane.data) for plane in frame.planes)]
+        facts["planes"] = [
+            {"offset": offset, "length": len(plane.data), "row_stride": plane.row_stride, "pixel_stride": plane.pixel_stride}
+            for offset, plane in zip(offsets, frame.planes, strict=False)
+        ]
+        facts |= {"name": str(index), "contract": contract.to_dict()}
+        (folder / f"{index}.frame").write_bytes(b"".join(plane.data for plane in frame.planes))
+        (folder / f"{index}.input").write_bytes(to_input(Image.fromarray(to_rgb(frame)), contract).tobytes())
+        listed.append(facts)
+    (folder / "frames.json").write_text(json.dumps(listed))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def output(
+    java: str, classpath: str, artifact: Path, other_frames: Path, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[str, Path]:
     """What the Kotlin tests print, and the folder that they write reports to."""
     out = tmp_path_factory.mktemp("reports")
     schema = ROOT / "lavit_edge" / "bench" / "report.schema.json"
-    paths = {"golden": ROOT / "tests" / "golden", "artifact": artifact, "schema": schema, "out": out}
+    paths = {"golden": ROOT / "tests" / "golden", "frames": other_frames, "artifact": artifact, "schema": schema, "out": out}
     names = [f"org.lavitedge.core.{file.stem}" for file in TESTS]
     given = [f"-Dlavit.{name}={path}" for name, path in paths.items()]
     return run([java, "-ea", *given, "-cp", classpath, "org.junit.runner.JUnitCore", *names]), out

@@ -19,7 +19,7 @@ java {
 // the tests read files that tests/apps/test_android_core.py makes; give their folders as -Dlavit.golden=... and so on
 tasks.test {
     useJUnit()
-    for (name in listOf("golden", "artifact", "schema", "out")) {
+    for (name in listOf("golden", "frames", "artifact", "schema", "out")) {
         System.getProperty("lavit.$name")?.let { systemProperty("lavit.$name", it) }
     }
 }
