@@ -7,6 +7,7 @@ import itertools
 import json
 import re
 import subprocess
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -149,6 +150,16 @@ def test_python_reads_the_reports_that_kotlin_writes(output: tuple[str, Path], a
     assert report["artifact"]["sha256"] == hashlib.sha256((artifact / "model").read_bytes()).hexdigest()
     assert report["artifact"]["contract_sha256"] == (artifact / "contract.sha256").read_text()
     assert report["artifact"]["precision"] == "float32"
+
+
+def test_no_call_that_android_8_lacks(classpath: str, java: str) -> None:
+    """``ByteBuffer.flip()`` and its like have a version of their own since Java 9, which Android has since 9, and Android 8 has not."""
+    core = classpath.split(":")[0]
+    classes = [name.removesuffix(".class") for name in zipfile.ZipFile(core).namelist() if name.endswith(".class")]
+    code = run([Path(java).resolve().with_name("javap"), "-c", "-p", "-cp", core, *classes])
+    assert "java/nio/ByteBuffer.duplicate:" in code
+    own = r"java/nio/\w+Buffer\.(?:clear|flip|limit|mark|position|reset|rewind):\(I?\)Ljava/nio/(?!Buffer;)\w+"
+    assert re.findall(own, code) == []
 
 
 def test_ktlint_finds_nothing(java: str, tool: Callable[[str], Path]) -> None:

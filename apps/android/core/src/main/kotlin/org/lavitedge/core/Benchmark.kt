@@ -18,7 +18,7 @@ interface Model {
     /** The entries of the payload that the artifact carries, as [Payload.read] takes them. */
     fun entries(): Map<String, ByteArray>
 
-    /** Float32 `(1, 3, size, size)`, 0 to 255; written from position 0 before [run]. */
+    /** Float32 `(1, 3, size, size)`, 0 to 255; filled before [run]. Its position must be 0. */
     val input: FloatBuffer
 
     /** Logits of [input]. */
@@ -87,8 +87,7 @@ fun benchmark(phone: Phone, job: Job, clock: () -> Long = System::nanoTime): Map
     val first = clock() - start
     val payload = Payload.read(model.entries())
     fun give(input: FloatArray) {
-        model.input.clear()
-        model.input.put(input)
+        model.input.duplicate().put(input) // clear() of a FloatBuffer is not on Android 8, whose Buffer has it
     }
     val tested = selfTest(payload) { input ->
         give(input)
@@ -147,7 +146,7 @@ private fun artifact(job: Job, content: String, payload: Payload): Map<String, A
     val precision = payload.provenance["precision"]
     val top1 = (payload.provenance["val_top1"] as? Number)?.toDouble()
     return mapOf(
-        "file" to job.file,
+        "file" to nameOrNull(job.file),
         "bytes" to job.artifact.size,
         "sha256" to sha256(job.artifact),
         "content_sha256" to content,
@@ -164,11 +163,10 @@ private fun noise(): Frame {
     var state = 1
     fun plane(width: Int, height: Int, pixelStride: Int): Plane {
         val data = ByteBuffer.allocateDirect(width * pixelStride * height)
-        while (data.hasRemaining()) {
+        for (at in 0 until data.capacity()) {
             state = state * 1664525 + 1013904223
-            data.put((state ushr 24).toByte())
+            data.put(at, (state ushr 24).toByte())
         }
-        data.flip()
         return Plane(data, width * pixelStride, pixelStride)
     }
     val chroma = List(2) { plane(FRAME_WIDTH / 2, FRAME_HEIGHT / 2, 2) }

@@ -13,8 +13,7 @@ internal class Safetensors(val tensors: Map<String, Tensor>, val metadata: Map<*
 
         /** @throws UserError the file is damaged, or has a type that no payload has. [name] names it. */
         fun parse(file: ByteArray, name: String): Safetensors {
-            val buffer = ByteBuffer.wrap(file).order(ByteOrder.LITTLE_ENDIAN)
-            val length = if (file.size < 8) -1 else buffer.getLong(0)
+            val length = if (file.size < 8) -1 else ByteBuffer.wrap(file).order(ByteOrder.LITTLE_ENDIAN).getLong(0)
             if (length < 0 || length > file.size - 8) damaged(name, "no header")
             val data = 8 + length.toInt()
             val header = Json.parse(file.copyOfRange(8, data), "$name's header") as? Map<*, *> ?: damaged(name, "no header")
@@ -25,9 +24,8 @@ internal class Safetensors(val tensors: Map<String, Tensor>, val metadata: Map<*
             for (entry in placed.sortedBy { it.from }) {
                 if (entry.from != covered || entry.to > file.size - data) damaged(name, "tensor '${entry.name}'")
                 covered = entry.to
-                buffer.limit(data + entry.to.toInt()).position(data + entry.from.toInt())
-                tensors[entry.name] = Tensor(entry.type, entry.shape, buffer.slice().order(ByteOrder.LITTLE_ENDIAN))
-                buffer.clear()
+                val bytes = ByteBuffer.wrap(file, data + entry.from.toInt(), (entry.to - entry.from).toInt()).slice()
+                tensors[entry.name] = Tensor(entry.type, entry.shape, bytes.order(ByteOrder.LITTLE_ENDIAN))
             }
             if (covered != (file.size - data).toLong()) damaged(name, "bytes that are no tensor's")
             return Safetensors(tensors, header["__metadata__"] as? Map<*, *> ?: emptyMap<Any, Any>())
