@@ -41,6 +41,7 @@ export async function benchmark(job) {
   const created = now();
   const before = await job.condition();
   job.progress("loading", 0);
+  const entered = clock();
   const { ort, version, threads } = await openRuntime(job.runtime, job.threads);
   const started = clock();
   const bytes = await download(job.artifact);
@@ -87,7 +88,7 @@ export async function benchmark(job) {
     memory: { peak_bytes: heapBytes(), source: "WASM heap" },
     conditions: { before, after: await job.condition() },
     least_duration_met: times !== null && times.duration_ns >= least && times.runs >= LEAST_RUNS,
-    notes: await notes(job.threads, threads),
+    notes: await notes(job.threads, threads, started - entered),
   });
 }
 
@@ -167,9 +168,10 @@ async function timePreprocessing(contract, tensor) {
   return { frame: `${width}x${height} RGBA`, runs, p50_ns: quantile(sorted(samples), 500) };
 }
 
-async function notes(wanted, threads) {
+async function notes(wanted, threads, runtimeTime) {
   const isolated = globalThis.crossOriginIsolated;
-  const told = [`Browser: ${await browser()}.`, "load.cold_ns includes fetching and compiling the runtime's WebAssembly."];
+  const told = [`Browser: ${await browser()}.`];
+  told.push(`Before load, the runtime's WebAssembly took ${Math.round(runtimeTime / 1e6)} ms to fetch and compile.`);
   told.push(`Times are multiples of ${isolated ? 5 : 100} microseconds at best: the browser's clock.`);
   if (threads !== wanted) told.push(`${wanted} threads were asked for; this page is not cross-origin isolated and has one.`);
   return told.map((note) => note.slice(0, 500));
