@@ -20,7 +20,7 @@ SECONDS = 600  # for 33 MB
 
 
 def web_folder() -> Path:
-    """The folder of the project's JavaScript, apps/web/lib of a checkout."""
+    """The folder of the project's JavaScript, ``apps/web/lib`` of a checkout."""
     return Path(importlib.import_module("lavit_edge.web").__path__[0])
 
 
