@@ -80,6 +80,7 @@ def in_turns(target: Callable[..., None], sides: Sequence[tuple[Any, ...]], seco
     finally:
         for process, _ in running:
             process.kill()
+            process.join()
 
 
 def side_in_turns(
