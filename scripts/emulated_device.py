@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+"""An arm64 device on an x86-64 Linux machine, for tests of the benchmark runners: Debian's adbd and sshd under QEMU's user emulation.
+
+    scripts/emulated_device.py up --cpu cortex-a76    # prints a PATH on which `adb` and `ssh` reach the device, and nothing else
+    scripts/emulated_device.py down
+    scripts/emulated_device.py lock                   # the versions that Debian has today -> emulated_device.lock
+
+It lives in namespaces of its own (users, mounts, processes, network, and binfmt_misc, which needs Linux 6.7), so that it leaves no mount, no
+process, no port and no setting of the kernel behind, and it needs no root where unprivileged user namespaces are allowed. All that it
+writes goes to a tmpfs. Its packages are downloaded once, by apt and with its signatures, from the machine's own source of Debian.
+
+bookworm's QEMU 7.2 crashes in what reads /proc/cpuinfo; the one of the lock file (10.0) does not. Times under emulation say nothing.
+"""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import ctypes
+import fcntl
+import hashlib
+import os
+import shlex
+import shutil
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+CPUS = ("cortex-a72", "cortex-a76", "neoverse-v1")  # Raspberry Pi 4; Raspberry Pi 5 (dotprod); i8mm
+LOCK = Path(__file__).with_suffix(".lock")
+SUITE = "trixie"
+WANTED = ("adbd", "openssh-server", "dash", "coreutils", "findutils", "procps", "qemu-user:amd64")
+CACHE = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "lavit-edge-device"
+ADB_PORT, SSH_PORT = 5555, 2222  # in the device's own network
+USER = "pi"
+# ELF, 64 bit, little-endian, executable or library, machine 183
+MAGIC = rb"\x7fELF\x02\x01\x01\x00\x00\x00\x00\x00\x00\x00\x00\x00\x02\x00\xb7\x00"
+MASK = rb"\xff\xff\xff\xff\xff\xff\xff\x00\xff\xff\xff\xff\xff\xff\xff\xff\xfe\xff\xff\xff"
+CLONE_NEWUSER = 0x10000000
+
+
+class Unavailable(Exception):
+    """This machine cannot have the device; the text says why."""
+
+
+@dataclass(frozen=True)
+class Device:
+    """
+    Attributes:
+        state: a temporary folder; ``bin/adb`` and ``bin/ssh`` in it reach the device.
+        pid: of the device's first process.
+    """
+
+    state: Path
+    pid: int
+
+    @property
+    def path(self) -> str:
+        """A PATH with the device's clients first."""
+        return f"{self.state / 'bin'}{os.pathsep}{os.environ['PATH']}"
+
+    def inside(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
+        """Runs a command of the device in it, as root."""
+        root = f"/proc/{self.pid}/root{self.state}/mount/root"
+        enter = ["nsenter", "-t", str(self.pid), "-U", "-m", "-n", "-p", "--preserve-credentials"]
+        command = [*enter, "chroot", root.removeprefix(f"/proc/{self.pid}/root"), *command]
+        return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
+
+
+@contextlib.contextmanager
+def emulated_device(cpu: str = "cortex-a76", *, data_mb: int = 512, root: Path | None = None) -> Iterator[Device]:
+    """A device that is there until the ``with`` ends, however it ends.
+
+    Args:
+        cpu: one of :data:`CPUS`.
+        data_mb: size of ``/data`` and ``/home``, where runners put their files.
+        root: what :func:`prepare` gave; prepared if None.
+
+    Raises:
+        Unavailable: no device here, and why.
+    """
+    state = Path(tempfile.mkdtemp(prefix="lavit-edge-device-"))
+    process = None
+    try:
+        process, device = _start(state, cpu, data_mb, root or prepare(), stay=False)
+        yield device
+    finally:
+        if process:
+            process.kill()  # and with it all in the device: unshare --kill-child
+            process.wait()
+        shutil.rmtree(state)
+
+
+def probe() -> None:
+    """Raises :class:`Unavailable` unless the kernel lets us have the namespaces."""
+    if sys.platform != "linux" or os.uname().machine != "x86_64":
+        raise Unavailable("the emulated device needs Linux on x86-64")
+    for tool in ("apt-get", "dpkg-deb", "unshare", "nsenter", "adb", "ssh", "ssh-keygen"):
+        if not shutil.which(tool):
+            raise Unavailable(f"the emulated device needs {tool}, which is not installed (.ci/system-packages lists all)")
+    script = "mount -t proc proc /proc && mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc"
+    tried = subprocess.run([*_unshare(), "sh", "-c", script], capture_output=True, text=True)
+    if tried.returncode:
+        reason = tried.stderr.strip().splitlines()
+        raise Unavailable(f"no private namespaces here ({reason[-1] if reason else tried.returncode}); Linux 6.7 is needed")
+
+
+def prepare() -> Path:
+    """Downloads and unpacks what the lock file names, once; returns the folder with ``root/`` and ``qemu-aarch64``.
+
+    Raises:
+        Unavailable: no namespaces, or Debian does not have those packages any more.
+    """
+    probe()
+    done = CACHE / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes want it at once
+        if not done.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                whole = Path(temporary, "whole")
+                _unpack(_download(Path(temporary)), whole)
+                whole.rename(done)
+    return done
+
+
+def _download(folder: Path) -> list[Path]:
+    """The packages of the lock file, verified by apt's signatures and by the SHA-256 of each."""
+    wanted = [line.split() for line in LOCK.read_text().splitlines() if not line.startswith("#")]
+    debs = folder / "debs"
+    debs.mkdir()
+    with _apt(folder) as environment:
+        names = [f"{name}:{architecture}={version}" for name, architecture, version, _ in wanted]
+        got = subprocess.run(["apt-get", "-q", "download", *names], cwd=debs, env=environment, capture_output=True, text=True)
+    if got.returncode:
+        reason = (got.stderr.strip().splitlines() or ["?"])[0]
+        raise Unavailable(f"Debian {SUITE} has moved on from {LOCK.name} ({reason}); {Path(__file__).name} lock follows it")
+    hashes = {hashlib.sha256(deb.read_bytes()).hexdigest(): deb for deb in debs.iterdir()}
+    if set(hashes) != {digest for *_, digest in wanted}:
+        raise Unavailable(f"the packages that apt downloaded are not those of {LOCK.name}")
+    return list(hashes.values())
+
+
+def _unpack(debs: list[Path], whole: Path) -> None:
+    root = whole / "root"
+    for name in ("bin", "lib", "sbin"):
+        (root / "usr" / name).mkdir(parents=True)
+        (root / name).symlink_to(f"usr/{name}")
+    for deb in debs:
+        if deb.name.startswith("qemu-user_"):
+            archive = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], check=True, stdout=subprocess.PIPE).stdout
+            command = ["tar", "-x", "-C", whole, "--transform", "s,.*/,,", "./usr/bin/qemu-aarch64"]
+            subprocess.run(command, input=archive, check=True)
+        else:
+            subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
+    for name in ("data", "dev", "home", "proc", "root", "run", "sys", "tmp"):
+        (root / name).mkdir(exist_ok=True)
+
+
+@contextlib.contextmanager
+def _apt(folder: Path) -> Iterator[dict[str, str]]:
+    """An environment in which apt is an arm64 machine of :data:`SUITE`, with nothing installed, on this machine's own source."""
+    form = "$(ORIGIN) $(LABEL) $(CODENAME) $(COMPONENT) $(REPO_URI)"
+    listed = subprocess.run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], capture_output=True, text=True)
+    lines = [line.split() for line in listed.stdout.splitlines()]
+    found = [line[4] for line in lines if line[:2] == ["Debian"] * 2 and line[3] == "main" and line[2].isalpha()]
+    if not found:
+        raise Unavailable("the machine's apt has no source of Debian's packages (or never ran apt-get update)")
+    home = folder / "apt"
+    for name in ("state/lists/partial", "cache/archives/partial"):
+        (home / name).mkdir(parents=True)
+    (home / "status").touch()
+    keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
+    (home / "source.list").write_text(f"deb [signed-by={keyring}] {found[0]} {SUITE} main\n")
+    settings = {
+        "Dir::State": home / "state",
+        "Dir::State::status": home / "status",
+        "Dir::Cache": home / "cache",
+        "Dir::Etc::sourcelist": home / "source.list",
+        "Dir::Etc::sourceparts": "/dev/null",
+        "APT::Architecture": "arm64",
+        "APT::Sandbox::User": "",
+        "Acquire::Languages": "none",
+    }
+    text = "".join(f'{name} "{value}";\n' for name, value in settings.items())
+    (home / "apt.conf").write_text(text + 'APT::Architectures { "arm64"; "amd64"; };\n')
+    environment = {**os.environ, "APT_CONFIG": str(home / "apt.conf"), "LC_ALL": "C"}
+    updated = subprocess.run(["apt-get", "-q", "update"], env=environment, capture_output=True, text=True)
+    if updated.returncode:
+        raise Unavailable(f"apt cannot read Debian {SUITE} ({(updated.stderr.strip().splitlines() or ['?'])[0]})")
+    yield environment
+
+
+def write_lock() -> None:
+    """Resolves :data:`WANTED` against today's Debian and writes names, versions and hashes."""
+    with tempfile.TemporaryDirectory() as temporary, _apt(Path(temporary)) as environment:
+        resolve = ["apt-get", "-s", "--no-install-recommends", "install", *WANTED]
+        told = subprocess.run(resolve, env=environment, check=True, capture_output=True, text=True).stdout
+        packages = []
+        for line in told.splitlines():
+            if line.startswith("Inst "):
+                name, _, architecture = line.split()[1].partition(":")
+                packages.append((name, architecture or "arm64", line.split("(")[1].split()[0]))
+        show = ["apt-cache", "show", *(f"{name}:{architecture}={version}" for name, architecture, version in packages)]
+        records = subprocess.run(show, env=environment, check=True, capture_output=True, text=True).stdout
+    fields = [dict(row.split(": ", 1) for row in record.splitlines() if ": " in row) for record in records.split("\n\n") if record]
+    digests = {(field["Package"], field["Version"]): field["SHA256"] for field in fields}
+    lines = [f"{name} {architecture} {version} {digests[name, version]}\n" for name, architecture, version in packages]
+    LOCK.write_text(f"# Debian {SUITE}, by scripts/emulated_device.py lock\n" + "".join(sorted(lines)))
+
+
+def _unshare() -> list[str]:
+    return ["unshare", "-U", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--propagation", "private"]
+
+
+def _start(state: Path, cpu: str, data_mb: int, whole: Path, *, stay: bool) -> tuple[subprocess.Popen[bytes], Device]:
+    for name in ("bin", "home", "mount"):
+        (state / name).mkdir()
+    for name in ("client", "server"):
+        subprocess.run(["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-f", state / name], check=True)
+    inside = [sys.executable, __file__, "inside", str(state), str(whole), cpu, str(data_mb), *(["--stay"] if stay else [])]
+    process = subprocess.Popen(
+        [*_unshare(), *inside],
+        stdin=subprocess.DEVNULL if stay else subprocess.PIPE,  # whose end the device takes for ours
+        stdout=subprocess.PIPE,
+        stderr=(state / "log").open("wb"),
+        start_new_session=stay,
+    )
+    assert process.stdout
+    first = process.stdout.readline().strip()
+    if not first.isdigit():
+        process.kill()
+        process.wait()
+        raise Unavailable(f"the emulated device did not start: {one_line((state / 'log').read_text(errors='replace'))}")
+    device = Device(state, int(first))
+    _write_clients(device)
+    return process, device
+
+
+def one_line(log: str) -> str:
+    return " | ".join(log.split("\n")[-8:])[-800:]
+
+
+def _write_clients(device: Device) -> None:
+    """``adb`` and ``ssh`` as they are on this machine, in the device's network; adb's server ends with the device."""
+    state = device.state
+    known = (state / "server.pub").read_text().split(" ")
+    (state / "known_hosts").write_text(f"[127.0.0.1]:{SSH_PORT} {known[0]} {known[1]}\n")
+    settings = ("IdentityFile client", "UserKnownHostsFile known_hosts")
+    config = [f"{name} {state / file}" for name, file in (setting.split() for setting in settings)]
+    (state / "ssh_config").write_text("\n".join([*config, "GlobalKnownHostsFile none", "IdentitiesOnly yes", ""]))
+    enter = f"exec nsenter -t {device.pid} -U -n -p --preserve-credentials env HOME={shlex.quote(str(state / 'home'))}"
+    adb, ssh = shutil.which("adb"), shutil.which("ssh")
+    for name, command in (("adb", f"TMPDIR={state} {adb}"), ("ssh", f"{ssh} -F {state / 'ssh_config'}")):
+        (state / "bin" / name).write_text(f'#!/bin/sh\n{enter} {command} "$@"\n')
+        (state / "bin" / name).chmod(0o755)
+
+
+def _inside(state: Path, whole: Path, cpu: str, data_mb: int, stay: bool) -> None:
+    """The device's first process: builds its world, starts its two servers, and ends when its maker does."""
+    pid = os.readlink("/proc/self")  # still the machine's /proc: the number that the machine knows us by
+    root = _mount(state / "mount", whole, data_mb)
+    _write_files(root, state, cpu)
+    _loopback_up()
+    environment = {"PATH": "/usr/bin:/usr/sbin", "HOME": "/data/local/tmp", "QEMU_CPU": cpu, "TMPDIR": "/tmp"}
+    _spawn(root, environment, ["/usr/lib/android-sdk/platform-tools/adbd"], user=0)
+    _spawn(root, environment, ["/usr/sbin/sshd", "-D", "-e", "-f", "/etc/ssh/sshd_config"], user=1000)
+    for port in (ADB_PORT, SSH_PORT):
+        _wait_for(port)
+    print(pid, flush=True)
+    while True:
+        if stay:
+            signal.pause()
+        elif not os.read(0, 1):
+            return
+
+
+def _mount(work: Path, whole: Path, data_mb: int) -> Path:
+    """The device's root: Debian below, a tmpfs above it."""
+
+    def mount(kind: str, target: Path, options: str = "", source: str = "none") -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        command = ["mount", "-t", kind, source, target, *(["-o", options] if options else [])]
+        subprocess.run(command, check=True)
+
+    mount("tmpfs", work)
+    for name in ("upper", "work"):
+        (work / name).mkdir()
+    root = work / "root"
+    mount("overlay", root, f"lowerdir={whole / 'root'},upperdir={work / 'upper'},workdir={work / 'work'}")
+    mount("proc", root / "proc")
+    mount("binfmt_misc", root / "proc/sys/fs/binfmt_misc")
+    # F: the emulator is opened now, so that the device does not see it; P: programs keep the name they were called by
+    rule = b":qemu-aarch64:M::" + MAGIC + b":" + MASK + b":" + bytes(whole / "qemu-aarch64") + b":FP"
+    (root / "proc/sys/fs/binfmt_misc/register").write_bytes(rule)
+    for name in ("data", "home"):
+        mount("tmpfs", root / name, f"size={data_mb}m")
+    mount("tmpfs", root / "dev", "mode=755")
+    mount("devpts", root / "dev/pts", "newinstance,ptmxmode=0666")
+    (root / "dev/ptmx").symlink_to("pts/ptmx")
+    for name in ("null", "zero", "full", "random", "urandom", "tty"):
+        (root / "dev" / name).touch()
+        subprocess.run(["mount", "--bind", f"/dev/{name}", root / "dev" / name], check=True)
+    return root
+
+
+def _write_files(root: Path, state: Path, cpu: str) -> None:
+    home = root / "home" / USER
+    (root / "data/local/tmp").mkdir(parents=True)
+    for folder in (home / ".ssh", root / "tmp"):
+        folder.mkdir(parents=True, exist_ok=True)
+    (root / "etc/passwd").write_text(f"root:x:0:0::/root:/bin/sh\n{USER}:x:1000:1000::/home/{USER}:/bin/sh\n")
+    (root / "etc/group").write_text(f"root:x:0:\n{USER}:x:1000:\n")
+    shutil.copy(state / "client.pub", home / ".ssh/authorized_keys")
+    shutil.copy(state / "server", root / "etc/ssh/host_key")
+    (root / "etc/ssh/sshd_config").write_text(
+        f"Port {SSH_PORT}\nListenAddress 127.0.0.1\nHostKey /etc/ssh/host_key\nPidFile none\nUsePAM no\n"
+        f"PasswordAuthentication no\nSetEnv QEMU_CPU={cpu} PATH=/usr/bin:/usr/sbin\n"
+    )
+
+
+def _loopback_up() -> None:
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as any_socket:
+        fcntl.ioctl(any_socket, 0x8914, struct.pack("16sH14s", b"lo", 1, b""))  # SIOCSIFFLAGS, IFF_UP
+
+
+def _spawn(root: Path, environment: dict[str, str], command: list[str], user: int) -> None:
+    """Starts a program of the device. As a user, in one more namespace that knows nobody else: sshd then has no user to change to."""
+    if os.fork():
+        return
+    if user:  # before chroot: in one, the kernel refuses
+        if ctypes.CDLL(None, use_errno=True).unshare(CLONE_NEWUSER):
+            os._exit(1)
+        Path("/proc/self/setgroups").write_text("deny")
+        for kind in ("uid", "gid"):
+            Path(f"/proc/self/{kind}_map").write_text(f"{user} 0 1")
+    os.chroot(root)
+    os.chdir("/")
+    os.dup2(2, 1)  # our stdout is for the maker
+    os.dup2(os.open("/dev/null", os.O_RDONLY), 0)
+    os.execve(command[0], command, environment)
+
+
+def _wait_for(port: int) -> None:
+    end = time.monotonic() + 60
+    while True:
+        with contextlib.suppress(ConnectionRefusedError), socket.create_connection(("127.0.0.1", port), timeout=10):
+            return
+        if time.monotonic() > end:
+            raise SystemExit(f"nothing listens on port {port} after a minute")
+        time.sleep(0.05)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    commands = parser.add_subparsers(dest="command", required=True)
+    up = commands.add_parser("up")
+    up.add_argument("--cpu", choices=CPUS, default="cortex-a76")
+    commands.add_parser("down")
+    commands.add_parser("lock")
+    inside = commands.add_parser("inside")  # what `up` starts
+    for name, kind in (("state", Path), ("whole", Path), ("cpu", str), ("data_mb", int)):
+        inside.add_argument(name, type=kind)
+    inside.add_argument("--stay", action="store_true")
+    args = parser.parse_args()
+    current = CACHE / "up"  # a link to the state of the device that is up
+    if args.command == "inside":
+        _inside(args.state, args.whole, args.cpu, args.data_mb, args.stay)
+    elif args.command == "lock":
+        write_lock()
+    elif args.command == "up":
+        if current.is_symlink():
+            print("a device is up already; scripts/emulated_device.py down", file=sys.stderr)
+            return 2
+        state = Path(tempfile.mkdtemp(prefix="lavit-edge-device-"))
+        try:
+            process, device = _start(state, args.cpu, 512, prepare(), stay=True)
+        except BaseException as error:
+            shutil.rmtree(state)
+            if isinstance(error, Unavailable):
+                print(f"error: {error}", file=sys.stderr)
+                return 2
+            raise
+        (state / "pid").write_text(str(process.pid))
+        current.symlink_to(state)
+        print(f"export PATH={shlex.quote(str(state / 'bin'))}:$PATH")
+        print(f"# adb connect 127.0.0.1:{ADB_PORT}; ssh -p {SSH_PORT} {USER}@127.0.0.1")
+    elif current.is_symlink():
+        state = current.resolve()
+        with contextlib.suppress(OSError, ValueError):
+            os.kill(int((state / "pid").read_text()), signal.SIGKILL)
+        shutil.rmtree(state, ignore_errors=True)
+        current.unlink()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
