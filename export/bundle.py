@@ -181,13 +181,23 @@ def provenance(checkpoint: Checkpoint, precision: str, target: str, options: Opt
     """What an artifact says of its making: no time and no place in it, so that the same export gives the same bytes."""
     calibration = (checkpoint.config.get("quantization") or {}).get("calibration") if precision == "int8" else None
     pictures = json.dumps(calibration, sort_keys=True).encode() if calibration else None
+    metrics = {**checkpoint.config.get("metrics", {}), **_judged(checkpoint, precision)}
     return {
         **_made_from(checkpoint, precision),
+        "val_top1": metrics.get("val_top1"),
+        "val_pictures": metrics.get("val_pictures"),
         "target": target,
         "options": vars(options),
         "calibration_pictures": len(calibration) if calibration else None,
         "calibration_sha256": hashlib.sha256(pictures).hexdigest() if pictures else None,
     }
+
+
+def _judged(checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
+    """Top-1 as quantize judged it, of the form that is exported; nothing if it had no val pictures."""
+    quantization = checkpoint.config.get("quantization") or {}
+    top1 = quantization.get("metrics", {}).get(quantization.get("kept") if precision == "int8" else "fp32", {}).get("top1")
+    return {} if top1 is None else {"val_top1": top1, "val_pictures": quantization.get("val_pictures")}
 
 
 def _made_from(checkpoint: Checkpoint, precision: str) -> dict[str, Any]:

@@ -52,6 +52,12 @@ class Golden:
     sample: NDArray[np.uint8]
     logits: NDArray[np.float32]
 
+    def image(self) -> Any:
+        """The picture as PIL's ``Image``."""
+        from PIL import Image
+
+        return Image.fromarray(self.picture)
+
 
 @dataclass(frozen=True)
 class Payload:

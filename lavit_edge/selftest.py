@@ -77,10 +77,15 @@ def selftest(path: Path) -> Selftest:
         return Selftest(str(path), digest, None, (*checks, Check("payload", False, str(error))))
     run = open_artifact(path, threads=1)
     for golden in payload.golden:
-        picture = to_input(_image(golden), payload.contract)
-        checks.append(check_input(golden, picture))
-        checks.append(check_logits(golden, run, picture, payload))
+        checks += check_golden(golden, run, payload)[0]
     return Selftest(str(path), digest, payload.provenance, tuple(checks))
+
+
+def check_golden(golden: Golden, run: Runner, payload: Payload) -> tuple[list[Check], np.ndarray]:
+    """Preprocessing and logits of one golden picture, and the logits that ``run`` gave."""
+    picture = to_input(golden.image(), payload.contract)
+    logits = run(picture)
+    return [check_input(golden, picture), check_logits(golden, logits, payload)], logits
 
 
 def check_input(golden: Golden, picture: np.ndarray) -> Check:
@@ -95,9 +100,8 @@ def check_input(golden: Golden, picture: np.ndarray) -> Check:
     return Check(f"{golden.name}: preprocessing", worst <= GREY_LEVELS, found)
 
 
-def check_logits(golden: Golden, run: Runner, picture: np.ndarray, payload: Payload) -> Check:
+def check_logits(golden: Golden, logits: np.ndarray, payload: Payload) -> Check:
     """Compares the artifact's logits with those of the program that it was made from."""
-    logits = run(picture)
     name = f"{golden.name}: logits"
     if logits.shape != golden.logits.shape or not np.isfinite(logits).all():
         return Check(name, False, f"shape {logits.shape} for {len(golden.logits)} labels, or values that are not finite")
@@ -106,12 +110,6 @@ def check_logits(golden: Golden, run: Runner, picture: np.ndarray, payload: Payl
     passed = worst <= payload.tolerance
     found = f"at most {worst:.2f} steps off, {payload.tolerance:g} allowed"
     return Check(name, passed, found if passed else f"{found}: label {label!r} differs most")
-
-
-def _image(golden: Golden) -> Any:
-    from PIL import Image
-
-    return Image.fromarray(golden.picture)
 
 
 def _summary(payload: Payload) -> str:

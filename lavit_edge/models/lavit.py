@@ -293,8 +293,10 @@ class LaViT(nn.Module):
         super().__init__()
         numbers = dict(dims=dims, heads=heads, depths=depths, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios, num_vanilla=num_vanilla)
         for name, per_stage in numbers.items():
-            if not 1 <= len(per_stage) == len(dims) <= 4 or min(per_stage) < 1:
+            if not 1 <= len(per_stage) <= 4 or min(per_stage) < 1:
                 raise ValueError(f"{name} takes a number of at least 1 for each of up to four stages, not {tuple(per_stage)}")
+            if len(per_stage) != len(dims):
+                raise ValueError(f"{name} has {len(per_stage)} stages, dims has {len(dims)}")
         if max(depths) > DEEPEST:
             raise ValueError(f"depths {tuple(depths)} are beyond reason; at most {DEEPEST} a stage")
         if any(dim % head for dim, head in zip(dims, heads, strict=True)):
