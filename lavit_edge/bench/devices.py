@@ -13,6 +13,7 @@ from lavit_edge.errors import UserError
 RUNNERS = {
     "host": "lavit_edge.bench.host",
     "adb": "lavit_edge.bench.adb",
+    "adb-app": "lavit_edge.bench.adb_app",
     "ssh": "lavit_edge.bench.ssh",
     "browser": "lavit_edge.bench.browser",
     "ios": "lavit_edge.bench.ios",
