@@ -1,15 +1,17 @@
 #!/usr/bin/env python3
-"""An arm64 device on an x86-64 Linux machine, for tests of the benchmark runners: Debian's adbd and sshd under QEMU's user emulation.
+"""An arm64 device on an x86-64 Linux machine, for tests of the benchmark runners: Debian's adbd and sshd, emulated by QEMU.
 
     scripts/emulated_device.py up --cpu cortex-a76    # prints a PATH on which `adb` and `ssh` reach the device, and nothing else
     scripts/emulated_device.py down
     scripts/emulated_device.py lock                   # the versions that Debian has today -> emulated_device.lock
 
-It lives in namespaces of its own (users, mounts, processes, network, and binfmt_misc, which needs Linux 6.7), so that it leaves no mount, no
-process, no port and no setting of the kernel behind, and it needs no root where unprivileged user namespaces are allowed. All that it
-writes goes to a tmpfs. Its packages are downloaded once, by apt and with its signatures, from the machine's own source of Debian.
+It lives in namespaces of its own (users, mounts, processes, network, and binfmt_misc, which needs Linux 6.7), so that it leaves
+no mount, no process, no port and no setting of the kernel behind, and needs no root where unprivileged user namespaces are
+allowed. All that it writes goes to a tmpfs. Its packages are downloaded once, by apt and with its signatures, from the machine's
+own source of Debian.
 
-bookworm's QEMU 7.2 crashes in what reads /proc/cpuinfo; the one of the lock file (10.0) does not. Times under emulation say nothing.
+bookworm's QEMU 7.2 crashes in programs that read /proc/cpuinfo; the one of the lock file, 10.0, does not. Times under emulation
+say nothing.
 """
 
 from __future__ import annotations
@@ -66,12 +68,11 @@ class Device:
         """A PATH with the device's clients first."""
         return f"{self.state / 'bin'}{os.pathsep}{os.environ['PATH']}"
 
-    def inside(self, command: list[str], **options: object) -> subprocess.CompletedProcess[str]:
-        """Runs a command of the device in it, as root."""
-        root = f"/proc/{self.pid}/root{self.state}/mount/root"
+    def inside(self, command: list[str]) -> str:
+        """Runs a command of the device in it, as root, and returns what it wrote."""
         enter = ["nsenter", "-t", str(self.pid), "-U", "-m", "-n", "-p", "--preserve-credentials"]
-        command = [*enter, "chroot", root.removeprefix(f"/proc/{self.pid}/root"), *command]
-        return subprocess.run(command, capture_output=True, text=True, **options)  # type: ignore[call-overload, no-any-return]
+        command = [*enter, "chroot", str(self.state / "mount/root"), *command]
+        return subprocess.run(command, text=True, stdout=subprocess.PIPE, check=True, env={"PATH": "/usr/bin:/usr/sbin"}).stdout
 
 
 @contextlib.contextmanager
@@ -210,7 +211,9 @@ def write_lock() -> None:
                 packages.append((name, architecture or "arm64", line.split("(")[1].split()[0]))
         show = ["apt-cache", "show", *(f"{name}:{architecture}={version}" for name, architecture, version in packages)]
         records = subprocess.run(show, env=environment, check=True, capture_output=True, text=True).stdout
-    fields = [dict(row.split(": ", 1) for row in record.splitlines() if ": " in row) for record in records.split("\n\n") if record]
+    fields = [
+        dict(row.split(": ", 1) for row in record.splitlines() if ": " in row) for record in records.split("\n\n") if record
+    ]
     digests = {(field["Package"], field["Version"]): field["SHA256"] for field in fields}
     lines = [f"{name} {architecture} {version} {digests[name, version]}\n" for name, architecture, version in packages]
     LOCK.write_text(f"# Debian {SUITE}, by scripts/emulated_device.py lock\n" + "".join(sorted(lines)))
@@ -296,6 +299,7 @@ def _mount(work: Path, whole: Path, data_mb: int) -> Path:
     root = work / "root"
     mount("overlay", root, f"lowerdir={whole / 'root'},upperdir={work / 'upper'},workdir={work / 'work'}")
     mount("proc", root / "proc")
+    mount("sysfs", root / "sys", "ro")
     mount("binfmt_misc", root / "proc/sys/fs/binfmt_misc")
     # F: the emulator is opened now, so that the device does not see it; P: programs keep the name they were called by
     rule = b":qemu-aarch64:M::" + MAGIC + b":" + MASK + b":" + bytes(whole / "qemu-aarch64") + b":FP"
@@ -332,7 +336,7 @@ def _loopback_up() -> None:
 
 
 def _spawn(root: Path, environment: dict[str, str], command: list[str], user: int) -> None:
-    """Starts a program of the device. As a user, in one more namespace that knows nobody else: sshd then has no user to change to."""
+    """Starts a program of the device; as a user, in a namespace that knows nobody else: sshd then has no user to change to."""
     if os.fork():
         return
     if user:  # before chroot: in one, the kernel refuses
@@ -381,7 +385,7 @@ def main() -> int:
             return 2
         state = Path(tempfile.mkdtemp(prefix="lavit-edge-device-"))
         try:
-            process, device = _start(state, args.cpu, 512, prepare(), stay=True)
+            process, _ = _start(state, args.cpu, 512, prepare(), stay=True)
         except BaseException as error:
             shutil.rmtree(state)
             if isinstance(error, Unavailable):
@@ -391,7 +395,7 @@ def main() -> int:
         (state / "pid").write_text(str(process.pid))
         current.symlink_to(state)
         print(f"export PATH={shlex.quote(str(state / 'bin'))}:$PATH")
-        print(f"# adb connect 127.0.0.1:{ADB_PORT}; ssh -p {SSH_PORT} {USER}@127.0.0.1")
+        print(f"# adb shell; ssh -p {SSH_PORT} {USER}@127.0.0.1")
     elif current.is_symlink():
         state = current.resolve()
         with contextlib.suppress(OSError, ValueError):

@@ -1,7 +1,7 @@
 """Benchmarks on Android over adb: ``adb`` (the one device), ``adb:SERIAL``, or ``adb:all`` (all at once).
 
-The ``adb`` program and not a library: adbutils would bring a second adb beside the user's own, whose servers end each other when their
-versions differ, and ssh needs the code around a program all the same.
+The ``adb`` program and not a library: adbutils would bring a second adb beside the user's own, whose servers end each other when
+their versions differ, and ssh needs the code around a program all the same.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -18,11 +19,12 @@ from lavit_edge.bench.report import Report
 from lavit_edge.errors import UserError
 
 PLACE = "/data/local/tmp/lavit-edge"  # where Android lets the shell run programs
+SETTLES = 3.0  # seconds that adb may need to reach a device after its server has started
 STATES = {
     "unauthorized": "does not trust this computer: unlock it and accept the prompt on the device (Allow USB debugging)",
     "authorizing": "is asking whether it may trust this computer: accept the prompt on the device",
     "offline": "is offline: plug it in again, or run adb reconnect offline",
-    "no permissions": "cannot be opened by this user: install Debian's package android-sdk-platform-tools-common and plug it in again",
+    "no permissions": "cannot be opened by this user: install Debian's android-sdk-platform-tools-common and plug it in again",
 }
 
 
@@ -39,7 +41,9 @@ class AdbDevice(remote.Device):
         return [program(), "-s", self.serial, "shell", script]
 
     def push(self, file: Path, path: str) -> None:
-        done = subprocess.run([program(), "-s", self.serial, "push", file, path], capture_output=True, text=True, errors="replace")
+        done = subprocess.run(
+            [program(), "-s", self.serial, "push", file, path], capture_output=True, text=True, errors="replace"
+        )
         if done.returncode:
             raise UserError(self.trouble(done.stderr + done.stdout))
 
@@ -91,16 +95,24 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
 def choose(address: str | None) -> list[AdbDevice]:
     """The devices that an address means, all of them ready."""
     states = devices()
+    end = time.monotonic() + SETTLES
+    while any(state in ("offline", "connecting", "authorizing") for state in states.values()) and time.monotonic() < end:
+        time.sleep(0.1)
+        states = devices()
     if not states:
-        raise UserError("adb sees no device: plug one in, switch on USB debugging in its developer options (adb devices lists them)")
+        raise UserError("adb sees no device: plug one in and switch on USB debugging in its developer options")
     if address is None and len(states) > 1:
-        raise UserError(f"adb sees {len(states)} devices: choose one of {', '.join(f'adb:{name}' for name in states)}, or adb:all")
+        raise UserError(
+            f"adb sees {len(states)} devices: choose one of {', '.join(f'adb:{name}' for name in states)}, or adb:all"
+        )
     if address not in (None, "all") and address not in states:
         raise UserError(f"adb sees no device {address!r}; it sees {', '.join(states)}")
     chosen = states if address in (None, "all") else {address: states[address]}
     for serial, state in chosen.items():
         if state != "device":
-            known = next((text for word, text in STATES.items() if state.startswith(word)), f"is in the state {state!r}, not started")
+            known = next(
+                (text for word, text in STATES.items() if state.startswith(word)), f"is in the state {state!r}, not started"
+            )
             raise UserError(f"device {serial} {known}")
     return [AdbDevice(serial) for serial in chosen]
 

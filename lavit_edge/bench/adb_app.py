@@ -1,8 +1,8 @@
 """Benchmarks in the Android app, over adb: ``adb-app``, or ``adb-app:SERIAL``. What the app measures is what a user of it gets.
 
-The app's part: ``BenchmarkActivity`` takes the extras ``--es artifact NAME``, ``--ei threads N``, ``--ei seconds S`` and ``--ez force
-true``, reads NAME in its external files, and writes ``report.json`` beside it under another name first. If it cannot make a report, it
-writes ``{"error": "one line"}`` there instead.
+The app's part: ``BenchmarkActivity`` takes the extras ``--es artifact NAME``, ``--ei threads N``, ``--ei seconds S`` and
+``--ez force true``, reads NAME in its external files, writes the report beside it under any name and renames it to
+``report.json``. If it cannot make a report, it writes ``{"error": "one line"}`` there instead.
 """
 
 from __future__ import annotations
@@ -29,8 +29,8 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
     """As :func:`lavit_edge.bench.devices.measure`; ``address`` is a serial number, or None for the only device.
 
     Raises:
-        UserError: as :func:`lavit_edge.bench.adb.measure`; the app is not installed, does not start, ends without a report, or says
-            what is wrong.
+        UserError: as :func:`lavit_edge.bench.adb.measure`; the app is not installed, does not start, ends without a report, or
+            says what is wrong.
     """
     remote.check_artifact(artifact)
     if address == "all":

@@ -1,8 +1,8 @@
 """What the runners over adb and ssh share: bring lavit_bench and a ``.pte`` to a device, run it there, fetch the reports.
 
-In its folder on the device stay ``runner/``, the artifact and ``facts.json``, so that the next run pushes only what has changed; all
-else lies in a folder of that one run and goes with it. The device needs a POSIX shell with the usual small programs, as Android's
-toybox, busybox and Debian have them. No torch import.
+In its folder on the device stay ``runner/``, the artifact and ``facts.json``, so that the next run pushes only what has changed;
+all else lies in a folder of that one run and goes with it. The device needs a POSIX shell with the usual small programs, as
+Android's toybox, busybox and Debian have them.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import json
+import os
 import subprocess
 import tempfile
 import uuid
@@ -185,7 +186,9 @@ def send(device: Device, place: str, run: str, files: Mapping[str, Path], progre
         progress(f"pushing {name}", 0.0)
         device.push(file, f"{run}/{index}")
         part, whole = f"{run}/{index}", quote(f"{place}/{name}")
-        moves.append(f'[ $(wc -c < {part}) -eq {sizes[name]} ] && chmod 700 {part} && mkdir -p "$(dirname {whole})"')
+        moves.append(f'[ $(wc -c < {part}) -eq {sizes[name]} ] && mkdir -p "$(dirname {whole})"')
+        if os.access(file, os.X_OK):  # Android's shared storage, to which an app's artifact goes, takes no chmod
+            moves.append(f"chmod 700 {part}")
         moves.append(f"mv -f {part} {whole}")
     if moves:
         _must(device, " &&\n".join(moves), "what was pushed did not arrive whole; try again")

@@ -25,7 +25,7 @@ CAUSES = {  # in what ssh says -> what to say of the host {0}
     "timed out": "{0} does not answer",
     "No route to host": "{0} cannot be reached",
     "Network is unreachable": "{0} cannot be reached",
-    "IDENTIFICATION HAS CHANGED": "{0} shows another host key than before; if that was to be expected, ssh-keygen -R forgets the old one",
+    "IDENTIFICATION HAS CHANGED": "{0} shows another host key than before; if that is right, ssh-keygen -R forgets the old one",
     "Host key verification failed": "the host key of {0} is not known: connect to it once by hand with ssh",
     "Permission denied (": "{0} accepts no key of yours: ssh-copy-id {0} brings it one",
     "Too many authentication failures": "{0} accepts no key of yours: ssh-copy-id {0} brings it one",
@@ -68,7 +68,7 @@ class SshDevice(remote.Device):
 
     @contextlib.contextmanager
     def connected(self) -> Iterator[None]:
-        """The connection, made and ended. A process of ours and not ControlPersist's, which would hold our pipes and outlive us."""
+        """The connection, made and ended. Our own process and not ControlPersist's, which would hold our pipes and outlive us."""
         with self.log.open("wb") as log:
             master = subprocess.Popen(
                 [*self.ssh, "-M", "-N", "--", self._host], stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=log

@@ -175,7 +175,14 @@ def test_a_device_that_cannot_hash_gets_everything_each_time(fake: Fake) -> None
 @pytest.mark.parametrize("code", ["0", "1"])
 def test_a_failed_self_test_is_a_report(fake: Fake, address: str, code: str) -> None:
     fake.tell("code", code)
-    tested = {"passed": False, "pictures": 4, "same_top1": 1, "worst_millisteps": 90_000, "forced": False, "detail": "cat: logits"}
+    tested = {
+        "passed": False,
+        "pictures": 4,
+        "same_top1": 1,
+        "worst_millisteps": 90_000,
+        "forced": False,
+        "detail": "cat: logits",
+    }
     expected = fake.report(latency=None, self_test=tested, least_duration_met=False)
     assert measure(fake, address) == [expected]
 
@@ -244,7 +251,10 @@ def test_a_device_that_goes_away_in_the_middle(fake: Fake, said: str, line: str)
         ("ssh: Could not resolve hostname board: Name or service not known", "there is no host pi@board"),
         ("ssh: connect to host board port 22: Connection refused", "pi@board refuses connections"),
         ("ssh: connect to host board port 22: Connection timed out", "pi@board does not answer"),
-        ("@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.", "pi@board shows another host key"),
+        (
+            "@ WARNING: REMOTE HOST IDENTIFICATION HAS CHANGED! @\nHost key verification failed.",
+            "pi@board shows another host key",
+        ),
         ("No ED25519 host key is known for board.\nHost key verification failed.", "the host key of pi@board is not known"),
         ("pi@board: Permission denied (publickey).", "pi@board accepts no key of yours: ssh-copy-id pi@board brings it one"),
     ],
