@@ -21,7 +21,7 @@ from pathlib import Path
 from shlex import quote
 from typing import IO, Any
 
-from lavit_edge.bench import facts
+from lavit_edge.bench import facts, native
 from lavit_edge.bench.devices import Progress, Settings
 from lavit_edge.bench.report import Report, edited, parse_report
 from lavit_edge.errors import UserError
@@ -31,7 +31,8 @@ from lavit_edge.payload import read_payload
 MARK = "lavit-edge-exit:"  # written after every command: without it, the connection ended before the command did
 ANSWER = 60.0  # seconds in which a device must answer anything but a push and the benchmark
 SPARE = 8 << 20  # bytes that stay free: a report of 20,000 runs has 0.2 MB
-ARCHITECTURES = {"aarch64": "aarch64", "arm64": "aarch64", "x86_64": "x86_64", "amd64": "x86_64"}  # by `uname -m`
+ARCHITECTURES: dict[str, native.Architecture]  # by `uname -m`
+ARCHITECTURES = {"aarch64": "aarch64", "arm64": "aarch64", "x86_64": "x86_64", "amd64": "x86_64"}
 
 # One line for each thing to know. A run that was cut off leaves its folder; it is swept up a day later.
 LOOK = """umask 077
@@ -112,8 +113,6 @@ def measure(device: Device, artifact: Path, settings: Settings, progress: Progre
     Raises:
         UserError: not a ``.pte``, no runner for this device, no room, it went away, or what the runner there says.
     """
-    from lavit_edge.bench import native  # builds the runner: only who gets this far needs it
-
     check_artifact(artifact)
     progress("looking at the device", 0.0)
     there = look(device)
