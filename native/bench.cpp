@@ -82,12 +82,9 @@ Json artifact_facts(const Options& options, const std::string& digest, const std
 }
 
 Json selftest_facts(const Selftest& result, bool timed) {
-  return {{"passed", result.passed},
-          {"pictures", result.pictures},
-          {"same_top1", result.same_top1},
-          {"worst_millisteps", result.worst_millisteps},
-          {"forced", timed && !result.passed},
-          {"detail", result.passed ? Json() : Json(one_line(result.failure, 500))}};
+  return {{"passed", result.passed},           {"pictures", result.pictures},
+          {"same_top1", result.same_top1},     {"worst_millisteps", result.worst_millisteps},
+          {"forced", timed && !result.passed}, {"detail", result.passed ? Json() : Json(one_line(result.failure, 500))}};
 }
 
 int verdict(const Selftest& result, bool timed) {
@@ -113,7 +110,7 @@ void check_system(const Options& options) {
 int bench(const Options& options) {
   const std::string created = now();
   check_system(options);
-  const Json facts = options.facts.empty() ? Json() : read_facts(options.facts);
+  const Json facts = read_facts(options.facts);
   Json machine = device("/");
   const Json before = condition("/", true);
 
@@ -139,6 +136,7 @@ int bench(const Options& options) {
   Selftest tested;
   try {
     payload = read_payload(model.entries());
+    if (content.empty()) throw UserError("bytes: no digest; only an artifact exported by lavit-edge can test itself");
     tested = selftest(model, *payload);
   } catch (const UserError& error) {
     tested.failure = error.what();
@@ -156,44 +154,44 @@ int bench(const Options& options) {
     warmup = run_for(model, kSecond, kWarmupRuns);
     runs = run_for(model, least, kLeastRuns);
   }
-  if (!facts.is_null() && !facts["device"]["name"].is_null()) machine["name"] = name_or_null(facts["device"]["name"].get<std::string>());
-  machine["kind"] = facts.is_null() ? Json() : facts["device"]["kind"];
+  if (!facts["device"]["name"].is_null()) machine["name"] = facts["device"]["name"];
+  machine["kind"] = facts["device"]["kind"];
   machine["emulated"] = !options.emulator.empty();
   machine["emulator"] = name_or_null(options.emulator);
   Json artifact = artifact_facts(options, digest, content, model, payload);
-  artifact["top1_permille"] = facts.is_null() ? Json() : facts["artifact"]["top1_permille"];
+  artifact["top1_permille"] = facts["artifact"]["top1_permille"];
 #ifdef __OPTIMIZE__
   const char* build = "release";
 #else
   const char* build = "debug";
 #endif
-  const Json report = finish(
-      {{"created", created},
-       {"harness", {{"name", "lavit_bench"}, {"version", LAVIT_EDGE_VERSION}, {"build", build}}},
-       {"device", machine},
-       {"runtime",
-        {{"name", "ExecuTorch"},
-         {"version", EXECUTORCH_VERSION},
-         {"backend", model.backend()},
-         {"delegated_macs_permille", facts.is_null() ? Json() : facts["runtime"]["delegated_macs_permille"]},
-         {"graph_breaks", facts.is_null() ? Json() : facts["runtime"]["graph_breaks"]}}},
-       {"artifact", artifact},
-       {"settings",
-        {{"threads", options.threads},
-         {"least_duration_ns", least},
-         {"least_runs", kLeastRuns},
-         {"warmup",
-          {{"policy", "3 runs and 1 s, whichever is later"},
-           {"runs", warmup.samples.size()},
-           {"duration_ns", warmup.duration()}}}}},
-       {"conditions", {{"before", before}, {"after", condition("/", false)}}},
-       {"self_test", selftest_facts(tested, timed)},
-       {"load", {{"cold_ns", cold}, {"first_inference_ns", first}, {"file_cache", "warm"}}},  // its digest was just taken
-       {"latency", timed ? latency(runs.samples, runs.starts) : Json()},
-       {"preprocessing", timed && payload ? time_preprocessing(payload->contract) : Json()},
-       {"memory", memory()},
-       {"least_duration_met", runs.samples.size() >= kLeastRuns && runs.duration() >= least},
-       {"notes", Json::array()}});
+  const Json report =
+      finish({{"created", created},
+              {"harness", {{"name", "lavit_bench"}, {"version", LAVIT_EDGE_VERSION}, {"build", build}}},
+              {"device", machine},
+              {"runtime",
+               {{"name", "ExecuTorch"},
+                {"version", EXECUTORCH_VERSION},
+                {"backend", model.backend()},
+                {"delegated_macs_permille", facts["runtime"]["delegated_macs_permille"]},
+                {"graph_breaks", facts["runtime"]["graph_breaks"]}}},
+              {"artifact", artifact},
+              {"settings",
+               {{"threads", options.threads},
+                {"least_duration_ns", least},
+                {"least_runs", kLeastRuns},
+                {"warmup",
+                 {{"policy", "3 runs and 1 s, whichever is later"},
+                  {"runs", warmup.samples.size()},
+                  {"duration_ns", warmup.duration()}}}}},
+              {"conditions", {{"before", before}, {"after", condition("/", false)}}},
+              {"self_test", selftest_facts(tested, timed)},
+              {"load", {{"cold_ns", cold}, {"first_inference_ns", first}, {"file_cache", "warm"}}},  // its digest was just taken
+              {"latency", timed ? latency(runs.samples, runs.starts) : Json()},
+              {"preprocessing", timed && payload ? time_preprocessing(payload->contract) : Json()},
+              {"memory", memory()},
+              {"least_duration_met", runs.samples.size() >= kLeastRuns && runs.duration() >= least},
+              {"notes", Json::array()}});
   write_file(options.out, report.dump(1) + "\n");
   if (timed) {
     std::printf("p50 %.3f ms, p90 %.3f ms of %zu runs\n", report["latency"]["p50_ns"].get<double>() / 1e6,

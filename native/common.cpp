@@ -34,7 +34,8 @@ std::string one_line(std::string_view text, std::size_t most) {
     const std::size_t length = sequence(text);
     const auto first = static_cast<unsigned char>(text[0]);
     // C1 controls, which some terminals obey, are U+0080 to U+009F
-    const bool control = length == 0 || first < 0x20 || first == 0x7f || (first == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0);
+    const bool control =
+        length == 0 || first < 0x20 || first == 0x7f || (first == 0xc2 && static_cast<unsigned char>(text[1]) < 0xa0);
     clean += control ? " " : std::string(text.substr(0, length));
     text.remove_prefix(length == 0 ? 1 : length);
   }

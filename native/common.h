@@ -13,7 +13,8 @@ struct UserError : std::runtime_error {
   explicit UserError(const std::string& message);
 };
 
-// Text from a file or the system as it can stand in JSON and on a terminal: UTF-8, no control characters, at most `most` code points.
+// Text from a file or the system as it can stand in JSON and on a terminal: UTF-8, no control characters, at most `most` code
+// points.
 std::string one_line(std::string_view text, std::size_t most);
 
 // As a field of the report that is a name: null if nothing is left.

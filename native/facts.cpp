@@ -162,13 +162,19 @@ Json temperature(const fs::path& root) {
   for (const auto& zone : fs::directory_iterator(root / "sys/class/thermal", error)) {
     std::string type = read_line(zone.path() / "type");
     std::transform(type.begin(), type.end(), type.begin(), [](unsigned char letter) { return std::tolower(letter); });
-    const bool of_cpu = type.find("cpu") != std::string::npos || type.find("pkg") != std::string::npos ||
-                        type.find("soc") != std::string::npos;
+    const bool of_cpu =
+        type.find("cpu") != std::string::npos || type.find("pkg") != std::string::npos || type.find("soc") != std::string::npos;
     const Json value = of_cpu ? number_or_null(read_line(zone.path() / "temp"), 1) : Json();
     if (value.is_null() || value < 1'000 || value > 150'000) continue;
     if (hottest.is_null() || value > hottest) hottest = value;
   }
   return hottest;
+}
+
+// 1 to 200 code points; the parser has seen to it that they are UTF-8.
+bool is_name(const std::string& text) {
+  const auto count = std::count_if(text.begin(), text.end(), [](char byte) { return (byte & 0xc0) != 0x80; });
+  return count >= 1 && count <= 200;
 }
 
 }  // namespace
@@ -207,7 +213,8 @@ Json condition(const fs::path& root, bool before) {
   state["governor"] = name_or_null(read_line(root / "sys/devices/system/cpu/cpu0/cpufreq/scaling_governor"));
   // afterwards the load is mostly our own
   const long cores = std::max(sysconf(_SC_NPROCESSORS_ONLN), 1L);
-  state["load_permille"] = before ? number_or_null(read_line(root / "proc/loadavg"), 1000.0 / static_cast<double>(cores)) : Json();
+  const Json load = number_or_null(read_line(root / "proc/loadavg"), 1000.0 / static_cast<double>(cores));
+  state["load_permille"] = before ? load : Json();
   return state;
 }
 
@@ -217,31 +224,27 @@ Json memory() {
 }
 
 Json read_facts(const fs::path& file) {
-  const std::string source = file.string();
-  const Json facts = parse_json(read_file(file), source);
-  const auto refuse = [&](const std::string& what) { throw UserError(source + ": " + what); };
   Json known = {{"runtime", {{"delegated_macs_permille", nullptr}, {"graph_breaks", nullptr}}},
                 {"artifact", {{"top1_permille", nullptr}}},
                 {"device", {{"name", nullptr}, {"kind", nullptr}}}};
-  if (!facts.is_object()) refuse("must hold an object");
+  if (file.empty()) return known;
+  const std::string source = file.string();
+  const Json facts = parse_json(read_file(file), source);
+  if (!facts.is_object()) throw UserError(source + ": must hold an object");
   for (const auto& [part, fields] : facts.items()) {
-    if (!known.contains(part) || !fields.is_object()) refuse("unknown fact '" + part + "'; there are the objects artifact, device and runtime");
+    if (!known.contains(part) || !fields.is_object()) {
+      throw UserError(source + ": unknown fact '" + part + "'; there are the objects artifact, device and runtime");
+    }
     for (const auto& [field, value] : fields.items()) {
-      if (!known[part].contains(field)) refuse("unknown fact '" + part + "." + field + "'");
-      if (value.is_null()) continue;
-      if (field == "name") {
-        if (!value.is_string() || value == "") refuse("device.name must be a text");
-        known[part][field] = value;
-      } else if (field == "kind") {
-        if (value != "phone" && value != "tablet" && value != "computer" && value != "board") {
-          refuse("device.kind must be phone, tablet, computer or board");
-        }
-        known[part][field] = value;
-      } else {
-        const double most = field == "graph_breaks" ? kMostCount : 1000;
-        if (!value.is_number_integer() || value < 0 || value > most) refuse(part + "." + field + " must be a whole number from 0 to " + std::to_string(std::llround(most)));
-        known[part][field] = value;
-      }
+      const std::string name = part + "." + field;
+      if (!known[part].contains(field)) throw UserError(source + ": unknown fact '" + name + "'");
+      const double most = field == "graph_breaks" ? kMostCount : 1000;
+      const bool sound = value.is_null()   ? true
+                         : field == "name" ? value.is_string() && is_name(value.get<std::string>())
+                         : field == "kind" ? value == "phone" || value == "tablet" || value == "computer" || value == "board"
+                                           : value.is_number_integer() && value >= 0 && value <= most;
+      if (!sound) throw UserError(source + ": " + name + " is none that there is: " + value.dump(-1, ' ', true));
+      known[part][field] = value;
     }
   }
   return known;

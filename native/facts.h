@@ -14,5 +14,6 @@ Json condition(const std::filesystem::path& root, bool before);
 Json memory();
 
 // What the host knows and the device cannot: an object with any of `runtime.delegated_macs_permille`, `runtime.graph_breaks`,
-// `artifact.top1_permille`, `device.name`, `device.kind`, each in the object of its part, as in the report. Throws UserError.
+// `artifact.top1_permille`, `device.name`, `device.kind`, each in the object of its part, as in the report. All of them are
+// there in what it returns, null if unknown. An empty path knows nothing. Throws UserError.
 Json read_facts(const std::filesystem::path& file);

@@ -28,7 +28,8 @@ double number(const std::string& option, const std::string& text, double least, 
   char* end = nullptr;
   const double value = std::strtod(text.c_str(), &end);
   if (text.empty() || *end != '\0' || !(value >= least && value <= most)) {
-    refuse(option + " must be a number from " + std::to_string(std::lround(least)) + " to " + std::to_string(std::lround(most)) + ", not '" + text + "'");
+    const std::string range = std::to_string(std::lround(least)) + " to " + std::to_string(std::lround(most));
+    refuse(option + " must be a number from " + range + ", not '" + text + "'");
   }
   return value;
 }
@@ -51,7 +52,8 @@ int preprocess(const std::vector<std::string>& words) {
 }
 
 int describe(const std::vector<std::string>& words) {
-  std::cout << canonical({{"device", device(words[1])}, {"before", condition(words[1], true)}, {"after", condition(words[1], false)}});
+  std::cout << canonical(
+      {{"device", device(words[1])}, {"before", condition(words[1], true)}, {"after", condition(words[1], false)}});
   return 0;
 }
 

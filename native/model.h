@@ -8,7 +8,8 @@
 // A .pte in ExecuTorch's runtime: one picture in, logits out.
 class Model {
  public:
-  // Loads the method `forward`. Throws UserError: damaged, not a .pte, not for this device, or of other inputs and outputs than ours.
+  // Loads the method `forward`. Throws UserError: damaged, not a .pte, not for this device, or of other inputs and outputs than
+  // ours.
   explicit Model(const std::string& path);
   ~Model();
 

@@ -80,10 +80,12 @@ void read_golden(const std::string& blob, Payload& payload) {
   const Json text = metadata.is_object() ? metadata.value("golden", Json()) : Json();
   const Json facts = object_of(text.is_string() ? text.get<std::string>() : "", "golden", "lavit_edge.golden/1");
   const Json names = facts.value("names", Json()), tolerance = facts.value("tolerance_steps", Json());
-  if (!names.is_array() || names.size() < kLeastGolden || !std::all_of(names.begin(), names.end(), [](const Json& name) { return name.is_string(); })) {
+  if (!names.is_array() || names.size() < kLeastGolden ||
+      !std::all_of(names.begin(), names.end(), [](const Json& name) { return name.is_string(); })) {
     throw UserError("payload: golden must name at least " + std::to_string(kLeastGolden) + " pictures");
   }
-  if (!tolerance.is_number() || !(tolerance.get<double>() > 0)) throw UserError("payload: tolerance_steps must be a positive number");
+  if (!tolerance.is_number() || !(tolerance.get<double>() > 0))
+    throw UserError("payload: tolerance_steps must be a positive number");
   payload.tolerance = tolerance;
   float low = INFINITY, high = -INFINITY;
   const auto classes = static_cast<std::int64_t>(payload.contract.labels.size());
@@ -92,7 +94,8 @@ void read_golden(const std::string& blob, Payload& payload) {
     const Tensor sample = take(tensors, "sample", index, "U8", {kGrid, kGrid, 3});
     const Tensor logits = take(tensors, "logits", index, "F32", {classes});
     for (const std::int64_t side : picture.shape) {
-      if (side < 1 || side > kLargestSide) throw UserError("payload: golden picture " + std::to_string(index) + " has no size that can be");
+      if (side < 1 || side > kLargestSide)
+        throw UserError("payload: golden picture " + std::to_string(index) + " has no size that can be");
     }
     Golden made{names[index], static_cast<int>(picture.shape[1]), static_cast<int>(picture.shape[0]), {}, {}, {}};
     made.picture.assign(picture.bytes.begin(), picture.bytes.end());
@@ -156,7 +159,8 @@ Contract read_contract(const std::string& text) {
 Payload read_payload(const std::map<std::string, std::string>& entries) {
   for (const char* name : {"contract", "provenance", "golden", "digest"}) {
     if (entries.count(name) == 0) {
-      throw UserError("payload: entry '" + std::string(name) + "' is missing; only an artifact exported by lavit-edge can test itself");
+      throw UserError("payload: entry '" + std::string(name) +
+                      "' is missing; only an artifact exported by lavit-edge can test itself");
     }
   }
   Payload payload;

@@ -1,5 +1,6 @@
-// The resize of PIL, which is the contract's reference: a separable filter, stretched by the factor of shrinking so that it averages
-// over all the pixels it skips; columns first, 8 bits in between, weights in fixed point of 22 bits.
+// The resize of PIL, which is the contract's reference: a separable filter, stretched by the factor of shrinking so that it
+// averages over all the pixels it skips; columns first, 8 bits in between, weights in fixed point of 22 bits. PIL did so always
+// up to Pillow 12; since 13 it takes the rows first where the height shrinks more. Here the order never depends on the picture.
 #include "picture.h"
 
 #include <algorithm>

@@ -13,17 +13,28 @@ constexpr std::size_t kMostSamples = 20'000;
 constexpr Nanoseconds kMinute = 60'000'000'000;
 
 // In the schema, too; a report that names others than its null fields is refused when it is read.
-constexpr const char* kComparable[] = {
-    "/artifact/content_sha256", "/artifact/contract_sha256", "/artifact/precision", "/conditions/after/thermal",
-    "/conditions/before/power", "/conditions/before/thermal", "/device/cpu", "/device/cpu_features", "/device/name",
-    "/device/os_version", "/harness/build", "/memory/peak_bytes", "/preprocessing", "/runtime/version", "/settings/threads"};
+constexpr const char* kComparable[] = {"/artifact/content_sha256",
+                                       "/artifact/contract_sha256",
+                                       "/artifact/precision",
+                                       "/conditions/after/thermal",
+                                       "/conditions/before/power",
+                                       "/conditions/before/thermal",
+                                       "/device/cpu",
+                                       "/device/cpu_features",
+                                       "/device/name",
+                                       "/device/os_version",
+                                       "/harness/build",
+                                       "/memory/peak_bytes",
+                                       "/preprocessing",
+                                       "/runtime/version",
+                                       "/settings/threads"};
 
 std::string uuid() {
   std::random_device random;  // the system's, not a generator with a seed
   std::string id;
   for (int i = 0; i < 32; ++i) {
     unsigned digit = random() & 15;
-    if (i == 12) digit = 4;               // version
+    if (i == 12) digit = 4;                // version
     if (i == 16) digit = 8 | (digit & 3);  // variant
     if (i == 8 || i == 12 || i == 16 || i == 20) id += '-';
     id += "0123456789abcdef"[digit];
@@ -53,16 +64,11 @@ Json latency(const std::vector<Nanoseconds>& samples, const std::vector<Nanoseco
   }
   const bool few = samples.size() <= kMostSamples;
   for (std::size_t permille = 0; !few && permille <= 1000; ++permille) quantiles.push_back(quantile(ordered, permille));
-  return {{"runs", samples.size()},
-          {"duration_ns", duration},
-          {"min_ns", ordered.front()},
-          {"p50_ns", quantile(ordered, 500)},
-          {"p90_ns", quantile(ordered, 900)},
-          {"p99_ns", quantile(ordered, 990)},
-          {"max_ns", ordered.back()},
-          {"samples_ns", few ? Json(samples) : Json()},
-          {"quantiles_ns", quantiles},
-          {"minutes_p50_ns", medians}};
+  return {{"runs", samples.size()},           {"duration_ns", duration},
+          {"min_ns", ordered.front()},        {"p50_ns", quantile(ordered, 500)},
+          {"p90_ns", quantile(ordered, 900)}, {"p99_ns", quantile(ordered, 990)},
+          {"max_ns", ordered.back()},         {"samples_ns", few ? Json(samples) : Json()},
+          {"quantiles_ns", quantiles},        {"minutes_p50_ns", medians}};
 }
 
 std::string now() {

@@ -22,13 +22,14 @@ std::string check_input(const Golden& golden, const Picture& square) {
   }
   if (worst <= kGreyLevels) return {};
   const auto pixel = [&](std::size_t i) { return std::to_string((2 * i + 1) * square.width / (2 * kGrid)); };
-  return "at most " + std::to_string(worst) + " of 255 off (row " + pixel(where / 3 / kGrid) + ", column " + pixel(where / 3 % kGrid) +
-         ", " + "RGB"[where % 3] + "), " + std::to_string(kGreyLevels) + " allowed: resizing or channel order differs";
+  return "at most " + std::to_string(worst) + " of 255 off (row " + pixel(where / 3 / kGrid) + ", column " +
+         pixel(where / 3 % kGrid) + ", " + "RGB"[where % 3] + "), " + std::to_string(kGreyLevels) +
+         " allowed: resizing or channel order differs";
 }
 
-std::string two_digits(double value) {
-  char text[32];
-  std::snprintf(text, sizeof text, "%.2f", value);
+std::string steps_off(double worst, double allowed) {
+  char text[96];
+  std::snprintf(text, sizeof text, "at most %.2f steps off, %g allowed", worst, allowed);
   return text;
 }
 
@@ -63,8 +64,8 @@ Selftest selftest(Model& model, const Payload& payload) {
     if (!sound) {
       note(golden.name + ": logits", "values that are not finite");
     } else if (worst > payload.tolerance) {
-      note(golden.name + ": logits", "at most " + two_digits(worst) + " steps off, " + two_digits(payload.tolerance) +
-                                         " allowed: label '" + contract.labels[label] + "' differs most");
+      note(golden.name + ": logits",
+           steps_off(worst, payload.tolerance) + ": label '" + contract.labels[label] + "' differs most");
     }
     finite = finite && sound;
     most = std::max(most, worst);
