@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.util
 import json
 import os
 import sys
@@ -21,9 +20,11 @@ from lavit_edge.bench.report import Report
 from lavit_edge.errors import UserError
 from lavit_edge.seal import content_sha256
 
+sys.path.append(str(Path(__file__).parents[2] / "scripts"))
+import emulated_device as emulated
+
 pytestmark = [pytest.mark.slow, pytest.mark.device]
 
-SCRIPT = Path(__file__).parents[2] / "scripts/emulated_device.py"
 FEATURES = {  # what decides how XNNPACK multiplies int8
     "cortex-a72": set(),
     "cortex-a76": {"dotprod"},
@@ -46,23 +47,11 @@ esac
 """
 
 
-def _load() -> Any:
-    spec = importlib.util.spec_from_file_location("emulated_device", SCRIPT)
-    assert spec
-    assert spec.loader
-    module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their module up
-    spec.loader.exec_module(module)
-    return module
-
-
-emulated = _load()
-
-
 @pytest.fixture(scope="session")
 def root() -> Path:
     """What the device is made of. Not here: a reason to skip, but not in CI."""
     try:
+        emulated.probe()
         return emulated.prepare()
     except emulated.Unavailable as error:
         (pytest.fail if "CI" in os.environ else pytest.skip)(str(error))
