@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lavit_edge.bench.devices import Settings, measure
+from lavit_edge.bench.devices import Settings, Several, measure
 from lavit_edge.bench.report import Report, write_report
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.errors import UserError
@@ -25,7 +25,9 @@ from lavit_edge.errors import UserError
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.benchmark", description="Time an artifact on a device and write a report (docs/benchmark.md).")
     p.add_argument("artifact", type=Path, help="a .pte, .onnx or .ort that python -m lavit_edge.export wrote")
-    p.add_argument("--device", default="host", help="host, adb[:SERIAL], ssh:USER@HOST, browser or ios")
+    p.add_argument(
+        "--device", default="host", help="host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser or ios"
+    )
     p.add_argument("--threads", type=_threads, default=(1,), metavar="N,...", help="of the runtime; a report for each")
     p.add_argument("--minutes", type=_minutes, default=1 / 6, metavar="M", help="least duration of each measurement")
     p.add_argument("--out", type=Path, default=Path("reports"), help="folder for the reports")
@@ -58,12 +60,17 @@ def main(argv: list[str] | None = None) -> int:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
         settings = Settings(args.threads, 60 * args.minutes, args.force)
-        reports = measure(
-            args.device,
-            args.artifact,
-            settings,
-            lambda what, share: bar.update(task, description=escape(f"{args.device}: {what}"), completed=share),
-        )
+        try:
+            reports = measure(
+                args.device,
+                args.artifact,
+                settings,
+                lambda what, share: bar.update(task, description=escape(f"{args.device}: {what}"), completed=share),
+            )
+        except Several as error:
+            for report in error.reports:
+                write_report(report, args.out / file_name(report))
+            raise UserError(f"{error}" + f"; the reports of the others are in {args.out}" * bool(error.reports)) from error
     files = [args.out / file_name(report) for report in reports]
     for report, file in zip(reports, files, strict=True):
         write_report(report, file)

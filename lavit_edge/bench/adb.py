@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lavit_edge.bench import remote
-from lavit_edge.bench.devices import Progress, Settings
+from lavit_edge.bench.devices import Progress, Settings, Several
 from lavit_edge.bench.report import Report
 from lavit_edge.errors import UserError
 
@@ -64,7 +64,7 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
 
     Raises:
         UserError: no adb, no such device or one that is not ready, or as :func:`lavit_edge.bench.remote.measure`.
-        lavit_edge.bench.remote.Several: of all devices, some failed.
+        Several: of all devices, some failed.
     """
     remote.check_artifact(artifact)
     devices = choose(address)
@@ -88,7 +88,7 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
         outcomes = list(pool.map(one, devices))
     reports = [report for outcome in outcomes if isinstance(outcome, list) for report in outcome]
     if failures := [str(outcome) for outcome in outcomes if isinstance(outcome, UserError)]:
-        raise remote.Several("; ".join(failures), reports)
+        raise Several("; ".join(failures), reports)
     return reports
 
 

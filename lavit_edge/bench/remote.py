@@ -52,14 +52,6 @@ fi
 true"""
 
 
-class Several(UserError):
-    """Some of several devices failed; ``reports`` has those of the others."""
-
-    def __init__(self, message: str, reports: list[Report]) -> None:
-        super().__init__(message)
-        self.reports = reports
-
-
 @dataclass(frozen=True)
 class Output:
     """Exit code of a command on the device, and what it wrote."""
