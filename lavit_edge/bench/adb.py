@@ -19,7 +19,7 @@ from lavit_edge.bench.report import Report
 from lavit_edge.errors import UserError
 
 PLACE = "/data/local/tmp/lavit-edge"  # where Android lets the shell run programs
-SETTLES = 3.0  # seconds that adb may need to reach a device after its server has started
+SETTLES = 10.0  # seconds that a device may need until a server of adb that has just started knows it: 4 on a busy machine
 STATES = {
     "unauthorized": "does not trust this computer: unlock it and accept the prompt on the device (Allow USB debugging)",
     "authorizing": "is asking whether it may trust this computer: accept the prompt on the device",

@@ -112,6 +112,7 @@ def fake(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, make_report: Callable[
     monkeypatch.setenv("FAKE", str(folder))
     monkeypatch.setenv("PATH", f"{folder / 'bin'}{os.pathsep}{os.environ['PATH']}")
     monkeypatch.delenv("QEMU_CPU", raising=False)
+    monkeypatch.setattr(adb, "SETTLES", 0.3)
     monkeypatch.setattr(native, "package", lambda arch: package)
     monkeypatch.setattr(remote, "host_facts", lambda artifact, there: {"artifact": {"top1_permille": 894}})
     monkeypatch.setattr(adb.AdbDevice, "places", str(place))
