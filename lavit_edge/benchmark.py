@@ -24,10 +24,9 @@ from lavit_edge.errors import UserError
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.benchmark", description="Time an artifact on a device and write a report (docs/benchmark.md).")
-    p.add_argument("artifact", type=Path, help="a .pte, .onnx or .ort that python -m lavit_edge.export wrote")
-    p.add_argument(
-        "--device", default="host", help="host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser or ios"
-    )
+    p.add_argument("artifact", type=Path, help="a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote")
+    devices = "host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser, ios:NAME or ios:REPORT.json"
+    p.add_argument("--device", default="host", help=devices)
     p.add_argument("--threads", type=_threads, default=(1,), metavar="N,...", help="of the runtime; a report for each")
     p.add_argument("--minutes", type=_minutes, default=1 / 6, metavar="M", help="least duration of each measurement")
     p.add_argument("--out", type=Path, default=Path("reports"), help="folder for the reports")
