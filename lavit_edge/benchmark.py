@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lavit_edge.bench.devices import Settings, measure
+from lavit_edge.bench.devices import Settings, Several, measure
 from lavit_edge.bench.report import Report, write_report
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.errors import UserError
@@ -24,14 +24,10 @@ from lavit_edge.errors import UserError
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.benchmark", description="Time an artifact on a device and write a report (docs/benchmark.md).")
-    p.add_argument(
-        "artifacts",
-        type=Path,
-        nargs="+",
-        metavar="ARTIFACT",
-        help="a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote; several are timed in turns on host",
-    )
-    p.add_argument("--device", default="host", help="host, adb[:SERIAL], ssh:USER@HOST, browser, ios:NAME or ios:REPORT.json")
+    what = "a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote; several are timed in turns on host"
+    p.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=what)
+    devices = "host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser, ios:NAME or ios:REPORT.json"
+    p.add_argument("--device", default="host", help=devices)
     p.add_argument("--threads", type=_threads, default=(1,), metavar="N,...", help="of the runtime; a report for each")
     p.add_argument("--minutes", type=_minutes, default=1 / 6, metavar="M", help="least duration of each measurement")
     p.add_argument("--out", type=Path, default=Path("reports"), help="folder for the reports")
@@ -68,12 +64,17 @@ def main(argv: list[str] | None = None) -> int:
         def progress(what: str, share: float) -> None:
             bar.update(task, description=escape(f"{args.device}: {what}"), completed=share)
 
-        if args.device == "host" and len(args.artifacts) > 1:
-            from lavit_edge.bench.side_by_side import measure_in_turns
+        try:
+            if args.device == "host" and len(args.artifacts) > 1:
+                from lavit_edge.bench.side_by_side import measure_in_turns
 
-            reports = measure_in_turns(args.artifacts, settings, progress)
-        else:
-            reports = [report for artifact in args.artifacts for report in measure(args.device, artifact, settings, progress)]
+                reports = measure_in_turns(args.artifacts, settings, progress)
+            else:
+                reports = [report for artifact in args.artifacts for report in measure(args.device, artifact, settings, progress)]
+        except Several as error:
+            for report in error.reports:
+                write_report(report, args.out / file_name(report))
+            raise UserError(f"{error}" + f"; the reports of the others are in {args.out}" * bool(error.reports)) from error
     files = [args.out / file_name(report) for report in reports]
     for report, file in zip(reports, files, strict=True):
         write_report(report, file)
