@@ -1,0 +1,65 @@
+"""Runs in turns with other processes on the same machine: how to measure what is to be compared.
+
+Two runs of the same artifact one after the other were 22 % apart (root mean square; 12 s each, two virtual cores with other work
+on them): what neighbours do changes within seconds. Processes that take turns, one inference each, on the same core, meet the
+same neighbours, and the median of their ratios was 1 % apart. Their reports say so in ``settings.turns``, and
+:mod:`lavit_edge.bench.statistics` pairs their runs. On two cores, left to the system, one process in three was up to 4 % off.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Callable, Sequence
+from multiprocessing.connection import Connection, wait
+
+from lavit_edge.errors import UserError
+
+GO, DONE, END = b"go", b"done", b"end"
+LONGEST_TURN = 600.0  # seconds
+
+
+def share_cores(threads: int) -> None:
+    """Keeps this process on the same ``threads`` cores as its partners (on Linux); to be called before a runtime starts any."""
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, sorted(os.sched_getaffinity(0))[-threads:])
+
+
+def runs_in_turns(
+    run: Callable[[], object], connection: Connection, clock: Callable[[], int] = time.perf_counter_ns
+) -> tuple[list[int], list[int]]:
+    """Start and duration, in nanoseconds, of one run for each turn that :func:`conduct` gives, until it ends the measurement."""
+    starts: list[int] = []
+    samples: list[int] = []
+    while connection.recv_bytes() == GO:
+        start = clock()
+        run()
+        samples.append(clock() - start)
+        starts.append(start)
+        connection.send_bytes(DONE)
+    return starts, samples
+
+
+def conduct(connections: Sequence[Connection], seconds: float, least: int) -> None:
+    """Gives turns, always in the same order, until each side has had ``seconds`` and ``least`` runs.
+
+    In the same order, since a side that ran twice in succession (the last of a round and first of the next) was 2 % faster.
+
+    Raises:
+        UserError: a process ended, or did not come back from its turn.
+    """
+    spent, rounds = [0.0] * len(connections), 0
+    while rounds < least or min(spent) < seconds:
+        for side, connection in enumerate(connections):
+            begun = time.perf_counter()
+            try:
+                connection.send_bytes(GO)
+                if not wait([connection], LONGEST_TURN):
+                    raise UserError(f"process {side + 1} of those that take turns has not come back for {LONGEST_TURN:.0f} s")
+                connection.recv_bytes()
+            except (EOFError, OSError) as error:
+                raise UserError(f"process {side + 1} of those that take turns ended before its time") from error
+            spent[side] += time.perf_counter() - begun
+        rounds += 1
+    for connection in connections:
+        connection.send_bytes(END)

@@ -1,0 +1,101 @@
+"""``python -m lavit_edge.compare``: which of several benchmark reports is faster, as far as that can be told.
+
+Exit codes: 0 compared; 2 a mistake that one line on stderr explains, or reports that cannot be compared; 130 interrupted.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from lavit_edge.cli import Parser, run_command
+from lavit_edge.errors import UserError, one_line
+
+
+def parser() -> argparse.ArgumentParser:
+    p = Parser(prog="lavit_edge.compare", description="Compare benchmark reports: faster, slower, or no telling.")
+    p.add_argument(
+        "reports", type=Path, nargs="+", help="reports, or folders of them (reports of one folder that agree are repeated runs)"
+    )
+    p.add_argument("--baseline", type=Path, help="compare all others with this one of the arguments (default: of two, the first)")
+    p.add_argument("--anyway", action="store_true", help="compare what cannot be compared, and mark it")
+    p.add_argument("--html", type=Path, help="write a page with plots to this file")
+    form = p.add_mutually_exclusive_group()
+    form.add_argument("--markdown", action="store_true", help="print the table as Markdown")
+    form.add_argument("--json", action="store_true", help="print the result as JSON")
+    return p
+
+
+def main(argv: list[str] | None = None) -> int:
+    args = parser().parse_args(argv)
+    sources = list(dict.fromkeys([*args.reports, *([args.baseline] if args.baseline else [])]))
+    for source in sources:
+        if not source.exists():
+            raise UserError(f"{source} does not exist")
+    try:
+        import polars  # noqa: F401
+    except ImportError as error:
+        raise UserError(f"reports are compared with polars ({error}); pip install 'lavit-edge[bench]'") from error
+    from rich.console import Console
+    from rich.progress import Progress
+
+    from lavit_edge.bench.compare import Table, compare, find_baseline, load
+
+    with Progress(console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task("reading reports", total=None)
+        groups, left_out = load(sources, lambda done, of: bar.update(task, completed=done, total=of))
+        bar.update(task, description="comparing", total=None)
+        rows = compare(groups, find_baseline(groups, sources, args.baseline), args.anyway)
+    table = Table(rows, sum(len(group.paths) for group in groups), left_out)
+    if args.html:
+        from lavit_edge.bench.page import page
+
+        _write(args.html, page(table))
+    if args.json:
+        print(json.dumps(to_dict(table), indent=1, ensure_ascii=False))
+    elif args.markdown:
+        from lavit_edge.bench.table import markdown
+
+        print(markdown(table))
+    else:
+        from lavit_edge.bench.table import print_table
+
+        print_table(table, Console())
+    return 0
+
+
+def to_dict(table: Any) -> dict[str, Any]:
+    """The result for machines; times in nanoseconds as in the reports, ratios as numbers."""
+    rows = []
+    for row in table.rows:
+        rows.append(
+            {
+                **row.group.values,
+                "reports": [str(path) for path in row.group.paths],
+                "baseline": row.is_baseline,
+                "comparison": asdict(row.comparison) if row.comparison else None,
+                "marks": list(row.marks),
+            }
+        )
+    return {"reports": table.reports, "left_out": table.left_out, "rows": rows}
+
+
+def _write(path: Path, text: str) -> None:
+    temporary = path.with_name(f".{path.name}.tmp")
+    try:
+        temporary.write_text(text, encoding="utf-8")
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written ({one_line(str(error))})") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    print(f"page: {path}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    run_command(main)
