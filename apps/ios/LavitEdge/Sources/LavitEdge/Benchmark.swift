@@ -130,7 +130,7 @@ public struct Benchmark {
     /// From a camera's frame to the model's input.
     private func preprocessing(_ model: any Model, _ converter: FrameConverter) throws -> JSON {
         let (width, height) = Self.frameSize
-        let bytes = (0..<4 * width * height).map { UInt8(truncatingIfNeeded: $0 &* 2_654_435_761 >> 24) }
+        let bytes = (0..<4 * width * height).map { UInt8(truncatingIfNeeded: ($0 &* 2_654_435_761) >> 24) }
         var runs = Runs()
         try bytes.withUnsafeBytes { bytes in
             let plane = Plane(bytes: bytes, rowStride: 4 * width, pixelStride: 4)

@@ -13,7 +13,9 @@ public struct Seal: Equatable, Sendable {
     public let content: String
     /// What the package says of itself; nil if it says nothing.
     public let stored: String?
+}
 
+extension Seal {
     /// Reads a package, a folder such as `model.mlpackage`.
     ///
     /// - Throws: ``UserError`` if there is no such folder, it cannot be read, it holds a link, or it has more than one digest.
@@ -71,9 +73,9 @@ public struct Seal: Equatable, Sendable {
         var (paths, folders) = ([String](), [""])
         while let folder = folders.popLast() {
             let inside = folder.isEmpty ? package : package.appendingPathComponent(folder)
-            guard let items = try? FileManager.default.contentsOfDirectory(at: inside, includingPropertiesForKeys: Array(keys)) else {
-                throw UserError("\(name) is no folder that can be read")
-            }
+            guard (try? inside.resourceValues(forKeys: keys).isDirectory) == true,
+                let items = try? FileManager.default.contentsOfDirectory(at: inside, includingPropertiesForKeys: Array(keys))
+            else { throw UserError("\(name) is no folder that can be read") }
             for item in items {
                 let path = folder.isEmpty ? item.lastPathComponent : "\(folder)/\(item.lastPathComponent)"
                 let kind = try? item.resourceValues(forKeys: keys)

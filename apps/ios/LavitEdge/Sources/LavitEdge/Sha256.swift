@@ -23,7 +23,7 @@ private struct Sha256 {
         bytes.withUnsafeBufferPointer { hash.take($0[..<whole]) }
         var rest = Array(bytes[whole...]) + [0x80]
         rest += [UInt8](repeating: 0, count: (120 - rest.count) % 64)
-        for shift in stride(from: 56, through: 0, by: -8) { rest.append(UInt8(truncatingIfNeeded: bytes.count * 8 >> shift)) }
+        for shift in stride(from: 56, through: 0, by: -8) { rest.append(UInt8(truncatingIfNeeded: (bytes.count * 8) >> shift)) }
         rest.withUnsafeBufferPointer { hash.take($0[...]) }
         return hash.state.map { word in
             let digits = String(word, radix: 16)
