@@ -1,6 +1,6 @@
-"""Packages of a newer Debian than the machine's, for tests: downloaded by apt from the machine's own source, unpacked, not installed.
+"""Packages of a newer Debian than the machine's, for tests: downloaded by apt from the machine's own source, and not installed.
 
-A lock file names each package with its version and SHA-256, so that what is tested with changes in the repository's history alone.
+A lock file names each package with its version and SHA-256, so that the tools of a test change with the repository alone.
 """
 
 from __future__ import annotations
@@ -70,7 +70,9 @@ def write_lock(lock: Path, wanted: Sequence[str], architecture: str) -> None:
                 packages.append((name, kind or architecture, line.split("(")[1].split()[0]))
         show = ["apt-cache", "show", *(f"{name}:{kind}={version}" for name, kind, version in packages)]
         records = subprocess.run(show, env=environment, check=True, capture_output=True, text=True).stdout
-    fields = [dict(row.split(": ", 1) for row in record.splitlines() if ": " in row) for record in records.split("\n\n") if record]
+    fields = [
+        dict(row.split(": ", 1) for row in record.splitlines() if ": " in row) for record in records.split("\n\n") if record
+    ]
     digests = {(field["Package"], field["Version"]): field["SHA256"] for field in fields}
     lines = [f"{name} {kind} {version} {digests[name, version]}\n" for name, kind, version in packages]
     lock.write_text(f"# Debian {SUITE}, by scripts/{lock.stem}.py lock\n" + "".join(sorted(lines)))
@@ -78,7 +80,7 @@ def write_lock(lock: Path, wanted: Sequence[str], architecture: str) -> None:
 
 @contextlib.contextmanager
 def _apt(folder: Path, architecture: str) -> Iterator[dict[str, str]]:
-    """An environment in which apt is a machine of :data:`SUITE`, with nothing installed, on this machine's own source of Debian."""
+    """An environment in which apt is a machine of :data:`SUITE` with nothing installed, on this machine's own source."""
     form = "$(ORIGIN) $(LABEL) $(CODENAME) $(COMPONENT) $(REPO_URI)"
     listed = subprocess.run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], capture_output=True, text=True)
     lines = [line.split() for line in listed.stdout.splitlines()]

@@ -86,7 +86,9 @@ struct JSONReader {
             let name = try text()
             skipSpace()
             try take(":")
-            guard fields.updateValue(try value(), forKey: name) == nil else { throw UserError("an object has the same name twice") }
+            guard fields.updateValue(try value(), forKey: name) == nil else {
+                throw UserError("an object has the same name twice")
+            }
         } while took(",")
         try take("}")
         return .object(fields)

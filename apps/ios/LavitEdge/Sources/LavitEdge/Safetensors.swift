@@ -42,7 +42,9 @@ struct Safetensors {
 
     /// Takes a tensor out; a side of nil may be any.
     mutating func take(_ name: String, dtype: String, shape: [Int?]) -> Tensor? {
-        guard let tensor = tensors.removeValue(forKey: name), tensor.dtype == dtype, tensor.shape.count == shape.count else { return nil }
+        guard let tensor = tensors.removeValue(forKey: name), tensor.dtype == dtype, tensor.shape.count == shape.count else {
+            return nil
+        }
         return zip(shape, tensor.shape).allSatisfy { $0 == nil || $0 == $1 } ? tensor : nil
     }
 }

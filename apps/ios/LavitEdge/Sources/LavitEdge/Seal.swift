@@ -37,7 +37,9 @@ extension Seal {
             }
             blank += "\(places.isEmpty ? actual : LavitEdge.sha256(contents))  \(path)\n"
         }
-        guard found.count <= 1 else { throw UserError("\(package.lastPathComponent) has \(found.count) digests; export it again") }
+        guard found.count <= 1 else {
+            throw UserError("\(package.lastPathComponent) has \(found.count) digests; export it again")
+        }
         bytes = total
         sha256 = LavitEdge.sha256(Array(whole.utf8))
         content = LavitEdge.sha256(Array(blank.utf8))
@@ -48,7 +50,8 @@ extension Seal {
     public func problem(name: String) -> String? {
         guard let stored else { return "\(name) has no digest; only an artifact exported by lavit-edge can test itself" }
         if stored == content { return nil }
-        return "\(name) is not what was exported: its bytes have SHA-256 \(content.prefix(16))..., it says \(stored.prefix(16))..."
+        return
+            "\(name) is not what was exported: its bytes have SHA-256 \(content.prefix(16))..., it says \(stored.prefix(16))..."
     }
 
     /// Where in a file digests stand, behind their mark.

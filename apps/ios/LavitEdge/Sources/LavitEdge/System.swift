@@ -1,7 +1,7 @@
 import Foundation
 
-/// What only Apple's systems tell, and nil elsewhere. The first half of this file has been compiled by nobody without a Mac; the names
-/// in it are checked against the SDK's by a person, not by a test.
+/// What only Apple's systems tell, and nil elsewhere. The first half of this file has never been compiled: Linux has no Darwin module
+/// (apps/ios/README.md).
 enum System {
     #if canImport(Darwin)
         static var lowPower: Bool? { ProcessInfo.processInfo.isLowPowerModeEnabled }
@@ -33,7 +33,9 @@ enum System {
                 for (feature, flag) in flags {
                     var value: Int32 = 0
                     var size = MemoryLayout<Int32>.size
-                    if sysctlbyname("hw.optional.arm.FEAT_\(flag)", &value, &size, nil, 0) == 0, value == 1 { found.append(feature) }
+                    if sysctlbyname("hw.optional.arm.FEAT_\(flag)", &value, &size, nil, 0) == 0, value == 1 {
+                        found.append(feature)
+                    }
                 }
                 return .array(found.sorted().map { .string($0) })
             #else

@@ -27,7 +27,8 @@ final class ContractTests: XCTestCase {
 
     func testWhatIsNoContract() throws {
         let cases: [(String, String, JSON)] = [
-            ("expected an object with format", "format", "lavit_edge.contract/2"), ("expected an object with format", "format", nil),
+            ("expected an object with format", "format", "lavit_edge.contract/2"),
+            ("expected an object with format", "format", nil),
             ("unknown field 'colour'", "colour", "RGB"), ("size", "size", 0), ("size", "size", 48), ("size", "size", 8192),
             ("size", "size", .double(64)), ("size", "size", "64"), ("labels", "labels", []), ("labels", "labels", ["a", ""]),
             ("labels", "labels", ["a", 1]), ("labels", "labels", "ab"), ("labels", "labels", [" \u{3000}"]),

@@ -66,7 +66,8 @@ final class FramesTests: XCTestCase {
             let plane = Plane(bytes: bytes, rowStride: 12, pixelStride: 4)
             for (rotation, mirrored, expected) in turns {
                 var picture = Picture()
-                try Frame(.rgba, width: 3, height: 2, planes: [plane], rotation: rotation, mirrored: mirrored).toRGB(into: &picture)
+                let frame = try Frame(.rgba, width: 3, height: 2, planes: [plane], rotation: rotation, mirrored: mirrored)
+                frame.toRGB(into: &picture)
                 XCTAssertEqual(stride(from: 0, to: 18, by: 3).map { picture.pixels[$0] }, expected)
             }
         }

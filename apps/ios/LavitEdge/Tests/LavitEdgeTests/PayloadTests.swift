@@ -111,7 +111,7 @@ final class PayloadTests: XCTestCase {
     /// Of an artifact that the exporter wrote: its metadata, and what Python says is in it.
     func testARealArtifact() throws {
         let metadata = try artifactMetadata()
-        let told = try JSON(text: String(contentsOf: handedOver("LAVIT_EDGE_TOLD"), encoding: .utf8), source: "told")
+        let told = try told()
         let payload = try Payload(metadata: metadata)
         XCTAssertEqual(payload.contract.sha256, told["contract_sha256"]?.string)
         XCTAssertEqual(payload.contract.labels, told["labels"]?.array?.compactMap(\.string))
@@ -120,11 +120,14 @@ final class PayloadTests: XCTestCase {
         XCTAssertEqual(payload.digest, told["content_sha256"]?.string)
         XCTAssertEqual(payload.golden.map(\.name), told["names"]?.array?.compactMap(\.string))
         XCTAssertEqual(payload.golden.map { sha256($0.picture.pixels) }, told["pictures_sha256"]?.array?.compactMap(\.string))
+        let converter = FrameConverter(contract: payload.contract)
+        let inputs = try payload.golden.map { sha256(try converter.input(from: $0.picture).pixels) }
+        XCTAssertEqual(inputs, told["inputs_sha256"]?.array?.compactMap(\.string))
         XCTAssertEqual(payload.golden.flatMap(\.logits), try XCTUnwrap(told["logits"]?.array).map { Float($0.number ?? .nan) })
     }
 
     func testTheSealOfARealPackage() throws {
-        let told = try JSON(text: String(contentsOf: handedOver("LAVIT_EDGE_TOLD"), encoding: .utf8), source: "told")
+        let told = try told()
         let package = try handedOver("LAVIT_EDGE_PACKAGE")
         let seal = try Seal(package: package)
         XCTAssertEqual(seal.bytes, told["bytes"]?.int)

@@ -25,7 +25,8 @@ final class SealTests: XCTestCase {
         try write("2", "a")
         try write("3", "b-c")  // in the order of paths it is before b/a
         func lines(_ sealed: String) -> [UInt8] {
-            [("2", "a"), ("3", "b-c"), ("1", "b/a"), (sealed, "b/c/d")].map { "\(sha256(Array($0.utf8)))  \($1)\n" }.joined().utf8.map { $0 }
+            let files = [("2", "a"), ("3", "b-c"), ("1", "b/a"), (sealed, "b/c/d")]
+            return Array(files.map { "\(sha256(Array($0.utf8)))  \($1)\n" }.joined().utf8)
         }
         let content = sha256(lines("x\(blank)y"))
         XCTAssertTrue(try XCTUnwrap(Seal(package: package).problem(name: "it")).contains("it is not what was exported"))

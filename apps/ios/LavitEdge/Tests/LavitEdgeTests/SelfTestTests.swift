@@ -35,7 +35,9 @@ final class SelfTestTests: XCTestCase {
 
     func testLogitsThatAreNone() throws {
         let payload = try Payload(metadata: madeMetadata())
-        let broken: [([Float]) -> [Float]] = [{ _ in [] }, { $0 + [1] }, { [$0[0], .nan, $0[2]] }, { [$0[0], .infinity, $0[2]] }]
+        let broken: [([Float]) -> [Float]] = [
+            { _ in [] }, { $0 + [1] }, { [$0[0], .nan, $0[2]] }, { [$0[0], .infinity, $0[2]] },
+        ]
         for change in broken {
             let tested = try SelfTest(payload, model: Echo(payload, change: change))
             XCTAssertFalse(tested.passed)
