@@ -5,7 +5,8 @@
     scripts/swift_toolchain.py lock                        # the versions that Debian has today -> swift_toolchain.lock
 
 Needs no root where unprivileged user namespaces are allowed. Inside, the checkout is the current folder, /repository, read-only;
-/build, which is in the cache and is HOME, is all that can be written; there is no network. The root takes 2.6 GB.
+/build, which is in the cache and is HOME, is all that can be written; there is no network, and what a command starts ends with it. The
+root takes 2.6 GB.
 """
 
 from __future__ import annotations
@@ -34,8 +35,10 @@ ENTER = f"""
 set -e
 root="$1" repository="$2" build="$3"
 shift 3
+mount --bind "$root" "$root"
+mount -o remount,bind,ro "$root"
 mount --rbind /dev "$root/dev"
-mount --rbind /proc "$root/proc"
+mount -t proc none "$root/proc"
 mount -t tmpfs none "$root/tmp"
 mount --bind "$repository" "$root/repository"
 mount -o remount,bind,ro "$root/repository"
@@ -51,7 +54,7 @@ def probe() -> None:
     for tool in ("apt-get", "dpkg-deb", "unshare"):
         if not shutil.which(tool):
             raise Unavailable(f"Swift's root needs {tool}, which is not installed")
-    tried = subprocess.run([*_unshare(), "true"], capture_output=True, text=True)
+    tried = subprocess.run([*_unshare(), "mount", "-t", "proc", "none", "/proc"], capture_output=True, text=True)
     if tried.returncode:
         raise Unavailable(f"no private namespaces here ({tried.stderr.strip()})")
 
@@ -86,7 +89,7 @@ def command(root: Path, build: Path, argv: Sequence[str]) -> list[str]:
 
 
 def _unshare() -> list[str]:
-    return ["unshare", "-U", "-r", "-m", "-n", "--propagation", "private"]
+    return ["unshare", "-U", "-r", "-m", "-n", "-p", "-f", "--kill-child", "--propagation", "private"]
 
 
 def main() -> int:
