@@ -5,8 +5,8 @@
     scripts/swift_toolchain.py lock                        # the versions that Debian has today -> swift_toolchain.lock
 
 Needs no root where unprivileged user namespaces are allowed. Inside, the checkout is the current folder, /repository, read-only;
-/build, which is in the cache and is HOME, is all that can be written; there is no network, and what a command starts ends with it. The
-root takes 2.6 GB.
+/build, which is in the cache and is HOME, is all that can be written; there is no network, and no process stays behind.
+The root takes 2.6 GB.
 """
 
 from __future__ import annotations
