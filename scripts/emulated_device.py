@@ -34,7 +34,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from debian_arm64 import CACHE, Unavailable, prepare, write_lock
+from debian_arm64 import CACHE, prepare, write_lock
+from debian_packages import Unavailable
 
 CPUS = ("cortex-a72", "cortex-a76", "neoverse-v1")  # Raspberry Pi 4; Raspberry Pi 5 (dotprod); i8mm
 ADB_PORT, SSH_PORT = 5555, 2222  # in the device's own network
