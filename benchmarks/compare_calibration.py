@@ -3,9 +3,9 @@
     python benchmarks/compare_calibration.py ARTIFACT OUT
 
 Each try measures three processes: A, the same artifact again (A'), and the artifact with a busy wait of 5 % of its median after
-each inference, inside the timed region. In three sessions of turns, each with new processes, and once each for itself, one after
-the other. Right is "inconclusive" for A' against A, and "slower" for the delayed one. The reports stay in OUT; what is
-there already is not measured again.
+each inference, inside the timed region. In turns, in three sessions with new processes each, and once each for itself, one after
+the other. Right is "inconclusive" for A' against A, and "slower" for the delayed one. The reports stay in OUT; what is there
+already is not measured again.
 """
 
 from __future__ import annotations
@@ -38,21 +38,24 @@ from lavit_edge.parity.runners import open_runtime, read_entries
 from lavit_edge.payload import read_payload
 
 SIDES = {"a": 0.0, "same": 0.0, "slow": 0.05}  # name and delay, as a share of its own median
+SESSIONS = {"turns": 3, "alone": 1}  # of a try, each with new processes
 RIGHT = {"same": "inconclusive", "slow": "slower"}
-SESSIONS = {"turns": 3, "alone": 1}  # of a try
 LEAST = 50
 
 
 def delayed(run: Callable[[], object], share: float) -> Callable[[], object]:
-    """``run``, then a busy wait of ``share`` of the median of its last 51 durations."""
+    """``run``, then a busy wait of ``share`` of the median of its last 51 durations.
+
+    Both in CPU time: on a core with other work, a delay of 5 % of the time on the clock was a slowdown of 16 %.
+    """
     last: deque[int] = deque(maxlen=51)
 
     def both() -> None:
-        start = time.perf_counter_ns()
+        start = time.process_time_ns()
         run()
-        last.append(time.perf_counter_ns() - start)
+        last.append(time.process_time_ns() - start)
         end = start + last[-1] + share * sorted(last)[len(last) // 2]
-        while time.perf_counter_ns() < end:
+        while time.process_time_ns() < end:
             pass
 
     return both if share else run
@@ -74,10 +77,13 @@ def side(artifact: Path, share: float, seconds: float, session: str | None, conn
     run()
     first = time.perf_counter_ns() - start
     connection.send_bytes(b"ready")
-    phases = []
-    for least_seconds, least in ((1.0, 3), (seconds, LEAST)):
-        phases.append(runs_in_turns(run, connection) if session else timed_runs(run, least_seconds, least))
-    (starts, samples), measured = phases
+    if session:
+        starts, samples, _ = runs_in_turns(run, connection)
+        measured_starts, measured, cpu = runs_in_turns(run, connection)
+        times = latency(measured, measured_starts, cpu)
+    else:
+        starts, samples = timed_runs(run, 1.0, 3)
+        times = latency(*reversed(timed_runs(run, seconds, LEAST)))
     settings: dict[str, Any] = {"threads": 1, "least_duration_ns": round(seconds * 1e9), "least_runs": LEAST}
     settings["warmup"] = {"policy": WARMUP, "runs": len(samples), "duration_ns": starts[-1] + samples[-1] - starts[0]}
     if session:
@@ -93,7 +99,7 @@ def side(artifact: Path, share: float, seconds: float, session: str | None, conn
         "conditions": {"before": before, "after": facts.condition()},
         "self_test": {"passed": False, "pictures": 0, "same_top1": 0, "worst_millisteps": None, "forced": True, "detail": None},
         "load": {"cold_ns": cold, "first_inference_ns": first, "file_cache": "warm"},
-        "latency": latency(measured[1], measured[0]),
+        "latency": times,
         "preprocessing": None,
         "memory": facts.peak_memory(),
         "least_duration_met": True,
@@ -103,11 +109,11 @@ def side(artifact: Path, share: float, seconds: float, session: str | None, conn
 
 
 def measure(artifact: Path, folder: Path, number: int, seconds: float, turns: bool) -> None:
-    """One session: a report ``number`` of each side, measured in turns or one after the other."""
+    """One session: report ``number`` of each side, measured in turns or one after the other."""
     context = multiprocessing.get_context("spawn")
     session = str(uuid.uuid4()) if turns else None
     running = []
-    for name, share in list(SIDES.items())[:: -1 if number % 2 else 1]:  # no side always follows the same other one
+    for name, share in SIDES.items():
         here, there = context.Pipe()
         arguments = (artifact, share, seconds, session, there, folder / name / f"{number}.json")
         process = context.Process(target=side, args=arguments)
@@ -143,8 +149,8 @@ def main() -> int:
     os.environ["OMP_NUM_THREADS"] = "1"
     for index in track(range(args.tries), "measuring", console=Console(stderr=True)):
         for how, sessions in SESSIONS.items():
+            folder = args.out / how / f"{index:03}"
             for number in range(sessions):
-                folder = args.out / how / f"{index:03}"
                 if not all((folder / name / f"{number}.json").exists() for name in SIDES):
                     measure(args.artifact, folder, number, args.seconds, how == "turns")
     table = Table(

@@ -54,8 +54,8 @@ def quantile(ordered: Sequence[int], permille: int) -> int:
     return ordered[max(math.ceil(permille * len(ordered) / 1000), 1) - 1]
 
 
-def latency(samples_ns: Sequence[int], starts_ns: Sequence[int]) -> dict[str, Any]:
-    """The field ``latency`` of runs that took ``samples_ns`` and began at ``starts_ns``, in order."""
+def latency(samples_ns: Sequence[int], starts_ns: Sequence[int], cpu_ns: Sequence[int] | None = None) -> dict[str, Any]:
+    """The field ``latency`` of runs that took ``samples_ns`` (``cpu_ns`` of CPU time) and began at ``starts_ns``, in order."""
     ordered = sorted(samples_ns)
     minutes: dict[int, list[int]] = {}
     for start, sample in zip(starts_ns, samples_ns, strict=True):
@@ -72,6 +72,7 @@ def latency(samples_ns: Sequence[int], starts_ns: Sequence[int]) -> dict[str, An
         "p99_ns": quantile(ordered, 990),
         "max_ns": ordered[-1],
         "samples_ns": list(samples_ns) if few else None,
+        **({"cpu_ns": list(cpu_ns)} if few and cpu_ns is not None else {}),
         "quantiles_ns": None if few else [quantile(ordered, permille) for permille in range(1001)],
         "minutes_p50_ns": [quantile(sorted(minutes[minute]), 500) for minute in sorted(minutes) if minute < whole],
     }
@@ -153,6 +154,8 @@ def _latency_problem(latency: dict[str, Any]) -> str | None:
         return "latency: exactly one of samples_ns and quantiles_ns must be given"
     if samples is not None and len(samples) != latency["runs"]:
         return f"latency: {len(samples)} samples of {latency['runs']} runs"
+    if "cpu_ns" in latency and (samples is None or len(latency["cpu_ns"]) != len(samples)):
+        return f"latency.cpu_ns: {len(latency['cpu_ns'])} values for {len(samples or ())} samples"
     ordered = sorted(samples) if samples is not None else quantiles
     if quantiles is not None and any(low > high for low, high in pairwise(quantiles)):
         return "latency.quantiles_ns: not in order"

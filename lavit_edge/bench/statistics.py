@@ -20,7 +20,7 @@ BLOCK_NS = 1e9
 STRETCHES = 8  # of a run, whose medians show how the machine drifts
 REPLICATES = 1000
 CONFIDENCE = 0.95
-LEAST_SD = 0.010  # of a run's log median: what a new process changes on a machine that stands still (where things lie in memory)
+LEAST_SD = 0.012  # of a process's log median: what a new one changes though all else is equal (12 pairs of them: 0.015 apart)
 APART = 2.0  # two runs lie further apart than the stretches of one: of 20 pairs, 17 were in their 95 % interval with 1, 19 with 2
 EXPECTED_WEIGHT = 10  # degrees of freedom of the spread that is expected, beside that of repeated runs
 
@@ -34,12 +34,14 @@ class Run:
         samples: every run in nanoseconds, in order; None where the report has quantiles only.
         stretches: medians of long stretches one after the other, nanoseconds; empty where nothing is known.
         session: of processes that took turns, the same for all of them; None of a run for itself.
+        cpu: CPU time of every run, nanoseconds, of one thread; None where it is not known, or several threads share the work.
     """
 
     p50: float
     samples: NDArray[np.float64] | None
     stretches: NDArray[np.float64]
     session: str | None = None
+    cpu: NDArray[np.float64] | None = None
 
 
 @dataclass(frozen=True)
@@ -50,7 +52,7 @@ class Comparison:
         ratio: over 1 is slower than the baseline.
         low, high: its 95 % interval, noise floor included.
         floor: how far two runs of the same thing lie apart here, as a share (0.02: 2 %), in 19 of 20 cases.
-        paired: the sides took turns, and each run is compared with the one beside it.
+        by: what was compared: "CPU time in turns" or "time in turns", each run with the one beside it, else "medians".
         verdict: "faster", "slower" or "inconclusive".
     """
 
@@ -58,7 +60,7 @@ class Comparison:
     low: float
     high: float
     floor: float
-    paired: bool
+    by: str
     verdict: str
 
 
@@ -71,7 +73,9 @@ def run_of(report: Report) -> Run | None:
     if latency["samples_ns"] is None:
         return Run(latency["p50_ns"], None, np.asarray(latency["minutes_p50_ns"], np.float64))
     samples = np.asarray(latency["samples_ns"], np.float64)
-    return Run(latency["p50_ns"], samples, stretches_of(samples), turns and turns["session"])
+    cpu = latency.get("cpu_ns") if report["settings"]["threads"] == 1 else None
+    known = np.asarray(cpu, np.float64) if cpu and min(cpu) > 0 else None
+    return Run(latency["p50_ns"], samples, stretches_of(samples), turns and turns["session"], known)
 
 
 def stretches_of(samples: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -98,7 +102,8 @@ def block_bootstrap(series: NDArray[np.float64], block: int, rng: np.random.Gene
 def compare_runs(baseline: Sequence[Run], other: Sequence[Run]) -> Comparison | None:
     """Compares two sides, each of one or more runs of the same thing. The same runs always give the same answer.
 
-    Sides that took turns are compared run by run, all others by the ratio of their medians (of several runs, medians of medians).
+    Sides that took turns are compared run by run, by CPU time where both know it; all others by the ratio of their
+    medians (of several runs, medians of medians).
     None if there is no telling: a side without runs, or without a hint of how it drifted.
     """
     partners = {run.session: run for run in baseline if run.session}
@@ -110,17 +115,20 @@ def compare_runs(baseline: Sequence[Run], other: Sequence[Run]) -> Comparison | 
 
 def _paired(pairs: Sequence[tuple[Run, Run]]) -> Comparison:
     rng = np.random.default_rng(0)
+    by_cpu = all(run.cpu is not None for pair in pairs for run in pair)
     series = []
     for a, b in pairs:
-        assert a.samples is not None  # run_of gives a session only together with samples
-        assert b.samples is not None
-        rounds = min(len(a.samples), len(b.samples))
-        series.append(np.log(b.samples[:rounds] / a.samples[:rounds]))
+        left, right = (a.cpu, b.cpu) if by_cpu else (a.samples, b.samples)
+        assert left is not None  # run_of gives a session only together with samples
+        assert right is not None
+        rounds = min(len(left), len(right))
+        series.append(np.log(right[:rounds] / left[:rounds]))
     medians = np.array([np.median(one) for one in series])
     lengths = [_block(one, a.p50 + b.p50) for one, (a, b) in zip(series, pairs, strict=True)]
     replicates = np.mean([block_bootstrap(one, block, rng) for one, block in zip(series, lengths, strict=True)], axis=0)
     sd, freedom = _spread([medians], LEAST_SD * math.sqrt(2))
-    return _comparison(float(medians.mean()), replicates, sd / math.sqrt(len(pairs)), freedom, True, rng)
+    by = "CPU time in turns" if by_cpu else "time in turns"
+    return _comparison(float(medians.mean()), replicates, sd / math.sqrt(len(pairs)), freedom, by, rng)
 
 
 def _unpaired(baseline: Sequence[Run], other: Sequence[Run]) -> Comparison | None:
@@ -139,7 +147,7 @@ def _unpaired(baseline: Sequence[Run], other: Sequence[Run]) -> Comparison | Non
                 logs = np.log(run.samples)
                 drawn = block_bootstrap(logs, _block(logs, run.p50), rng)
                 replicates += sign * (drawn - np.median(logs)) / len(side)
-    return _comparison(centre, replicates, sd * math.sqrt(1 / len(baseline) + 1 / len(other)), freedom, False, rng)
+    return _comparison(centre, replicates, sd * math.sqrt(1 / len(baseline) + 1 / len(other)), freedom, "medians", rng)
 
 
 def _spread(sides: Sequence[NDArray[np.float64]], expected: float) -> tuple[float, int]:
@@ -155,7 +163,7 @@ def _block(series: NDArray[np.float64], sample_ns: float) -> int:
 
 
 def _comparison(
-    centre: float, replicates: NDArray[np.float64], sd: float, freedom: int, paired: bool, rng: np.random.Generator
+    centre: float, replicates: NDArray[np.float64], sd: float, freedom: int, by: str, rng: np.random.Generator
 ) -> Comparison:
     """Adds the noise floor, of which ``sd`` is the standard deviation for this pair, to what the bootstrap found."""
     noise = rng.standard_t(freedom, REPLICATES)
@@ -163,4 +171,4 @@ def _comparison(
     low, high = np.exp(np.quantile(replicates + sd * noise, [tail, 1 - tail]))
     verdict = "slower" if low > 1 else "faster" if high < 1 else "inconclusive"
     floor = math.exp(sd * float(np.quantile(np.abs(noise), CONFIDENCE))) - 1
-    return Comparison(math.exp(centre), float(low), float(high), floor, paired, verdict)
+    return Comparison(math.exp(centre), float(low), float(high), floor, by, verdict)

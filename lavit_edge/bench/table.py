@@ -62,8 +62,7 @@ def notes(table: Table) -> list[str]:
     lines = [f"{number}: {mark}" for number, row in enumerate(table.rows, 1) for mark in row.marks]
     for number, row in enumerate(table.rows, 1):
         if row.comparison:
-            how = "run by run, in turns" if row.comparison.paired else "medians of runs at different times"
-            lines.append(f"{number}: compared {how}; noise floor {100 * row.comparison.floor:.1f} %")
+            lines.append(f"{number}: compared by {row.comparison.by}; noise floor {100 * row.comparison.floor:.1f} %")
     return [one_line(line) for line in (*lines, *table.left_out)]
 
 

@@ -35,7 +35,7 @@ def in_turns(rng: np.random.Generator, slower: float, rounds: int = 600) -> Comp
     sides = [both + 0.03 * rng.normal(size=rounds) + np.log(factor) for factor in (1, 1 + slower)]
     comparison = compare_runs([run(sides[0], SESSION)], [run(sides[1], SESSION)])
     assert comparison is not None
-    assert comparison.paired
+    assert comparison.by == "time in turns"
     return comparison
 
 
@@ -45,6 +45,29 @@ def test_turns_tell_five_percent_from_nothing(slower: float, expected: str) -> N
     assert verdicts.count(expected) >= 19, verdicts
 
 
+def test_turns_by_cpu_time_leave_the_queue_out(make_report: Callable[..., Report]) -> None:
+    """A run waits in the queue as often as it runs; the work itself is 5 % more."""
+    rng = np.random.default_rng(9)
+    cpu = [8e6 * factor * np.exp(0.02 * rng.normal(size=400)) for factor in (1, 1.05)]
+    queue = [one + rng.exponential(20e6, 400) for one in cpu]
+    turns = {"session": SESSION, "sides": 2}
+
+    def side(index: int, **changes: object) -> Run:
+        samples, work = queue[index].astype(int).tolist(), cpu[index].astype(int).tolist()
+        times = latency(samples, [0, *accumulate(samples[:-1])], work)
+        found = run_of(make_report(latency=times, settings__turns=turns, **changes))
+        assert found is not None
+        return found
+
+    one = compare_runs([side(0)], [side(1)])
+    two = compare_runs([side(0, settings__threads=2)], [side(1, settings__threads=2)])
+    assert one is not None
+    assert two is not None
+    assert (one.by, one.verdict) == ("CPU time in turns", "slower")
+    assert one.ratio == pytest.approx(1.05, abs=0.01)
+    assert (two.by, two.verdict) == ("time in turns", "inconclusive")
+
+
 def test_two_runs_of_the_same_thing_are_inconclusive_although_they_drift() -> None:
     rng = np.random.default_rng(1)
     verdicts = []
@@ -52,7 +75,7 @@ def test_two_runs_of_the_same_thing_are_inconclusive_although_they_drift() -> No
         machine = neighbours(rng, 2000)
         comparison = compare_runs([run(machine[:1000])], [run(machine[1000:])])
         assert comparison is not None
-        assert not comparison.paired
+        assert comparison.by == "medians"
         verdicts.append(comparison.verdict)
     assert verdicts.count("inconclusive") >= 38, verdicts
 
@@ -122,7 +145,7 @@ def test_sides_of_different_sessions_are_not_paired() -> None:
     a, b = (run(neighbours(np.random.default_rng(7), 300), session) for session in (SESSION, SESSION.replace("1", "2")))
     comparison = compare_runs([a], [b])
     assert comparison is not None
-    assert not comparison.paired
+    assert comparison.by == "medians"
 
 
 def test_minutes_stand_in_for_samples(make_report: Callable[..., Report]) -> None:

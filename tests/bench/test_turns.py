@@ -30,9 +30,10 @@ def partner(side: int, connection: Connection, found: Found, leaves_at: int | No
 
     share_cores(1)
     try:
-        starts, samples = runs_in_turns(run, connection)
+        starts, samples, cpu = runs_in_turns(run, connection)
     except (EOFError, OSError):
         return
+    assert len(cpu) == len(samples)
     found[side] = (starts, samples, sorted(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else [])
 
 
@@ -59,8 +60,10 @@ def test_turns_do_not_overlap_and_are_equally_many() -> None:
     found = together(20)
     spans = [[(start, start + sample) for start, sample in zip(*found[side][:2], strict=True)] for side in range(3)]
     assert [len(one) for one in spans] == [20, 20, 20]
-    in_order = [span for turn in zip(*spans, strict=True) for span in turn]
+    rounds = [sorted(turn) for turn in zip(*spans, strict=True)]
+    in_order = [span for turn in rounds for span in turn]
     assert all(before[1] <= after[0] for before, after in pairwise(in_order))
+    assert {turn.index(first[0]) for turn, first in zip(zip(*spans, strict=True), rounds, strict=True)} == {0, 1, 2}
     assert all(end - start >= 2_000_000 for start, end in in_order)
     assert found[0][2] == found[1][2] == found[2][2]
     assert len(found[0][2]) <= 1
