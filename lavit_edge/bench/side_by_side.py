@@ -99,7 +99,7 @@ def side_in_turns(
     leave_out_what_reading_needs_not(str(artifact))
     asked = False
 
-    def timer(run: Callable[[], object], *_: float) -> tuple[list[int], list[int]]:
+    def timer(run: Callable[[], object], *_: float) -> tuple[list[int], ...]:
         nonlocal asked
         if not asked:
             connection.send_bytes(READY.encode())
