@@ -18,7 +18,7 @@ struct CameraFrame: @unchecked Sendable {
     }
 }
 
-/// The back camera. Frames that come while one is being classified are dropped, so that answers do not lag behind.
+/// The back camera, to be started once. Frames that come while one is being classified are dropped, so that answers do not lag behind.
 final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
     let session = AVCaptureSession()
     let frames: AsyncStream<CameraFrame>
@@ -38,12 +38,18 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         guard let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back) else {
             throw UserError("this device has no back camera")
         }
+        try configure(device)
+        queue.async { self.session.startRunning() }
+    }
+
+    private func configure(_ device: AVCaptureDevice) throws {
         let input = try AVCaptureDeviceInput(device: device)
         let output = AVCaptureVideoDataOutput()
         output.videoSettings = [kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA]
         output.alwaysDiscardsLateVideoFrames = true
         output.setSampleBufferDelegate(self, queue: queue)
         session.beginConfiguration()
+        defer { session.commitConfiguration() }
         session.sessionPreset = .vga640x480
         guard session.canAddInput(input), session.canAddOutput(output) else { throw UserError("the camera is in use") }
         session.addInput(input)
@@ -51,8 +57,6 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         if let connection = output.connection(with: .video), connection.isVideoRotationAngleSupported(90) {
             connection.videoRotationAngle = 90  // the sensor lies on its side
         }
-        session.commitConfiguration()
-        queue.async { self.session.startRunning() }
     }
 
     func stop() {

@@ -5,13 +5,13 @@ import SwiftUI
 /// The camera's picture with what the model sees in it.
 struct CameraScreen: View {
     @Environment(AppState.self) private var state
-    @State private var camera = Camera()
+    @State private var session: AVCaptureSession?
     @State private var seen: Classifier.Seen?
 
     var body: some View {
         @Bindable var state = state
         VStack {
-            Preview(session: camera.session)
+            Preview(session: session)
             if let problem = state.problem {
                 Text(problem).foregroundStyle(.red)
             }
@@ -31,10 +31,13 @@ struct CameraScreen: View {
         }
         .padding()
         .task { await watch() }
-        .onDisappear { camera.stop() }
     }
 
+    /// Until the screen disappears, which cancels the task and so ends the stream of frames.
     private func watch() async {
+        let camera = Camera()
+        session = camera.session
+        defer { camera.stop() }
         do {
             try await camera.start()
             for await frame in camera.frames {
@@ -53,17 +56,17 @@ struct CameraScreen: View {
 
 /// The camera's own preview.
 private struct Preview: UIViewRepresentable {
-    let session: AVCaptureSession
+    let session: AVCaptureSession?
 
     final class LayerView: UIView {
         override class var layerClass: AnyClass { AVCaptureVideoPreviewLayer.self }
     }
 
     func makeUIView(context: Context) -> LayerView {
-        let view = LayerView()
-        (view.layer as? AVCaptureVideoPreviewLayer)?.session = session
-        return view
+        LayerView()
     }
 
-    func updateUIView(_ view: LayerView, context: Context) {}
+    func updateUIView(_ view: LayerView, context: Context) {
+        (view.layer as? AVCaptureVideoPreviewLayer)?.session = session
+    }
 }
