@@ -153,11 +153,7 @@ def test_python_reads_the_reports_that_kotlin_writes(output: tuple[str, Path], a
 
 
 def test_no_call_that_android_8_lacks(classpath: str, java: str) -> None:
-<<<<<<< HEAD
-    """``ByteBuffer.flip()`` and its like have versions of their own since Java 9, which Android 8 has not."""
-=======
     """``ByteBuffer.flip()`` and its like give a ``ByteBuffer`` since Java 9; before Android 9 there is only ``Buffer``'s own."""
->>>>>>> kotlin
     core = classpath.split(":")[0]
     classes = [name.removesuffix(".class") for name in zipfile.ZipFile(core).namelist() if name.endswith(".class")]
     code = run([Path(java).resolve().with_name("javap"), "-c", "-p", "-cp", core, *classes])
