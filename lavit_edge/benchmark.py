@@ -16,7 +16,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lavit_edge.bench.devices import Settings, measure
+from lavit_edge.bench.devices import Settings, Several, measure
 from lavit_edge.bench.report import Report, write_report
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.errors import UserError
@@ -24,8 +24,10 @@ from lavit_edge.errors import UserError
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.benchmark", description="Time an artifact on a device and write a report (docs/benchmark.md).")
-    p.add_argument("artifact", type=Path, help="a .pte, .onnx or .ort that python -m lavit_edge.export wrote")
-    p.add_argument("--device", default="host", help="host, adb[:SERIAL], ssh:USER@HOST, browser or ios")
+    what = "a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote; several are timed in turns on host"
+    p.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=what)
+    devices = "host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser, ios:NAME or ios:REPORT.json"
+    p.add_argument("--device", default="host", help=devices)
     p.add_argument("--threads", type=_threads, default=(1,), metavar="N,...", help="of the runtime; a report for each")
     p.add_argument("--minutes", type=_minutes, default=1 / 6, metavar="M", help="least duration of each measurement")
     p.add_argument("--out", type=Path, default=Path("reports"), help="folder for the reports")
@@ -58,12 +60,21 @@ def main(argv: list[str] | None = None) -> int:
     with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
         settings = Settings(args.threads, 60 * args.minutes, args.force)
-        reports = measure(
-            args.device,
-            args.artifact,
-            settings,
-            lambda what, share: bar.update(task, description=escape(f"{args.device}: {what}"), completed=share),
-        )
+
+        def progress(what: str, share: float) -> None:
+            bar.update(task, description=escape(f"{args.device}: {what}"), completed=share)
+
+        try:
+            if args.device == "host" and len(args.artifacts) > 1:
+                from lavit_edge.bench.side_by_side import measure_in_turns
+
+                reports = measure_in_turns(args.artifacts, settings, progress)
+            else:
+                reports = [report for artifact in args.artifacts for report in measure(args.device, artifact, settings, progress)]
+        except Several as error:
+            for report in error.reports:
+                write_report(report, args.out / file_name(report))
+            raise UserError(f"{error}" + f"; the reports of the others are in {args.out}" * bool(error.reports)) from error
     files = [args.out / file_name(report) for report in reports]
     for report, file in zip(reports, files, strict=True):
         write_report(report, file)
@@ -84,15 +95,17 @@ def file_name(report: Report) -> str:
 
 def print_reports(reports: list[Report], files: list[Path], console: Console) -> None:
     """A row for each report, and below it what makes it less than comparable."""
-    table = Table(title=escape(f"{reports[0]['artifact']['file']}, {reports[0]['runtime']['name']}, ms"))
-    for column in ("threads", "load", "first", "p50", "p90", "p99", "runs", "pictures", "peak MB"):
-        table.add_column(column, justify="right")
+    table = Table(title="ms" + ", measured in turns" * ("turns" in reports[0]["settings"]))
+    table.add_column("artifact")
+    for column in ("thr.", "load", "first", "p50", "p90", "p99", "runs", "pict.", "MB"):
+        table.add_column(column, justify="right", no_wrap=True)
     for report in reports:
         times, load, before = report["latency"], report["load"], report["preprocessing"]
         figures = [_ms(times[name]) for name in ("p50_ns", "p90_ns", "p99_ns")] + [str(times["runs"])] if times else ["-"] * 4
         share = f"+{100 * before['p50_ns'] / times['p50_ns']:.0f} %" if times and before else "-"
         memory = report["memory"]["peak_bytes"]
         table.add_row(
+            escape(report["artifact"]["file"]),
             str(report["settings"]["threads"] or "-"),
             _ms(load["cold_ns"]),
             _ms(load["first_inference_ns"]),
@@ -101,7 +114,9 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
             f"{memory / 1e6:.0f}" if memory else "-",
         )
     console.print(table)
-    console.print("pictures: preparing a camera frame takes that share of p50 on top", style="dim")
+    console.print(
+        "pict.: preparing a camera frame takes that share of p50 on top; MB: the most that the process held", style="dim"
+    )
     for report, file in zip(reports, files, strict=True):
         for line in remarks(report):
             console.print(escape(line), style="yellow")

@@ -67,19 +67,29 @@ def _to_rgb(image: Image.Image) -> Image.Image:
 def to_input(image: Image.Image, contract: InputContract) -> np.ndarray:
     """An RGB picture as the contract's square: uint8 ``(size, size, 3)``.
 
-    ``crop`` puts the square's corner at ``floor((side - size) / 2)`` on each axis. Raises :class:`UnreadablePicture` on a picture
-    so long and thin that it would pass ``MAX_PIXELS`` on the way.
+    The columns' pass of the filter comes before the rows', with 8 bits between them. ``crop`` puts the square's corner at
+    ``floor((side - size) / 2)`` on each axis. Raises :class:`UnreadablePicture` on a picture so long and thin that it would pass
+    ``MAX_PIXELS`` on the way.
     """
-    size, resample = contract.size, FILTERS[contract.interpolation]
+    size = contract.size
     if contract.resize == "squash":
-        return np.array(image.resize((size, size), resample))
+        return np.array(_resize(image, size, size, contract))
     short = max(size, round(size / contract.crop_fraction))
     scale = short / min(image.size)
     width, height = (max(short, round(side * scale)) for side in image.size)
-    if width * height > MAX_PIXELS:
-        raise UnreadablePicture(f"{image.width} x {image.height} pixels are too long and thin to crop")
     left, top = (width - size) // 2, (height - size) // 2
-    return np.array(image.resize((width, height), resample).crop((left, top, left + size, top + size)))
+    return np.array(_resize(image, width, height, contract).crop((left, top, left + size, top + size)))
+
+
+def _resize(image: Image.Image, width: int, height: int, contract: InputContract) -> Image.Image:
+    """Axis by axis: Pillow 13 takes the rows first where that is cheaper (720 x 1280 to 224 x 224), older ones never.
+
+    The two orders make pixels of noise up to 30 levels apart.
+    """
+    if width * max(height, image.height) > MAX_PIXELS:
+        raise UnreadablePicture(f"{image.width} x {image.height} pixels are too long and thin to resize")
+    resample = FILTERS[contract.interpolation]
+    return image.resize((width, image.height), resample).resize((width, height), resample)
 
 
 def load_input(source: Path | bytes, contract: InputContract) -> np.ndarray:

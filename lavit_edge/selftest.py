@@ -146,14 +146,14 @@ def print_selftest(result: Selftest, console: Console) -> None:
     console.print("[green]self-test passed[/]" if result.passed else "[red]self-test failed[/]")
 
 
-def leave_out_what_reading_needs_not() -> None:
+def leave_out_what_reading_needs_not(*arguments: str) -> None:
     """Imports that cost seconds and are of no use in reading an artifact; only for a process of its own, which then lacks them.
 
     coremltools imports ExecuTorch, torchao and scikit-learn where they are installed: 2.2 of an ``.mlpackage``'s 7 seconds.
     ExecuTorch's runtime takes one decorator from ``executorch.exir``, whose ``__init__`` imports the whole exporter: 4 of a
     ``.pte``'s 5.6 seconds. A module of that name with its path, and nothing run, serves.
     """
-    for argument in sys.argv[1:]:
+    for argument in arguments:
         if argument.rstrip("/").endswith(".mlpackage"):
             sys.modules |= dict.fromkeys(("executorch", "torchao", "sklearn"))  # type: ignore[arg-type]
         elif argument.endswith(".pte") and importlib.util.find_spec("executorch"):
@@ -165,5 +165,5 @@ def leave_out_what_reading_needs_not() -> None:
 
 
 if __name__ == "__main__":
-    leave_out_what_reading_needs_not()
+    leave_out_what_reading_needs_not(*sys.argv[1:])
     run_command(main)

@@ -235,7 +235,7 @@ def test_the_limit_holds_where_an_app_has_lifted_pillows(tmp_path: Path, monkeyp
 def test_a_long_thin_picture_is_not_blown_up_by_the_crop(tmp_path: Path) -> None:
     file = tmp_path / "thread.png"
     Image.new("RGB", (1, 200_000)).save(file)
-    with pytest.raises(UnreadablePicture, match=r"thread\.png: 1 x 200000 pixels are too long and thin to crop"):
+    with pytest.raises(UnreadablePicture, match=r"thread\.png: 1 x 200000 pixels are too long and thin to resize"):
         load_input(file, contract(32, "crop"))
     assert load_input(file, contract(32, "squash")).shape == (32, 32, 3)
 
@@ -262,3 +262,11 @@ def test_random_damage_raises_nothing_else() -> None:
     assert read > 0
     assert len(lines) > 0
     assert not [line for line in lines if "\n" in line]
+
+
+@pytest.mark.parametrize(("width", "height"), [(720, 1280), (63, 65), (65, 63), (200, 3), (3, 200)])
+def test_columns_come_before_rows_whatever_pillow_finds_cheaper(width: int, height: int) -> None:
+    picture = Image.fromarray((np.random.default_rng(0).integers(0, 2, (height, width, 3)) * 255).astype(np.uint8))
+    made = to_input(picture, InputContract(size=64, labels=("a", "b")))
+    columns = picture.resize((64, height), Image.Resampling.BICUBIC)
+    assert np.array_equal(made, np.array(columns.resize((64, 64), Image.Resampling.BICUBIC)))

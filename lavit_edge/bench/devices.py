@@ -13,6 +13,7 @@ from lavit_edge.errors import UserError
 RUNNERS = {
     "host": "lavit_edge.bench.host",
     "adb": "lavit_edge.bench.adb",
+    "adb-app": "lavit_edge.bench.adb_app",
     "ssh": "lavit_edge.bench.ssh",
     "browser": "lavit_edge.bench.browser",
     "ios": "lavit_edge.bench.ios",
@@ -34,6 +35,14 @@ class Settings:
     force: bool = False
 
 
+class Several(UserError):
+    """Some of several devices failed; ``reports`` has those of the others."""
+
+    def __init__(self, message: str, reports: list[Report]) -> None:
+        super().__init__(message)
+        self.reports = reports
+
+
 Progress = Callable[[str, float], None]  # what is going on, and the share of the whole that is done
 
 
@@ -41,6 +50,7 @@ def measure(device: str, artifact: Path, settings: Settings, progress: Progress 
     """Benchmarks an artifact on ``host``, ``adb``, ``adb:SERIAL``, ``ssh:USER@HOST``, ``browser`` or ``ios``.
 
     Raises:
+        Several: of several devices, some failed.
         UserError: no such runner or device, or what the runner says.
     """
     name, _, address = device.partition(":")

@@ -34,9 +34,26 @@ from lavit_edge.selftest import check_golden, leave_out_what_reading_needs_not
 
 RUNTIMES = {".pte": ("ExecuTorch", "executorch", "XNNPACK"), ".onnx": ("ONNX Runtime", "onnxruntime", "CPU")}
 RUNTIMES[".ort"] = RUNTIMES[".onnx"]
-WARMUP = "3 runs and 1 s, whichever is later"
+WARMUP, WARMUP_SECONDS, WARMUP_RUNS = "3 runs and 1 s, whichever is later", 1.0, 3
 FRAME = (480, 640)  # height, width of the camera frame that preprocessing is timed on
 SECOND = 1_000_000_000  # ns
+# starts and durations, as timed_runs gives them, and perhaps CPU times
+Timer = Callable[[Callable[[], object], float, int], tuple[list[int], ...]]
+
+
+def timed_runs(
+    run: Callable[[], object], seconds: float, least: int, clock: Callable[[], int] = time.perf_counter_ns
+) -> tuple[list[int], list[int]]:
+    """Start and duration, in nanoseconds, of runs one after another, until ``seconds`` and ``least`` runs are both reached."""
+    starts: list[int] = []
+    samples: list[int] = []
+    end = clock() + round(seconds * SECOND)
+    while len(samples) < least or starts[-1] + samples[-1] < end:
+        start = clock()
+        run()
+        samples.append(clock() - start)
+        starts.append(start)
+    return starts, samples
 
 
 def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
@@ -47,10 +64,7 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
     """
     if address:
         raise UserError(f"--device host takes no address ({address!r})")
-    if artifact.suffix == ".mlpackage":
-        raise UserError(f"{artifact}: Core ML runs on Apple devices only; --device ios measures an .mlpackage")
-    if artifact.suffix not in RUNTIMES or not artifact.is_file():
-        raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx or .ort that exists")
+    check_runs_here(artifact)
     progress("reading the artifact", 0.0)
     delegation = facts.delegation(artifact)
     reports = []
@@ -58,6 +72,14 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
         progress(f"{threads} thread{'s' * (threads > 1)}", index / len(settings.threads))
         reports.append(_in_a_process(artifact, threads, settings, delegation))
     return reports
+
+
+def check_runs_here(artifact: Path) -> None:
+    """Raises :class:`UserError` unless this machine has a runner for the artifact."""
+    if artifact.suffix == ".mlpackage":
+        raise UserError(f"{artifact}: Core ML runs on Apple devices only; --device ios measures an .mlpackage")
+    if artifact.suffix not in RUNTIMES or not artifact.is_file():
+        raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx or .ort that exists")
 
 
 def _in_a_process(artifact: Path, threads: int, settings: Settings, delegation: dict[str, Any]) -> Report:
@@ -74,8 +96,23 @@ def _in_a_process(artifact: Path, threads: int, settings: Settings, delegation: 
         return parse_report(out.read_text("utf-8"), str(artifact))
 
 
-def benchmark(artifact: Path, threads: int, seconds: float, force: bool, delegation: dict[str, Any]) -> Report:
-    """Measures an artifact in this process, which must not have loaded it before. Raises as :func:`measure`."""
+def benchmark(
+    artifact: Path,
+    threads: int,
+    seconds: float,
+    force: bool,
+    delegation: dict[str, Any],
+    timer: Timer = timed_runs,
+    turns: dict[str, Any] | None = None,
+) -> Report:
+    """Measures an artifact in this process, which must not have loaded it before.
+
+    Args:
+        timer: times runs; called for the warm-up, then for the measurement.
+        turns: of a ``timer`` that takes turns with other processes, the report's ``settings.turns``.
+
+    Raises as :func:`measure`.
+    """
     runtime, package, backend = RUNTIMES[artifact.suffix]
     created, before = now(), facts.condition()
     failed: str | None = None
@@ -96,11 +133,13 @@ def benchmark(artifact: Path, threads: int, seconds: float, force: bool, delegat
     run(picture)
     first = time.perf_counter_ns() - start
     tested = _self_test(payload, lambda square: run(to_tensor(square))[0], failed, force)
+    preprocessing = _preprocessing(payload)
     warmup, times, met = {"runs": 0, "duration_ns": 0}, None, False
     if tested["passed"] or force:
-        starts, samples = timed_runs(lambda: run(picture), 1.0, 3)
+        starts, samples, *_ = timer(lambda: run(picture), WARMUP_SECONDS, WARMUP_RUNS)
         warmup = {"runs": len(samples), "duration_ns": starts[-1] + samples[-1] - starts[0]}
-        times = latency(*reversed(timed_runs(lambda: run(picture), seconds, LEAST_RUNS)))
+        starts, samples, *cpu = timer(lambda: run(picture), seconds, LEAST_RUNS)
+        times = latency(samples, starts, *cpu)
         met = times["duration_ns"] >= seconds * SECOND and times["runs"] >= LEAST_RUNS
     return finish(
         {
@@ -114,32 +153,18 @@ def benchmark(artifact: Path, threads: int, seconds: float, force: bool, delegat
                 "least_duration_ns": round(seconds * SECOND),
                 "least_runs": LEAST_RUNS,
                 "warmup": {"policy": WARMUP, **warmup},
+                **({"turns": turns} if turns else {}),
             },
             "conditions": {"before": before, "after": facts.condition()},
             "self_test": tested,
             "load": {"cold_ns": cold, "first_inference_ns": first, "file_cache": cache},
             "latency": times,
-            "preprocessing": _preprocessing(payload),
+            "preprocessing": preprocessing,
             "memory": facts.peak_memory(),
             "least_duration_met": met,
             "notes": [],
         }
     )
-
-
-def timed_runs(
-    run: Callable[[], object], seconds: float, least: int, clock: Callable[[], int] = time.perf_counter_ns
-) -> tuple[list[int], list[int]]:
-    """Start and duration, in nanoseconds, of runs one after another, until ``seconds`` and ``least`` runs are both reached."""
-    starts: list[int] = []
-    samples: list[int] = []
-    end = clock() + round(seconds * SECOND)
-    while len(samples) < least or starts[-1] + samples[-1] < end:
-        start = clock()
-        run()
-        samples.append(clock() - start)
-        starts.append(start)
-    return starts, samples
 
 
 def _self_test(payload: Payload, run: Any, failed: str | None, force: bool) -> dict[str, Any]:
@@ -203,5 +228,5 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    leave_out_what_reading_needs_not()
+    leave_out_what_reading_needs_not(*sys.argv[1:])
     run_command(main)

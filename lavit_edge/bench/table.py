@@ -23,7 +23,8 @@ def cells(row: Row) -> list[str]:
     hidden = values["emulated"] and row.comparison is None
 
     def ms(name: str) -> str:
-        return "–" if values[name] is None or hidden else f"{values[name] / 1e6:.2f}"
+        milliseconds = (values[name] or 0) / 1e6
+        return "–" if values[name] is None or hidden else f"{milliseconds:.{2 if milliseconds < 100 else 0}f}"
 
     def megabytes(name: str) -> str:
         return "–" if values[name] is None else f"{values[name] / 1e6:.1f}"

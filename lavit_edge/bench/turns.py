@@ -51,8 +51,9 @@ def runs_in_turns(
 def conduct(connections: Sequence[Connection], seconds: float, least: int) -> None:
     """Gives turns, in each round one to each side, until each side has had ``seconds`` and ``least`` runs.
 
-    Every round in another order, drawn at random, since it matters who follows whom: in a fixed order, the one behind a side that
-    also waited busily was 2 % slower; in alternating directions, those at the ends, twice in succession, were 2 % faster.
+    Every round in another order, drawn at random: who follows whom matters. In a fixed order, the one behind a side that also
+    waits busily was 2 % slower than the others; in alternating directions, those at the ends ran twice in succession and were 2 %
+    faster.
 
     Raises:
         UserError: a process ended, or did not come back from its turn.

@@ -121,7 +121,7 @@ def memory_format() -> tuple[Status, str]:
 LOAD_FROM_BUFFER = """
 import pathlib, sys, torch
 from lavit_edge.selftest import leave_out_what_reading_needs_not
-leave_out_what_reading_needs_not()
+leave_out_what_reading_needs_not(sys.argv[1])
 from executorch.extension.pybindings import portable_lib
 data = pathlib.Path(sys.argv[1]).read_bytes()
 module = portable_lib._load_for_executorch_from_buffer(bytes(bytearray(data)))  # a copy that nobody else holds

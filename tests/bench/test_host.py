@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import multiprocessing
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -139,3 +140,26 @@ def test_runs_go_on_until_both_time_and_number_are_reached() -> None:
     assert samples == [300_000_000] * 4
     assert starts == [0, 300_000_000, 600_000_000, 900_000_000]
     assert len(host.timed_runs(run, 0.1, 3, clock)[1]) == 3
+
+
+@pytest.mark.slow
+def test_several_artifacts_in_turns(bundle: Path, tmp_path: Path) -> None:
+    artifacts = [str(bundle / "model.onnx"), str(bundle / "model.pte")]
+    assert benchmark.main([*artifacts, *SHORT, "--out", str(tmp_path)]) == 0
+    reports = [read_report(file) for file in tmp_path.iterdir()]
+    assert {report["artifact"]["file"] for report in reports} == {"model.onnx", "model.pte"}
+    (session,) = {report["settings"]["turns"]["session"] for report in reports}
+    assert len(session) == 36
+    assert {report["settings"]["turns"]["sides"] for report in reports} == {2}
+    assert len({report["latency"]["runs"] for report in reports}) == 1
+    assert all(report["least_duration_met"] for report in reports)
+
+
+def test_turns_end_when_one_side_cannot_go_on(bundle: Path, tmp_path: Path) -> None:
+    data = bytearray((bundle / "model.onnx").read_bytes())
+    data[len(data) // 2] ^= 1
+    (tmp_path / "other.onnx").write_bytes(data)
+    with pytest.raises(UserError, match=r"other\.onnx is not what was exported"):
+        benchmark.main([str(bundle / "model.onnx"), str(tmp_path / "other.onnx"), *SHORT, "--out", str(tmp_path / "out")])
+    assert not (tmp_path / "out").exists()
+    assert multiprocessing.active_children() == []

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from lavit_edge.bench.report import canonical, edited, finish, latency, parse_report, quantile, read_report, write_report
+from lavit_edge.bench.report import canonical, edited, finish, latency, parse_report, quantile, read_report, schema, write_report
 from lavit_edge.errors import UserError
 
 Make = Callable[..., dict[str, Any]]
@@ -108,3 +108,14 @@ def test_many_runs_become_quantiles_and_whole_minutes_medians() -> None:
     assert field["p50_ns"] == field["quantiles_ns"][500] == 5_000_003
     assert field["minutes_p50_ns"] == [5_000_003, 5_000_003]
     assert latency(samples[:100], starts[:100])["samples_ns"] == samples[:100]
+
+
+def test_every_field_is_described() -> None:
+    def undescribed(node: dict[str, Any], path: str) -> list[str]:
+        inner = {f"{path}.{name}": field for name, field in node.get("properties", {}).items()}
+        here = [
+            name for name, field in inner.items() if not field.get("description") and "condition" not in field.get("$ref", "")
+        ]
+        return here + [missing for name, field in inner.items() for missing in undescribed(field, name)]
+
+    assert undescribed(schema(), "report") + undescribed(schema()["$defs"]["condition"], "condition") == []

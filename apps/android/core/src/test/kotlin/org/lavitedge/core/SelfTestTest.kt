@@ -1,0 +1,69 @@
+package org.lavitedge.core
+
+import org.junit.Test
+import kotlin.test.assertContentEquals
+import kotlin.test.assertEquals
+import kotlin.test.assertFalse
+import kotlin.test.assertNull
+import kotlin.test.assertTrue
+
+class SelfTestTest {
+    private val payload = Payload.read(entries())
+
+    /** What the artifact's own runtime, in Python, makes of the golden pictures, in order. */
+    private fun answered(change: (FloatArray) -> FloatArray = { it }): (FloatArray) -> FloatArray {
+        var index = 0
+        return { input ->
+            assertContentEquals(floats(given("artifact", "tensor.$index")), input)
+            change(floats(given("artifact", "logits.${index++}")))
+        }
+    }
+
+    @Test
+    fun aSoundArtifactPasses() {
+        val result = selfTest(payload, answered())
+        val facts = fields(json(given("artifact", "facts.json")))
+        assertTrue(result.passed, result.failure)
+        assertNull(result.failure)
+        assertEquals(payload.golden.size to 2 * payload.golden.size, result.pictures to result.checks.size)
+        assertEquals(int(facts["same_top1"]), result.sameTop1)
+        assertEquals((facts["worst_millisteps"] as Long).toDouble(), result.worstMillisteps!!.toDouble(), 1.0)
+    }
+
+    @Test
+    fun logitsBeyondTheToleranceFail() {
+        for ((factor, passes) in listOf(0.9 to true, 1.1 to false)) {
+            val off = (factor * payload.tolerance * payload.step).toFloat()
+            var index = 0
+            val result = selfTest(payload) { payload.golden[index++].logits.copyOf().also { it[3] += off } }
+            assertEquals(passes, result.passed, "$factor: ${result.checks}")
+            if (!passes) assertTrue("label 'class 3' differs most" in result.failure!!, result.failure)
+        }
+    }
+
+    @Test
+    fun logitsThatAreNone() {
+        for (change in listOf<(FloatArray) -> FloatArray>(
+            { it.copyOf().also { logits -> logits[0] = Float.NaN } },
+            { it.copyOf().also { logits -> logits[0] = Float.NEGATIVE_INFINITY } },
+            { it.copyOf(9) },
+            { it.copyOf(11) },
+            { FloatArray(0) },
+        )) {
+            val result = selfTest(payload, answered(change))
+            assertFalse(result.passed)
+            assertNull(result.worstMillisteps)
+        }
+    }
+
+    @Test
+    fun exchangedChannelsAreSeen() {
+        val golden = payload.golden[0]
+        val square = given("artifact", "input.0").readBytes()
+        assertTrue(checkInput(golden, square, 64).passed)
+        val exchanged = ByteArray(square.size) { square[it - it % 3 + 2 - it % 3] }
+        val check = checkInput(golden, exchanged, 64)
+        assertFalse(check.passed)
+        assertTrue("resizing or channel order differs" in check.found, check.found)
+    }
+}

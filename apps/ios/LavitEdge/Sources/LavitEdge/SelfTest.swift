@@ -1,0 +1,105 @@
+import Foundation
+
+/// A model that is ready: Core ML's, or a stand-in for it.
+public protocol Model {
+    /// Puts a picture of the contract's size where the model reads its input.
+    func setInput(_ picture: Picture) throws
+    /// Runs the model and gives its logits.
+    func run() throws -> [Float]
+}
+
+/// What was checked, whether it passed, and what was found.
+public struct Check: Equatable, Sendable {
+    /// Of the picture, and of what was checked.
+    public let name: String
+    /// Whether it is within what is allowed.
+    public let passed: Bool
+    /// For people.
+    public let found: String
+}
+
+/// What the golden pictures say of a model on this device: the checks and tolerances of lavit_edge/selftest.py.
+public struct SelfTest: Equatable, Sendable {
+    static let greyLevels = 1  // PIL's antialiased filters, the reference, and others' are at most that far apart
+
+    /// Two for each golden picture, in order.
+    public private(set) var checks: [Check] = []
+    /// Golden pictures that were run.
+    public private(set) var pictures = 0
+    /// Golden pictures with the expected label first.
+    public private(set) var sameTop1 = 0
+    /// Largest difference of a logit, in steps; nil if logits are not finite.
+    public private(set) var worst: Double? = 0
+
+    /// Whether all checks passed.
+    public var passed: Bool { checks.allSatisfy(\.passed) }
+
+    /// What failed first; nil if nothing did.
+    public var failure: String? {
+        checks.first { !$0.passed }.map { "\($0.name): \($0.found)" }
+    }
+
+    /// Runs the golden pictures of a payload through this machine's preprocessing and a model. Throws what the model throws.
+    public init(_ payload: Payload, model: some Model) throws {
+        let converter = FrameConverter(contract: payload.contract)
+        for golden in payload.golden {
+            let picture = try converter.input(from: golden.picture)
+            checks.append(Self.checkInput(golden, picture))
+            try model.setInput(picture)
+            let logits = try model.run()
+            checks.append(Self.checkLogits(golden, logits, payload))
+            pictures += 1
+            sameTop1 += topIndices(logits, count: 1) == topIndices(golden.logits, count: 1) ? 1 : 0
+            let steps = Self.steps(golden, logits, payload)
+            worst = worst.flatMap { worst in steps.map { max(worst, $0.max() ?? 0) } }
+        }
+    }
+
+    /// Compares 256 pixels of a preprocessed picture with what the exporter had there.
+    static func checkInput(_ golden: Golden, _ picture: Picture) -> Check {
+        let differences = zip(picture.sample(), golden.sample).map { abs(Int($0) - Int($1)) }
+        let worst = differences.max() ?? 0
+        var found = "at most \(worst) of 255 off"
+        if worst > greyLevels, let at = differences.firstIndex(of: worst) {
+            let (row, column) = (at / 3 / Picture.grid, at / 3 % Picture.grid)
+            let place = [row, column].map { (2 * $0 + 1) * picture.width / (2 * Picture.grid) }
+            found += " (row \(place[0]), column \(place[1]), \(["R", "G", "B"][at % 3]))"
+            found += ", \(greyLevels) allowed: resizing or channel order differs"
+        }
+        return Check(name: "\(golden.name): preprocessing", passed: worst <= greyLevels, found: found)
+    }
+
+    /// Compares logits with those of the program that the artifact was made from.
+    static func checkLogits(_ golden: Golden, _ logits: [Float], _ payload: Payload) -> Check {
+        let name = "\(golden.name): logits"
+        guard let steps = steps(golden, logits, payload), let worst = steps.max(), let label = steps.firstIndex(of: worst) else {
+            let found = "\(logits.count) values for \(golden.logits.count) labels, or values that are not finite"
+            return Check(name: name, passed: false, found: found)
+        }
+        let passed = worst <= payload.tolerance
+        var found = String(format: "at most %.2f steps off, %g allowed", worst, payload.tolerance)
+        if !passed { found += ": label '\(payload.contract.labels[label])' differs most" }
+        return Check(name: name, passed: passed, found: found)
+    }
+
+    /// By how many steps each logit differs; nil if there is not one finite logit for each label.
+    private static func steps(_ golden: Golden, _ logits: [Float], _ payload: Payload) -> [Double]? {
+        guard logits.count == golden.logits.count, logits.allSatisfy(\.isFinite) else { return nil }
+        return zip(logits, golden.logits).map { abs(Double($0) - Double($1)) / payload.step }
+    }
+
+    /// The field `self_test` of a report.
+    ///
+    /// - Parameter sealProblem: what ``Seal/problem(name:)`` found, which comes first.
+    func report(sealProblem: String?, forced: Bool) -> JSON {
+        let failure = sealProblem ?? failure
+        return [
+            "passed": .bool(failure == nil),
+            "pictures": .int(pictures),
+            "same_top1": .int(sameTop1),
+            "worst_millisteps": JSON(worst.map { Int(min(($0 * 1000).rounded(), 0x1p53 - 1)) }),
+            "forced": .bool(forced && failure != nil),
+            "detail": JSON(failure.map { oneLine($0, most: 500) }),
+        ]
+    }
+}

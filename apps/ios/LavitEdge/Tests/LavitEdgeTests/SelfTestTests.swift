@@ -1,0 +1,73 @@
+import XCTest
+
+@testable import LavitEdge
+
+final class SelfTestTests: XCTestCase {
+    func testPasses() throws {
+        let payload = try Payload(metadata: madeMetadata())
+        let model = Echo(payload)
+        let tested = try SelfTest(payload, model: model)
+        XCTAssertTrue(tested.passed)
+        XCTAssertEqual(tested.checks.count, 8)
+        XCTAssertEqual([tested.pictures, tested.sameTop1], [4, 4])
+        XCTAssertEqual(tested.worst, 0)
+        XCTAssertNil(tested.failure)
+        XCTAssertEqual(model.inputs.map { [$0.width, $0.height] }, [[Int]](repeating: [64, 64], count: 4))
+        let report = tested.report(sealProblem: nil, forced: true)
+        let expected: JSON = [
+            "passed": true, "pictures": 4, "same_top1": 4, "worst_millisteps": 0, "forced": false, "detail": nil,
+        ]
+        XCTAssertEqual(report, expected)
+    }
+
+    func testLogitsWithinAndBeyondTheTolerance() throws {
+        let payload = try Payload(metadata: madeMetadata())
+        let step = Float(payload.step)
+        let near = try SelfTest(payload, model: Echo(payload) { [$0[0], $0[1] + 7.9 * step, $0[2]] })
+        XCTAssertTrue(near.passed)
+        XCTAssertEqual(try XCTUnwrap(near.worst), 7.9, accuracy: 0.001)
+        let far = try SelfTest(payload, model: Echo(payload) { [$0[0], $0[1] - 8.1 * step, $0[2]] })
+        XCTAssertFalse(far.passed)
+        XCTAssertEqual(far.failure, "a: logits: at most 8.10 steps off, 8 allowed: label 'château' differs most")
+        XCTAssertEqual(far.report(sealProblem: nil, forced: true)["worst_millisteps"], 8100)
+        XCTAssertEqual(far.report(sealProblem: nil, forced: true)["forced"], true)
+    }
+
+    func testLogitsThatAreNone() throws {
+        let payload = try Payload(metadata: madeMetadata())
+        let broken: [([Float]) -> [Float]] = [
+            { _ in [] }, { $0 + [1] }, { [$0[0], .nan, $0[2]] }, { [$0[0], .infinity, $0[2]] },
+        ]
+        for change in broken {
+            let tested = try SelfTest(payload, model: Echo(payload, change: change))
+            XCTAssertFalse(tested.passed)
+            XCTAssertNil(tested.worst)
+            XCTAssertEqual(tested.report(sealProblem: nil, forced: false)["worst_millisteps"], JSON.null)
+        }
+    }
+
+    func testSwappedChannelsAreFound() throws {
+        let payload = try Payload(metadata: madeMetadata())
+        let golden = payload.golden[0]
+        var picture = try FrameConverter(contract: payload.contract).input(from: golden.picture)
+        XCTAssertTrue(SelfTest.checkInput(golden, picture).passed)
+        for at in stride(from: 0, to: picture.pixels.count, by: 3) { picture.pixels.swapAt(at, at + 2) }
+        let check = SelfTest.checkInput(golden, picture)
+        XCTAssertFalse(check.passed)
+        XCTAssertTrue(check.found.contains("1 allowed: resizing or channel order differs"))
+    }
+
+    func testABrokenSealComesFirst() throws {
+        let payload = try Payload(metadata: madeMetadata())
+        let report = try SelfTest(payload, model: Echo(payload)).report(sealProblem: "broken", forced: true)
+        XCTAssertEqual([report["passed"], report["forced"], report["detail"]], [false, true, "broken"])
+    }
+
+    /// This machine's preprocessing of the golden pictures of an artifact that the exporter wrote.
+    func testARealArtifact() throws {
+        let payload = try Payload(metadata: artifactMetadata())
+        let tested = try SelfTest(payload, model: Echo(payload))
+        XCTAssertTrue(tested.passed, tested.failure ?? "")
+        print("real artifact: \(tested.checks.map(\.found).joined(separator: "; "))")
+    }
+}

@@ -1,0 +1,54 @@
+/** tests/golden/, which the tests of every language read. */
+
+import assert from "node:assert/strict";
+import { readFileSync } from "node:fs";
+import { test } from "node:test";
+
+import { Preprocessor } from "../lib/picture.js";
+import { digest, latency } from "../lib/report.js";
+import { topOf } from "../lib/selftest.js";
+
+const golden = (name) => readFileSync(new URL(`../../../tests/golden/${name}`, import.meta.url));
+const listed = (name) => JSON.parse(golden(`${name}.json`));
+
+/** Upright RGBA: a browser's own frames are, so the library does not turn them. */
+function upright({ name, width, height, rotation, mirrored, planes: [plane] }) {
+  const data = golden(`${name}.frame`);
+  const [wide, high] = rotation % 180 ? [height, width] : [width, height];
+  const turned = new Uint8ClampedArray(wide * high * 4);
+  for (let row = 0; row < high; row++) {
+    for (let column = 0; column < wide; column++) {
+      const x = mirrored ? wide - 1 - column : column;
+      const from = { 0: [row, x], 90: [height - 1 - x, row], 180: [height - 1 - row, width - 1 - x], 270: [x, width - 1 - row] };
+      const [sourceRow, sourceColumn] = from[rotation];
+      const at = plane.offset + sourceRow * plane.row_stride + sourceColumn * plane.pixel_stride;
+      turned.set(data.subarray(at, at + 4), (row * wide + column) * 4);
+    }
+  }
+  return [turned, wide, high];
+}
+
+test("RGBA frames become their inputs", () => {
+  const frames = listed("frames").filter(({ format }) => format === "rgba");
+  assert.equal(frames.length, 8);
+  for (const frame of frames) {
+    const made = new Preprocessor(frame.contract).run(...upright(frame), 4);
+    assert.equal(Buffer.compare(Buffer.from(made), golden(`${frame.name}.input`)), 0, frame.name);
+  }
+});
+
+test("times become the field latency", () => {
+  for (const { runs, step_ns: step, latency: expected } of listed("report").series) {
+    const samples = Array.from({ length: runs }, (_, run) => 5_000_000 + ((7919 * run) % 900_001));
+    assert.deepEqual(latency(samples, samples.map((_, run) => run * step)), expected);
+  }
+});
+
+test("the digest of a document", async () => {
+  const { document, sha256 } = listed("report");
+  assert.equal(await digest(document), sha256);
+});
+
+test("the label that is first", () => {
+  for (const { logits, top } of listed("answers")) assert.equal(topOf(logits), top[0]);
+});

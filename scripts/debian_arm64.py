@@ -1,0 +1,49 @@
+"""What the emulated device is made of: Debian's packages for arm64, pinned in emulated_device.lock, and QEMU's user emulation."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import subprocess
+import tempfile
+from pathlib import Path
+
+import debian_packages as debian
+
+LOCK = Path(__file__).with_name("emulated_device.lock")
+WANTED = ("adbd", "openssh-server", "dash", "coreutils", "findutils", "procps", "qemu-user:amd64")
+CACHE = debian.cache("lavit-edge-device")
+
+
+def prepare() -> Path:
+    """Downloads and unpacks what the lock file names, once; returns the folder with ``root/`` and ``qemu-aarch64``.
+
+    Raises:
+        debian_packages.Unavailable: no apt here, or Debian does not have those packages any more.
+    """
+    done = CACHE / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
+    CACHE.mkdir(parents=True, exist_ok=True)
+    with (CACHE / "lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes want it at once
+        if not done.exists():
+            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
+                whole = Path(temporary, "whole")
+                _unpack(debian.download(LOCK, Path(temporary), "arm64"), whole)
+                whole.rename(done)
+    return done
+
+
+def _unpack(debs: list[Path], whole: Path) -> None:
+    debian.empty_root(whole / "root")
+    for deb in debs:
+        if deb.name.startswith("qemu-user_"):
+            archive = subprocess.run(["dpkg-deb", "--fsys-tarfile", deb], check=True, stdout=subprocess.PIPE).stdout
+            command = ["tar", "-x", "-C", whole, "--transform", "s,.*/,,", "./usr/bin/qemu-aarch64"]
+            subprocess.run(command, input=archive, check=True)
+        else:
+            subprocess.run(["dpkg-deb", "-x", deb, whole / "root"], check=True)
+
+
+def write_lock() -> None:
+    """Resolves :data:`WANTED` against today's Debian."""
+    debian.write_lock(LOCK, WANTED, "arm64")

@@ -1,0 +1,141 @@
+"""Writes tests/golden/, which the tests of every language read: camera frames with the input that each must become, and answers.
+
+    python scripts/make_golden.py
+
+``frames.json`` lists the frames: ``format``, ``width``, ``height``, ``rotation``, ``mirrored``, the planes with ``offset`` and
+``length`` in ``<name>.frame`` and their strides, the contract, and ``<name>.input``, uint8 RGB ``size x size x 3``.
+``answers.json`` has logits with their softmax and top three; ``report.json`` times with the field ``latency`` they become, and a
+report with its digest. The pictures are those of lavit_edge/golden/, which are free of rights.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+import lavit_edge
+from lavit_edge.bench.report import digest, latency
+from lavit_edge.contract import InputContract
+from lavit_edge.frames import Frame, Plane, to_rgb
+from lavit_edge.pictures import open_picture, to_input
+
+GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
+PICTURES = sorted((Path(lavit_edge.__file__).parent / "golden").glob("*.png"))
+# squash and crop, both filters, shrinking and enlarging
+CONTRACTS = [
+    InputContract(64, ("a", "b")),
+    InputContract(96, ("a", "b"), resize="crop", crop_fraction=0.875),
+    InputContract(64, ("a", "b"), resize="crop", interpolation="bilinear"),
+    InputContract(160, ("a", "b"), interpolation="bilinear"),
+]
+SIZES = [(160, 120), (97, 61), (64, 99), (33, 33)]  # width, height; odd ones, and some smaller than the input
+TURNS = list(product((0, 90, 180, 270), (False, True)))
+
+
+def yuv(picture: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """JFIF's planes of an RGB picture, chroma of every second pixel."""
+    red, green, blue = (picture[..., channel].astype(float) for channel in range(3))
+    y = 0.299 * red + 0.587 * green + 0.114 * blue
+    planes = (y, (128 + (blue - y) / 1.772)[::2, ::2], (128 + (red - y) / 1.402)[::2, ::2])
+    return tuple(np.clip(plane.round(), 0, 255).astype(np.uint8) for plane in planes)  # type: ignore[return-value]
+
+
+def strided(values: np.ndarray, row_stride: int, pixel_stride: int) -> Plane:
+    """A plane with rubbish between its pixels and none behind the last, as cameras give it."""
+    height, width = values.shape
+    data = np.random.default_rng(0).integers(0, 256, height * row_stride, dtype=np.uint8)
+    for row in range(height):
+        data[row * row_stride : row * row_stride + width * pixel_stride : pixel_stride] = values[row]
+    return Plane(data[: (height - 1) * row_stride + (width - 1) * pixel_stride + 1].tobytes(), row_stride, pixel_stride)
+
+
+def frame_of(picture: np.ndarray, form: str, rotation: int, mirrored: bool) -> Frame:
+    height, width, _ = picture.shape
+    if form in ("bgra", "rgba"):
+        alpha = np.full((height, width, 1), 255, np.uint8)
+        channels = picture if form == "rgba" else picture[..., ::-1]
+        pixels = np.concatenate([channels, alpha], -1).reshape(height, -1)
+        plane = strided(pixels, 4 * width + (12 if form == "bgra" else 0), 1)
+        planes = [Plane(plane.data, plane.row_stride, 4)]
+    else:
+        y, u, v = yuv(picture)
+        if form == "nv21":
+            turns = np.stack([v, u], -1).reshape(len(v), -1)
+            planes = [strided(y, width, 1), dataclasses.replace(strided(turns, turns.shape[1], 1), pixel_stride=2)]
+        else:
+            planes = [strided(y, width + 7, 1), *(strided(plane, 2 * plane.shape[1] + 5, 2) for plane in (u, v))]
+    return Frame(form, width, height, planes, rotation, mirrored)  # type: ignore[arg-type]
+
+
+def frames() -> list[tuple[dict[str, Any], bytes, bytes]]:
+    """Every format in every turn, sizes and contracts in rotation: what the list says, the frame's bytes, the input's."""
+    found = []
+    for index, (form, (rotation, mirrored)) in enumerate(product(("yuv_420_888", "nv21", "bgra", "rgba"), TURNS)):
+        picture = open_picture(PICTURES[index % len(PICTURES)]).resize(SIZES[(index + index // 8) % len(SIZES)])
+        contract = CONTRACTS[(index + index // 4) % len(CONTRACTS)]
+        frame = frame_of(np.array(picture), form, rotation, mirrored)
+        offsets = np.cumsum([0, *(len(plane.data) for plane in frame.planes)]).tolist()
+        planes = [
+            {"offset": offset, "length": len(plane.data), "row_stride": plane.row_stride, "pixel_stride": plane.pixel_stride}
+            for offset, plane in zip(offsets, frame.planes, strict=False)
+        ]
+        facts = {key: getattr(frame, key) for key in ("format", "width", "height", "rotation", "mirrored")}
+        name = f"{form}_{frame.width}x{frame.height}_{rotation}{'_mirrored' * mirrored}"
+        square = to_input(Image.fromarray(to_rgb(frame)), contract)
+        facts |= {"name": name, "planes": planes, "contract": contract.to_dict()}
+        found.append((facts, b"".join(plane.data for plane in frame.planes), square.tobytes()))
+    return found
+
+
+def answers(count: int = 12, classes: int = 10) -> list[dict[str, Any]]:
+    """float32 logits, some of them huge or equal, with softmax in float64 and the three largest, the first of equals first."""
+    rng, found = np.random.default_rng(0), []
+    for index in range(count):
+        logits = (rng.normal(size=classes) * 10.0 ** (index % 4 - 1)).astype(np.float32)
+        if index % 3 == 2:
+            logits[1] = logits[6] = logits.max()
+        exponents = np.exp(logits.astype(np.float64) - float(logits.max()))
+        top = sorted(range(classes), key=lambda label: (-logits[label], label))[:3]
+        found.append({"logits": logits.tolist(), "softmax": (exponents / exponents.sum()).tolist(), "top": top})
+    return found
+
+
+def report() -> dict[str, Any]:
+    """Times and the field that they become, and what the digest of a small document is.
+
+    Run ``i`` of a series takes ``5,000,000 + 7919 i mod 900,001`` ns and begins at ``i step_ns``.
+    """
+    series = []
+    for runs, step in ((1, 0), (7, 9_000_000), (150, 1_000_000_000), (20_001, 6_000_000)):
+        samples = [5_000_000 + 7919 * run % 900_001 for run in range(runs)]
+        series.append({"runs": runs, "step_ns": step, "latency": latency(samples, [run * step for run in range(runs)])})
+    document = {
+        "b": [1, None, True, -7, 9007199254740991],
+        "a": '"\\\b\f\n\r\t\x01\x7f\u2028é😀',
+        "€": {},
+        "sha256": "not counted",
+    }
+    return {"series": series, "document": document, "sha256": digest(document)}
+
+
+def main() -> None:
+    GOLDEN.mkdir(parents=True, exist_ok=True)
+    for old in GOLDEN.iterdir():
+        old.unlink()
+    listed = []
+    for facts, data, square in frames():
+        (GOLDEN / f"{facts['name']}.frame").write_bytes(data)
+        (GOLDEN / f"{facts['name']}.input").write_bytes(square)
+        listed.append(facts)
+    for name, value in (("frames", listed), ("answers", answers()), ("report", report())):
+        (GOLDEN / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

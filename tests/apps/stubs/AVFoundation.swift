@@ -1,0 +1,65 @@
+// The declarations of Apple's AVFoundation that apps/ios/App uses (CoreVideo.swift says why).
+@_exported import CoreVideo
+@_exported import Dispatch
+@_exported import QuartzCore
+
+public final class CMSampleBuffer {}
+public func CMSampleBufferGetImageBuffer(_ buffer: CMSampleBuffer) -> CVImageBuffer? { fatalError() }
+
+public struct AVMediaType: Hashable, Sendable {
+    public static let video = AVMediaType()
+}
+
+public final class AVCaptureDevice: NSObject {
+    public struct DeviceType: Hashable, Sendable {
+        public static let builtInWideAngleCamera = DeviceType()
+    }
+    public enum Position: Int, Sendable { case unspecified, back, front }
+    public class func requestAccess(for type: AVMediaType) async -> Bool { fatalError() }
+    public class func `default`(_ type: DeviceType, for media: AVMediaType?, position: Position) -> AVCaptureDevice? { fatalError() }
+}
+
+public class AVCaptureInput: NSObject {}
+public final class AVCaptureDeviceInput: AVCaptureInput {
+    public init(device: AVCaptureDevice) throws { fatalError() }
+}
+
+public final class AVCaptureConnection: NSObject {
+    public var videoRotationAngle: CGFloat = 0
+    public func isVideoRotationAngleSupported(_ angle: CGFloat) -> Bool { fatalError() }
+}
+
+public class AVCaptureOutput: NSObject {
+    public func connection(with type: AVMediaType) -> AVCaptureConnection? { fatalError() }
+}
+
+public protocol AVCaptureVideoDataOutputSampleBufferDelegate: NSObjectProtocol {
+    func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection)
+}
+
+public final class AVCaptureVideoDataOutput: AVCaptureOutput {
+    public var videoSettings: [String: Any]! = [:]
+    public var alwaysDiscardsLateVideoFrames = true
+    public func setSampleBufferDelegate(
+        _ delegate: (any AVCaptureVideoDataOutputSampleBufferDelegate)?, queue: DispatchQueue?
+    ) { fatalError() }
+}
+
+public final class AVCaptureSession: NSObject {
+    public struct Preset: Hashable, Sendable {
+        public static let vga640x480 = Preset()
+    }
+    public var sessionPreset = Preset.vga640x480
+    public func beginConfiguration() { fatalError() }
+    public func commitConfiguration() { fatalError() }
+    public func canAddInput(_ input: AVCaptureInput) -> Bool { fatalError() }
+    public func canAddOutput(_ output: AVCaptureOutput) -> Bool { fatalError() }
+    public func addInput(_ input: AVCaptureInput) { fatalError() }
+    public func addOutput(_ output: AVCaptureOutput) { fatalError() }
+    public func startRunning() { fatalError() }
+    public func stopRunning() { fatalError() }
+}
+
+public final class AVCaptureVideoPreviewLayer: CALayer {
+    public var session: AVCaptureSession?
+}

@@ -1,0 +1,160 @@
+// The declarations of Apple's SwiftUI and UIKit that apps/ios/App uses (CoreVideo.swift says why).
+@_exported import Foundation
+@_exported import Observation
+import QuartzCore
+
+@MainActor public protocol View {
+    associatedtype Body: View
+    @ViewBuilder var body: Body { get }
+}
+extension Never: View {
+    public var body: Never { return fatalError() }
+}
+/// Whatever a view or a modifier gives here.
+public struct Some: View {
+    public var body: Never { return fatalError() }
+}
+@resultBuilder public enum ViewBuilder {
+    public static func buildExpression<V: View>(_ view: V) -> Some { fatalError() }
+    public static func buildBlock(_ views: Some...) -> Some { fatalError() }
+    public static func buildOptional(_ view: Some?) -> Some { fatalError() }
+    public static func buildEither(first: Some) -> Some { fatalError() }
+    public static func buildEither(second: Some) -> Some { fatalError() }
+}
+
+@MainActor public protocol Scene {
+    associatedtype Body: Scene
+    var body: Body { get }
+}
+extension Never: Scene {}
+public struct WindowGroup: Scene {
+    public init(@ViewBuilder content: () -> Some) { fatalError() }
+    public var body: Never { return fatalError() }
+}
+@MainActor public protocol App {
+    associatedtype Body: Scene
+    var body: Body { get }
+    init()
+}
+extension App {
+    public static func main() { fatalError() }
+}
+
+@propertyWrapper public struct State<Value> {
+    public init(wrappedValue: Value) { fatalError() }
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set { fatalError() }
+    }
+    public var projectedValue: Binding<Value> { fatalError() }
+}
+extension State {
+    public init() where Value: ExpressibleByNilLiteral { fatalError() }
+}
+@propertyWrapper public struct Environment<Value> {
+    public init(_ type: Value.Type) where Value: AnyObject, Value: Observable { fatalError() }
+    public var wrappedValue: Value { fatalError() }
+}
+@propertyWrapper public struct Binding<Value> {
+    public init(get: @escaping () -> Value, set: @escaping (Value) -> Void) { fatalError() }
+    public var wrappedValue: Value {
+        get { fatalError() }
+        nonmutating set { fatalError() }
+    }
+}
+@dynamicMemberLookup @propertyWrapper public struct Bindable<Value> {
+    public init(wrappedValue: Value) where Value: Observable { fatalError() }
+    public var wrappedValue: Value
+    public var projectedValue: Bindable<Value> { fatalError() }
+    public subscript<Member>(dynamicMember path: ReferenceWritableKeyPath<Value, Member>) -> Binding<Member> { fatalError() }
+}
+
+public protocol Stub: View where Body == Never {}
+extension Stub {
+    public var body: Never { return fatalError() }
+}
+public struct Color: Sendable {
+    public static let red = Color()
+}
+public struct Font: Sendable {
+    public static let caption = Font()
+}
+public enum HorizontalAlignment { case leading, center, trailing }
+
+public struct Text: Stub {
+    public init<S: StringProtocol>(_ text: S) { fatalError() }
+    public init<F: FormatStyle>(_ value: F.FormatInput, format: F) where F.FormatInput: Equatable, F.FormatOutput == String { fatalError() }
+}
+public struct Label: Stub {
+    public init<S: StringProtocol>(_ text: S, systemImage: String) { fatalError() }
+}
+public struct Spacer: Stub {
+    public init() {}
+}
+public struct ProgressView: Stub {
+    public init<S: StringProtocol>(_ text: S) { fatalError() }
+}
+public struct Button: Stub {
+    public init<S: StringProtocol>(_ text: S, action: @escaping @MainActor () -> Void) { fatalError() }
+}
+public struct ShareLink: Stub {
+    public init<S: StringProtocol>(_ text: S, item: URL) { fatalError() }
+}
+public struct Stepper: Stub {
+    public init<S: StringProtocol, V: Strideable>(_ text: S, value: Binding<V>, in range: ClosedRange<V>, step: V.Stride = 1) { fatalError() }
+}
+public struct Picker<Selection: Hashable>: Stub {
+    public init<S: StringProtocol>(_ text: S, selection: Binding<Selection>, @ViewBuilder content: () -> Some) { fatalError() }
+}
+public struct ForEach<Data: RandomAccessCollection>: Stub {
+    public init<ID: Hashable>(_ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Some) { fatalError() }
+    public init(_ data: Data, @ViewBuilder content: @escaping (Data.Element) -> Some) where Data.Element: Identifiable { fatalError() }
+}
+public struct TabView: Stub {
+    public init(@ViewBuilder content: () -> Some) { fatalError() }
+}
+public struct Form: Stub {
+    public init(@ViewBuilder content: () -> Some) { fatalError() }
+}
+public struct List: Stub {
+    public init(@ViewBuilder content: () -> Some) { fatalError() }
+}
+public struct HStack: Stub {
+    public init(@ViewBuilder content: () -> Some) { fatalError() }
+}
+public struct VStack: Stub {
+    public init(alignment: HorizontalAlignment = .center, @ViewBuilder content: () -> Some) { fatalError() }
+}
+extension View {
+    public func padding() -> Some { fatalError() }
+    public func font(_ font: Font?) -> Some { fatalError() }
+    public func foregroundStyle(_ style: Color) -> Some { fatalError() }
+    public func tag<V: Hashable>(_ tag: V) -> Some { fatalError() }
+    public func disabled(_ disabled: Bool) -> Some { fatalError() }
+    public func tabItem(@ViewBuilder _ label: () -> Some) -> Some { fatalError() }
+    public func environment<T: AnyObject & Observable>(_ object: T?) -> Some { fatalError() }
+    public func task(priority: TaskPriority = .userInitiated, _ action: sending @escaping @isolated(any) () async -> Void) -> Some { fatalError() }
+    public func onDisappear(perform action: (() -> Void)? = nil) -> Some { fatalError() }
+}
+
+@MainActor open class UIView: NSObject {
+    open class var layerClass: AnyClass { fatalError() }
+    public var layer: CALayer { fatalError() }
+}
+@MainActor public final class UIDevice: NSObject {
+    public enum BatteryState: Int, Sendable { case unknown, unplugged, charging, full }
+    public class var current: UIDevice { fatalError() }
+    public var isBatteryMonitoringEnabled = false
+    public var batteryState: BatteryState { fatalError() }
+    public var batteryLevel: Float { fatalError() }
+}
+public struct UIViewRepresentableContext<Representable> {}
+@MainActor public protocol UIViewRepresentable: View where Body == Never {
+    associatedtype UIViewType: UIView
+    typealias Context = UIViewRepresentableContext<Self>
+    func makeUIView(context: Context) -> UIViewType
+    func updateUIView(_ view: UIViewType, context: Context)
+}
+extension UIViewRepresentable {
+    public var body: Never { return fatalError() }
+}

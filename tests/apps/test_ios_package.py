@@ -1,0 +1,154 @@
+"""The Swift package of apps/ios: built without a warning, linted, and its tests run on Linux on files made here."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import pytest
+
+from lavit_edge.bench import facts
+from lavit_edge.bench import report as reports
+from lavit_edge.parity.mlprogram import user_metadata
+from lavit_edge.parity.runners import open_artifact, read_entries
+from lavit_edge.payload import read_payload
+from lavit_edge.pictures import to_input
+from lavit_edge.selftest import check_golden
+
+pytestmark = [pytest.mark.apps, pytest.mark.slow]
+ROOT = Path(__file__).parents[2]
+PACKAGE = "apps/ios/LavitEdge"
+TESTS = sorted((ROOT / PACKAGE / "Tests").rglob("*Tests.swift"))
+
+Swift = Callable[..., subprocess.CompletedProcess[str]]
+
+
+def script(name: str) -> ModuleType:
+    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.fixture(scope="module")
+def build(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder that is ``/build`` for Swift."""
+    return tmp_path_factory.mktemp("swift")
+
+
+@pytest.fixture(scope="module")
+def swift(build: Path) -> Swift:
+    """Runs a command of the toolchain in the checkout."""
+    toolchain = script("swift_toolchain")
+    try:
+        root = toolchain.prepare()
+    except toolchain.Unavailable as error:
+        if os.environ.get("CI"):
+            pytest.fail(str(error))
+        pytest.skip(str(error))
+
+    def run(*argv: str) -> subprocess.CompletedProcess[str]:
+        command = toolchain.command(root, build, argv)
+        return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=1800)
+
+    return run
+
+
+@pytest.fixture(scope="module")
+def told(tiny_checkpoint: Path, build: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What Python reads in a real ``.mlpackage``, of which Swift gets the metadata and a copy."""
+    from lavit_edge.export.__main__ import main
+
+    bundle = tmp_path_factory.mktemp("tiny-mlpackage") / "bundle"
+    options = ["--target", "coreml", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(bundle)]
+    assert main(options) == 0
+    package = bundle / "model.mlpackage"
+    payload, logits_of = read_payload(read_entries(package)), open_artifact(package, threads=1)
+    answers = [check_golden(golden, logits_of, payload)[1] for golden in payload.golden]
+    steps = [abs(given - golden.logits).max() / payload.step for given, golden in zip(answers, payload.golden, strict=True)]
+    found = {
+        **facts.artifact(package, payload),
+        "labels": payload.contract.labels,
+        "tolerance": payload.tolerance,
+        "step": payload.step,
+        "names": [golden.name for golden in payload.golden],
+        "pictures_sha256": [hashlib.sha256(golden.picture.tobytes()).hexdigest() for golden in payload.golden],
+        "inputs_sha256": [
+            hashlib.sha256(to_input(golden.image(), payload.contract).tobytes()).hexdigest() for golden in payload.golden
+        ],
+        "logits": [float(value) for golden in payload.golden for value in golden.logits],
+        "answers": [given.tolist() for given in answers],
+        "same_top1": sum(
+            int(given.argmax() == golden.logits.argmax()) for given, golden in zip(answers, payload.golden, strict=True)
+        ),
+        "worst_millisteps": round(1000 * float(max(steps))),
+    }
+    (build / "told.json").write_text(json.dumps(found))
+    (build / "metadata.json").write_text(json.dumps(user_metadata(package)))
+    (build / "reports").mkdir()
+    shutil.copytree(package, build / "model.mlpackage")
+    return found
+
+
+@pytest.fixture(scope="module")
+def output(swift: Swift, told: dict[str, Any], build: Path) -> str:
+    """What ``swift test`` prints; the tests are those of the optimised code, and they write reports."""
+    paths = {"METADATA": "metadata.json", "TOLD": "told.json", "PACKAGE": "model.mlpackage", "REPORTS": "reports"}
+    environment = [f"LAVIT_EDGE_{name}=/build/{path}" for name, path in paths.items()]
+    options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xswiftc", "-warnings-as-errors"]
+    done = swift("env", *environment, "swift", "test", "--package-path", PACKAGE, "--scratch-path", "/build/LavitEdge", *options)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
+    return done.stdout + done.stderr
+
+
+def test_every_swift_test_ran_and_passed(output: str) -> None:
+    wanted = {
+        f"{name}.{test}"
+        for name, text in ((file.stem, file.read_text()) for file in TESTS)
+        for test in re.findall(r"\bfunc (test\w+)\(", text)
+    }
+    assert set(re.findall(r"Test Case '(\w+\.\w+)' passed", output)) == wanted
+    assert "skipped" not in output
+
+
+def test_golden_frames_come_out_to_the_bit(output: str) -> None:
+    frames = json.loads((ROOT / "tests" / "golden" / "frames.json").read_text("utf-8"))
+    assert f"golden frames: {len(frames)}, at most 0 of 255 off" in output
+
+
+@pytest.mark.parametrize("name", ["passed", "failed", "forced"])
+def test_a_report_by_swift_is_read_and_not_edited(name: str, output: str, told: dict[str, Any], build: Path) -> None:
+    report = reports.read_report(build / "reports" / f"{name}.json")
+    assert not reports.edited(report)
+    assert report["harness"] == {"name": "ios", "version": "0.1.0", "build": "release"}
+    assert report["runtime"]["name"] == "Core ML"
+    assert report["artifact"] == {key: told[key] for key in report["artifact"]}
+    assert (report["self_test"]["passed"], report["self_test"]["forced"]) == (name == "passed", name == "forced")
+    assert (report["latency"] is None) == (name == "failed")
+    if name == "passed":
+        assert report["self_test"]["same_top1"] == told["same_top1"]
+        assert abs(report["self_test"]["worst_millisteps"] - told["worst_millisteps"]) <= 1
+        assert report["least_duration_met"]
+
+
+def test_the_format_is_swifts_own(swift: Swift) -> None:
+    done = swift("swift-format", "lint", "--strict", "--recursive", "--configuration", f"{PACKAGE}/.swift-format", "apps/ios")
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+def test_a_compiler_warning_would_fail(swift: Swift, build: Path) -> None:
+    (build / "warned.swift").write_text("func f() { let unused = 1 }\n")
+    done = swift("swiftc", "-typecheck", "-warnings-as-errors", "/build/warned.swift")
+    assert done.returncode != 0
+    assert "never used" in done.stdout + done.stderr
