@@ -134,7 +134,7 @@ def wilson(right: int, tries: int) -> tuple[float, float]:
     """95 % interval of a share."""
     z, share = 1.96, right / tries
     centre, half = share + z * z / (2 * tries), z * math.sqrt(share * (1 - share) / tries + z * z / (4 * tries * tries))
-    return (centre - half) / (1 + z * z / tries), (centre + half) / (1 + z * z / tries)
+    return max(0.0, centre - half) / (1 + z * z / tries), (centre + half) / (1 + z * z / tries)
 
 
 def main() -> int:

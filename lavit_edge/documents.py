@@ -31,7 +31,8 @@ def parse_json(text: str, source: str) -> Any:
     """
     try:
         value = json.loads(text, object_pairs_hook=_without_repeats, parse_constant=_refuse)
-        json.dumps(value, ensure_ascii=False).encode()
+        if "\\u" in text:  # only an escape can be half of a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()
     except RecursionError as error:
         raise UserError(f"{source} is not JSON that can be read (nested too deeply)") from error
     except ValueError as error:  # JSONDecodeError, UnicodeEncodeError, and an integer with thousands of digits
