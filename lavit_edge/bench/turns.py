@@ -3,7 +3,7 @@
 Two runs of the same artifact one after the other were 22 % apart (root mean square; 12 s each, two virtual cores with other work
 on them): what neighbours do changes within seconds. Processes that take turns, one inference each, on the same core, meet the
 same neighbours: the medians of their ratios were 1.5 % apart, by CPU time 1.2 %, in the mean of three sessions 0.7 %. Their
-reports say so in ``settings.turns``, and :mod:`lavit_edge.bench.statistics` pairs their runs. docs/benchmark.md has the calibration.
+reports say so in ``settings.turns``, and :mod:`lavit_edge.bench.statistics` pairs their runs (calibration: docs/benchmark.md).
 """
 
 from __future__ import annotations
