@@ -15,6 +15,9 @@ COMMANDS = {
     "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
     "selftest": "let an artifact test itself on the pictures that it carries",
     "verdict": "predict from an artifact whether int8 will be faster than float",
+    "benchmark": "time an artifact on this machine, a phone, a board or in a browser",
+    "compare": "compare benchmark reports: faster, slower or inconclusive",
+    "profile": "show where an artifact's time goes",
     "verify": "compare a bundle's artifacts on labelled pictures",
     "doctor": "try the tools on this machine and say what to mend",
 }
