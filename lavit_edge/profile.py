@@ -62,14 +62,16 @@ def print_profile(found: Profile, console: Console) -> None:
         _add(slowest, row, row.name, row.place, _rate(row))
     console.print(slowest)
     floor = found.floor
+    floor, least = found.floor, sum(row.floor_ms for row in found.types)
     console.print(
-        f"limits of this machine in {found.runtime}, {threads}: float {floor.float_gmacs:.0f}, int8 {floor.int8_gmacs:.0f} GMAC/s; "
-        f"copies {floor.gbytes:.0f} GB/s. At them all of it would take {sum(row.floor_ms for row in found.types):.2f} ms.",
+        f"limits of this machine in {found.runtime}, {threads}: float {floor.float_gmacs:.0f}, int8 {floor.int8_gmacs:.0f} "
+        f"GMAC/s; copies {floor.gbytes:.0f} GB/s. At them all of it would take {least:.2f} ms.",
         highlight=False,
     )
+    parts = f"the parts {found.parts_ms:.2f}, {100 * (found.parts_ms / found.whole_ms - 1):+.1f} % of the whole"
     console.print(
-        f"whole {found.whole_ms:.2f} ms (median {found.median_ms:.2f}), with the profiler {found.profiled_ms:.2f}, the parts "
-        f"{found.parts_ms:.2f}: {100 * (found.parts_ms / found.whole_ms - 1):+.1f} % of the whole.",
+        f"a call {found.median_ms:.2f} ms; less other processes' turns {found.whole_ms:.2f}, with the profiler "
+        f"{found.profiled_ms:.2f}; {parts}.",
         highlight=False,
     )
     for note in found.notes:

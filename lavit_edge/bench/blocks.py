@@ -1,8 +1,8 @@
 """In which block of its model each operator of an artifact is, from what the artifact itself says.
 
-Operators with stored weights tell: ONNX keeps the names of weights; a ``.pte`` keeps none, but its provenance names the model, whose
-layers with weights are called in the same order as the operators with weights. All other operators count to the block of the last
-one with weights before them, so that a residual addition counts to the block in front of it.
+Operators with stored weights tell: ONNX keeps the names of weights; a ``.pte`` keeps none, but its provenance names the model,
+whose layers with weights are called in the same order as the operators with weights. All other operators count to the block of
+the last one with weights before them, so that a residual addition counts to the block in front of it.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ LAYERS = {
 
 
 def block_of(path: str) -> str:
-    """``stages.0.blocks.1.attention`` of ``stages.0.blocks.1.attention.query``: the block, and what of its parts a layer is in."""
+    """``stages.0.blocks.1.attention`` of ``stages.0.blocks.1.attention.query``: the block and its part that a layer is in."""
     match = BLOCK.match(path)
     if match is None:
         return path

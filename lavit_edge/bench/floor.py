@@ -1,4 +1,4 @@
-"""What this machine reaches at best: matrix products in each runtime, and copies. The floor that operators are measured against."""
+"""What this machine reaches at best, for operators to be measured against: matrix products in each runtime, and copies."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,8 +20,8 @@ from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize, QuantizedLayer
 from lavit_edge.verdict.plan import Op
 
-# Of square products, one behind the other. The best counts: on a Xeon with AVX512-VNNI XNNPACK reached 76, 43 and 59e9 multiply-adds
-# a second in float, 160, 199 and 136 in int8, and ONNX Runtime 82, 84 and 69, 166, 243 and 238.
+# Of square products, one behind the other. The best counts: on a Xeon with AVX512-VNNI XNNPACK reached 76, 43 and 59e9
+# multiply-adds a second in float, 160, 199 and 136 in int8, and ONNX Runtime 82, 84 and 69, 166, 243 and 238.
 SIDES, CHAIN = (128, 256, 512), 8
 COPIED = 2**18  # floats: 1 MB, as large as the larger activations, and like them in a cache
 SECONDS = 0.4  # of each measurement
@@ -52,16 +51,17 @@ def measure_floor(runtime: str, threads: int) -> Floor:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make = _xnnpack_products if runtime == "ExecuTorch" else _onnx_products
-        rates = [
-            max(CHAIN * side**3 / fastest(make(folder, side, int8, threads), threads) / 1e9 for side in SIDES)
-            for int8 in (False, True)
-        ]
+
+        def rate(int8: bool) -> float:
+            return max(CHAIN * side**3 / fastest(make(folder, side, int8, threads), threads) / 1e9 for side in SIDES)
+
+        float_gmacs, int8_gmacs = rate(False), rate(True)
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     source, target = torch.rand(COPIED), torch.empty(COPIED)
     gbytes = 8 * COPIED / fastest(lambda: target.copy_(source), threads) / 1e9
     torch.set_num_threads(before)
-    return Floor(*rates, gbytes)
+    return Floor(float_gmacs, int8_gmacs, gbytes)
 
 
 def fastest(run: Callable[[], object], threads: int, seconds: float = SECONDS) -> float:

@@ -42,12 +42,11 @@ def time_operators(path: Path, plan: Plan, threads: int, calls: int) -> Times:
         observed = portable_lib._load_for_executorch(str(path), enable_etdump=True)
         inputs = [_input(plain, path)]
         runs = [lambda: plain.run_method("forward", inputs), lambda: observed.run_method("forward", inputs)]
-        whole, profiled = timed(runs, calls)
+        whole, profiled = timed(runs, threads, calls)
         observed.write_etdump_result_to_file(str(Path(folder) / "profile.etdump"))
         dump = deserialize_from_etdump_flatcc((Path(folder) / "profile.etdump").read_bytes())
     executions = [run for run in dump.run_data if run.name == "Execute"]
-    kept = faster_half(profiled)
-    instructions = _instructions([executions[call] for call in kept])
+    instructions = _instructions(executions[1:])  # the first warms up
     try:
         payload = read_payload(read_entries(path))
         blocks, notes = pte_blocks(plan.ops, payload.provenance, payload.contract), []
@@ -56,11 +55,11 @@ def time_operators(path: Path, plan: Plan, threads: int, calls: int) -> Times:
     ops = []
     for number, group in itertools.groupby(zip(plan.ops, blocks, strict=True), key=lambda pair: pair[0].instruction):
         ops += _timed(instructions[number], list(group), notes)
-    return Times(whole, [profiled[call] for call in kept], ops, notes)
+    return Times(whole, profiled, ops, notes)
 
 
 def _instructions(executions: list[Any]) -> dict[int, list[tuple[str, float]]]:
-    """Number of the instruction -> its events, with their mean milliseconds; the event of the instruction itself is the last."""
+    """Number of the instruction -> its events, with their milliseconds; the event of the instruction itself is the last."""
     found: dict[int, list[tuple[str, float]]] = {}
     for same in zip(*(execution.events for execution in executions), strict=True):
         events = [event.profile_event for event in same]
@@ -69,7 +68,7 @@ def _instructions(executions: list[Any]) -> dict[int, list[tuple[str, float]]]:
             "native_call_"
         ):  # the method; the kernel inside its instruction
             continue
-        milliseconds = sum(event.end_time - event.start_time for event in events) / len(events) / 1e6
+        milliseconds = faster_half([(event.end_time - event.start_time) / 1e6 for event in events])
         found.setdefault(first.instruction_id, []).append((first.delegate_debug_id_str or first.name, milliseconds))
     return found
 

@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 from lavit_edge.bench.floor import Floor, measure_floor
-from lavit_edge.bench.timing import TimedOp
+from lavit_edge.bench.timing import TimedOp, faster_half
 from lavit_edge.errors import UserError
 from lavit_edge.verdict.judge import judge, place
-from lavit_edge.verdict.plan import Plan
 from lavit_edge.verdict.read import read
 
 CALLS = 40  # with the profiler, and as many without
@@ -50,9 +49,10 @@ class Row:
 class Profile:
     """
     Attributes:
-        whole_ms: a call without the profiler, the mean of the faster half of ``calls``; ``median_ms`` is that of all.
-        profiled_ms: the same with the profiler.
-        parts_ms: all operators together.
+        median_ms: a call without the profiler, as a user would see it.
+        whole_ms: the same without the turns of other processes: on one thread processor time; the mean of the faster half.
+        profiled_ms: ``whole_ms`` with the profiler.
+        parts_ms: all operators together, of each the mean of the faster half of its calls.
         sentence: the verdict's, on what to change.
     """
 
@@ -110,16 +110,15 @@ def profile(path: Path, threads: int = 1, progress: Callable[[str], None] = lamb
     by_type = _grouped(ops, lambda op: (op.name, "the runtime itself" if op.name.startswith("(") else place(op.op, plan)))
     by_block = _grouped(ops, lambda op: (op.block, ""))
     single = sorted(ops, key=lambda op: -op.ms)[:SLOWEST]
-    faster = sorted(times.whole_ms[1:])[: max((len(times.whole_ms) - 1) // 2, 1)]
     return Profile(
         artifact=path.name,
         runtime=plan.runtime,
         precision=verdict.precision,
         threads=threads,
         calls=CALLS,
-        whole_ms=statistics.fmean(faster),
-        median_ms=statistics.median(times.whole_ms),
-        profiled_ms=statistics.fmean(times.profiled_ms),
+        whole_ms=faster_half(times.whole.busy),
+        median_ms=statistics.median(times.whole.wall),
+        profiled_ms=faster_half(times.profiled.busy),
         parts_ms=parts,
         macs=verdict.macs,
         floor=floor,

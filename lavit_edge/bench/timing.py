@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -18,7 +19,7 @@ class TimedOp:
         label: which one it is.
         block: path in its model; ``model`` outside of all blocks, '' where it is not known.
         op: its multiply-adds and bytes.
-        ms: a call, the mean of the faster half.
+        ms: the mean of the faster half of its calls, which other processes seldom interrupted.
     """
 
     name: str
@@ -32,29 +33,46 @@ class TimedOp:
 class Times:
     """
     Attributes:
-        whole_ms: calls without the profiler.
-        profiled_ms: the faster half of those with it, which the operators' times are of.
+        whole: calls without the profiler.
+        profiled: calls with it.
         notes: what the reader must know, one sentence each.
     """
 
-    whole_ms: list[float]
-    profiled_ms: list[float]
+    whole: Calls
+    profiled: Calls
     ops: list[TimedOp]
     notes: list[str]
 
 
-def timed(runs: Sequence[Callable[[], object]], calls: int) -> list[list[float]]:
-    """Milliseconds of ``calls`` calls of each, in turns, so that another process slows all of them."""
-    found: list[list[float]] = [[] for _ in runs]
+@dataclass(frozen=True)
+class Calls:
+    """Milliseconds of calls.
+
+    Attributes:
+        wall: as a user would see them.
+        busy: on one thread processor time, which has no turns of other processes in it, as ``ms`` of an operator has hardly any;
+            on more threads the same as ``wall``.
+    """
+
+    wall: list[float]
+    busy: list[float]
+
+
+def timed(runs: Sequence[Callable[[], object]], threads: int, calls: int) -> list[Calls]:
+    """``calls`` calls of each after one to warm up, in turns, so that another process slows all of them."""
+    found = [Calls([], []) for _ in runs]
+    for run in runs:
+        run()
     for _ in range(calls):
         for run, taken in zip(runs, found, strict=True):
-            start = time.perf_counter_ns()
+            start, busy = time.perf_counter_ns(), time.process_time_ns()
             run()
-            taken.append((time.perf_counter_ns() - start) / 1e6)
+            wall, busy = time.perf_counter_ns() - start, time.process_time_ns() - busy
+            taken.wall.append(wall / 1e6)
+            taken.busy.append((busy if threads == 1 else wall) / 1e6)
     return found
 
 
-def faster_half(milliseconds: Sequence[float]) -> list[int]:
-    """Indices of the faster half, in order; the first call, which warms up, is never among them."""
-    order = sorted(range(1, len(milliseconds)), key=milliseconds.__getitem__)
-    return sorted(order[: max(len(order) // 2, 1)])
+def faster_half(samples: Sequence[float]) -> float:
+    """The mean of the faster half."""
+    return statistics.fmean(sorted(samples)[: (len(samples) + 1) // 2])
