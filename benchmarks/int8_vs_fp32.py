@@ -12,15 +12,16 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import importlib.util
 import io
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
@@ -54,6 +55,7 @@ FILE_SIZE = {
     "lavit_tiny": {".pte": 0.30, ".onnx": 0.30, ".mlpackage": 0.60},  # the float .mlpackage is fp16
     "lavit_nano": {".pte": 0.33, ".onnx": 0.33, ".mlpackage": 0.60},
 }
+Key = TypeVar("Key")
 Artifacts = dict[tuple[str, str], Path]  # (suffix, precision) -> file
 
 
@@ -91,13 +93,20 @@ def time_all(
     """Milliseconds of every timed call."""
     picture = np.random.default_rng(0).integers(0, 256, (1, 3, SIZE, SIZE)).astype(np.float32)
     runs = {key: open_runtime(path, threads) for key, path in artifacts.items() if key[0] in RUNTIMES}
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for _ in range(rounds):
+    return time_in_turns({key: functools.partial(run, picture) for key, run in runs.items()}, range(rounds), clock)
+
+
+def time_in_turns(
+    runs: Mapping[Key, Callable[[], object]], rounds: Iterable[int], clock: Callable[[], float] = time.perf_counter
+) -> dict[Key, list[float]]:
+    """Milliseconds of every timed call, a block of calls of each in every round."""
+    times: dict[Key, list[float]] = {key: [] for key in runs}
+    for _ in rounds:
         for key, run in runs.items():
-            run(picture)
+            run()
             for _ in range(CALLS):
                 start = clock()
-                run(picture)
+                run()
                 times[key].append(1e3 * (clock() - start))
     return times
 
