@@ -97,13 +97,18 @@ def pictures(pixels: int) -> list[Tensor]:
     return [torch.from_numpy(to_tensor(p)) for p, _ in free_pictures(contract).spread(PICTURES).inputs(contract)]
 
 
+@functools.cache
+def torchvision_operators() -> torch.library.Library:
+    """What timm's import of torchvision looks for, and what torchvision's wheel for another torch lacks; lives while this is kept."""
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
 def timm_model(name: str, pixels: int) -> nn.Module:
     """A definition of timm with random weights; batch norms with the statistics of pictures, so that values stay in range."""
-    if not hasattr(torch.ops.torchvision, "nms"):  # torchvision's wheel for another torch lacks them, and is imported by timm
-        library = torch.library.Library("torchvision", "DEF")
-        for operator in ("nms", "qnms"):
-            library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-        globals()["_torchvision"] = library  # it lives as long as the definitions
+    torchvision_operators()
     try:
         import timm
     except ImportError as error:

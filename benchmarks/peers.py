@@ -7,11 +7,11 @@
 Latency, size and multiply-adds only. Weights are random except where the table says trained, which changes none of them. Every
 model but the .tflite ones takes RGB in 0..255, normalises inside, gives 1000 classes, and goes through the same exporters. LaViT
 is quantised by this package; the peers by what a user of each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX
-Runtime's static quantisation, since this package quantises layers between NNCF's quantisers and knows neither batch norm nor activations
-other than ReLU behind them. All models are timed in turns, a block of calls each, so that another process on the machine slows
-all of them. The share of the limit is the time that the multiply-adds would take at the rate of square matrix products in the
-same runtime and precision, divided by the time taken. Artifacts are made once, in --work. What cannot be exported is a row that
-says why. Needs lavit-edge[all,bench].
+Runtime's static quantisation, since this package puts quantisers around layers and knows neither batch norm nor activations other
+than ReLU behind them. All models are timed in turns, a block of calls each, so that another process on the machine slows all of
+them. The share of the limit is the time that the multiply-adds would take at the rate of square matrix products in the same
+runtime and precision, divided by the time taken. Artifacts are made once, in --work. What cannot be exported is a row that says
+why. Needs lavit-edge[all,bench].
 """
 
 from __future__ import annotations
