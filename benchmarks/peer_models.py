@@ -99,7 +99,7 @@ def pictures(pixels: int) -> list[Tensor]:
 
 @functools.cache
 def torchvision_operators() -> torch.library.Library:
-    """What timm's import of torchvision looks for, and what torchvision's wheel for another torch lacks; lives while this is kept."""
+    """What torchvision, which timm imports, looks for and its wheel for another torch lacks; it lives while this is kept."""
     library = torch.library.Library("torchvision", "DEF")
     for operator in ("nms", "qnms"):
         library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
