@@ -9,9 +9,9 @@ model but the .tflite ones takes RGB in 0..255, normalises inside, gives 1000 cl
 is quantised by this package; the peers by what a user of each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX
 Runtime's static quantisation, since this package puts quantisers around layers and knows neither batch norm nor activations other
 than ReLU behind them. All models are timed in turns, a block of calls each, so that another process on the machine slows all of
-them. The share of the limit is the time that the multiply-adds would take at the rate of square matrix products in the same
-runtime and precision, divided by the time taken. Artifacts are made once, in --work. What cannot be exported is a row that says
-why.
+them; on one thread it is processor time, which is the latency without the turns of other processes. The share of the limit is the
+time that the multiply-adds would take at the rate of square matrix products in the same runtime and precision, divided by the
+time taken. Artifacts are made once, in --work. What cannot be exported is a row that says why.
 """
 
 from __future__ import annotations
@@ -23,9 +23,11 @@ import itertools
 import json
 import os
 import sys
+import time
 from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -77,7 +79,8 @@ def measure(rows: list[Row], threads: Iterable[int], rounds: int, console: Conso
                 except Exception as error:  # the runtimes' exceptions have no common base
                     row.failure = reason(error)
         turns = track(range(rounds), f"timing, {count} thread{'s' * (count > 1)}", console=console, transient=True)
-        for index, times in time_in_turns(runs, turns).items():
+        clock = time.process_time if count == 1 else time.perf_counter
+        for index, times in time_in_turns(runs, turns, clock).items():
             rows[index].ms = {**(rows[index].ms or {}), count: float(np.median(times))}
 
 
@@ -98,7 +101,7 @@ def print_rows(rows: list[Row], threads: list[int], console: Console) -> None:
         members = [row for row in rows if row.runtime == runtime]
         if not members:
             continue
-        table = Table(title=f"{runtime}, batch 1, medians")
+        table = Table(title=f"{runtime}, batch 1, medians; on 1 thread processor time")
         for column in ("model", "px", "weights", "precision", "int8 by"):
             table.add_column(column, no_wrap=True)
         heads = [f"ms, {count} thr." for count in threads]
@@ -125,41 +128,57 @@ def print_rows(rows: list[Row], threads: list[int], console: Console) -> None:
 
 
 def plot(rows: list[Row], threads: int, path: Path) -> None:
-    """Multiply-adds against latency, both logarithmic, a panel for each runtime."""
+    """Multiply-adds against latency, both logarithmic, a panel for each runtime; a line joins a model's two precisions."""
     from matplotlib.figure import Figure
-    from matplotlib.ticker import NullFormatter, ScalarFormatter
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     runtimes = [runtime for runtime in SUFFIXES if any(row.ms and row.macs and row.runtime == runtime for row in rows)]
-    figure = Figure(figsize=(6 * len(runtimes), 5.5), layout="tight")
-    axes = figure.subplots(1, len(runtimes), squeeze=False, sharex=True, sharey=True)[0]
+    figure = Figure(figsize=(6.5 * len(runtimes), 5.5), layout="constrained")
     styles = {"fp32": dict(color="tab:blue", marker="o"), "int8": dict(color="tab:orange", marker="s")}
-    for axis, runtime in zip(axes, runtimes, strict=True):
-        shown = [row for row in rows if row.runtime == runtime and row.ms and row.macs]
-        for precision, style in styles.items():
-            points = [(row.macs, (row.ms or {})[threads]) for row in shown if row.precision == precision]
-            if points:
-                axis.scatter(*zip(*points, strict=True), label=precision, zorder=3, **style)
-        for row in shown:
-            name, ours = row.model.removesuffix("_quant"), row.model in LAVIT
-            below = row.precision == "int8"  # the quicker of the two, mostly
-            axis.annotate(
-                name,
-                (row.macs, (row.ms or {})[threads]),
-                xytext=(0, -11 if below else 7),
-                textcoords="offset points",
-                ha="center",
-                fontsize=7,
-                weight="bold" if ours else "normal",
-            )
+    quickest: list[dict[str, tuple[float, float]]] = []
+    for axis, runtime in zip(figure.subplots(1, len(runtimes), squeeze=False, sharey=True)[0], runtimes, strict=True):
+        points: dict[str, list[tuple[str, float, float]]] = {}
+        for row in rows:
+            if row.runtime == runtime and row.ms and row.macs:
+                points.setdefault(row.model, []).append((row.precision, row.macs / 1e6, row.ms[threads]))
+        for forms in points.values():
+            axis.plot([macs for _, macs, _ in forms], [ms for _, _, ms in forms], color="0.8", zorder=1)
+            for precision, macs, ms in forms:
+                axis.scatter(macs, ms, **styles[precision])
         axis.set(xscale="log", yscale="log", title=runtime, xlabel="million multiply-adds")
+        axis.margins(0.1)
         for dimension in (axis.xaxis, axis.yaxis):
+            dimension.set_major_locator(LogLocator(subs=(1, 2, 5)))
             dimension.set_major_formatter(ScalarFormatter())
             dimension.set_minor_formatter(NullFormatter())
-        axis.grid(which="both", alpha=0.2)
-        axis.legend()
-        axis.margins(0.12)
-    axes[0].set_ylabel(f"ms, median, {threads} thread{'s' * (threads > 1)}")
+        axis.grid(alpha=0.2)
+        handles = [axis.scatter([], [], label=precision, **style) for precision, style in styles.items()]
+        axis.legend(handles=handles, loc="upper left")
+        quickest.append({name: min(forms, key=lambda form: form[2])[1:] for name, forms in points.items()})
+    for axis, named in zip(figure.axes, quickest, strict=True):  # now that the panels' common range is known
+        _label(axis, named)
+    figure.axes[0].set_ylabel(f"ms, median, {threads} thread{'s' * (threads > 1)}")
     figure.savefig(path, dpi=130)
+
+
+def _label(axis: Any, points: dict[str, tuple[float, float]]) -> None:
+    """Names in the margin at the right, in the order of their points and apart from each other, each with a line to its point."""
+    low, high = np.log(axis.get_ylim())
+    order = sorted(points, key=lambda name: points[name][1])
+    heights = [(np.log(points[name][1]) - low) / (high - low) for name in order]
+    for index in range(1, len(heights)):  # upwards, each clear of the one below
+        heights[index] = max(heights[index], heights[index - 1] + 0.045)
+    for name, height in zip(order, heights, strict=True):
+        axis.annotate(
+            name.removesuffix("_post_training_quant").removesuffix("_quant"),
+            points[name],
+            xytext=(1.03, height),
+            textcoords=axis.transAxes,
+            fontsize=8,
+            va="center",
+            weight="bold" if name in LAVIT else "normal",
+            arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.4, shrinkA=0, shrinkB=3),
+        )
 
 
 def check(arguments: argparse.Namespace) -> None:
