@@ -4,30 +4,31 @@
 
 Weights are random, which changes neither latency nor size; the int8 form is calibrated on the free pictures. int8 and fp32 are
 timed in turns, a block of calls each, so that another process on the machine slows both. Where a ratio misses its target, the
-operators that take the time are listed: by ONNX Runtime's profiler, and for ExecuTorch, whose wheel has no profiler, those that
-its delegate did not take. Needs lavit-edge[all], and matplotlib for --out.
+operators that take the time are listed: by ONNX Runtime's profiler, and for ExecuTorch those that its delegate did not take
+(``python -m lavit_edge.profile`` has more). Needs lavit-edge[all], and matplotlib for --out.
 """
 
 from __future__ import annotations
 
 import argparse
-import collections
 import contextlib
+import functools
 import importlib.util
 import io
 import json
 import os
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import torch
 from rich.console import Console
 from rich.table import Table
 
+from lavit_edge.bench.profile_onnx import kernel_totals
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
@@ -54,6 +55,7 @@ FILE_SIZE = {
     "lavit_tiny": {".pte": 0.30, ".onnx": 0.30, ".mlpackage": 0.60},  # the float .mlpackage is fp16
     "lavit_nano": {".pte": 0.33, ".onnx": 0.33, ".mlpackage": 0.60},
 }
+Key = TypeVar("Key")
 Artifacts = dict[tuple[str, str], Path]  # (suffix, precision) -> file
 
 
@@ -91,38 +93,22 @@ def time_all(
     """Milliseconds of every timed call."""
     picture = np.random.default_rng(0).integers(0, 256, (1, 3, SIZE, SIZE)).astype(np.float32)
     runs = {key: open_runtime(path, threads) for key, path in artifacts.items() if key[0] in RUNTIMES}
-    times: dict[tuple[str, str], list[float]] = {key: [] for key in runs}
-    for _ in range(rounds):
+    return time_in_turns({key: functools.partial(run, picture) for key, run in runs.items()}, range(rounds), clock)
+
+
+def time_in_turns(
+    runs: Mapping[Key, Callable[[], object]], rounds: Iterable[int], clock: Callable[[], float] = time.perf_counter
+) -> dict[Key, list[float]]:
+    """Milliseconds of every timed call, a block of calls of each in every round."""
+    times: dict[Key, list[float]] = {key: [] for key in runs}
+    for _ in rounds:
         for key, run in runs.items():
-            run(picture)
+            run()
             for _ in range(CALLS):
                 start = clock()
-                run(picture)
+                run()
                 times[key].append(1e3 * (clock() - start))
     return times
-
-
-def profile(path: Path, calls: int = 30) -> dict[str, tuple[float, int]]:
-    """Operator type -> milliseconds and calls per picture in ONNX Runtime at 1 thread, most first."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    options.intra_op_num_threads = 1
-    options.enable_profiling = True
-    options.profile_file_prefix = str(path.with_suffix(".profile"))
-    options.add_session_config_entry("session.enable_quant_qdq_cleanup", "1")  # as the runner does
-    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
-    picture = np.zeros((1, 3, SIZE, SIZE), np.float32)
-    for _ in range(calls):
-        session.run(None, {"image": picture})
-    total: collections.Counter[str] = collections.Counter()
-    count: collections.Counter[str] = collections.Counter()
-    for event in json.loads(Path(session.end_profiling()).read_text()):
-        if event.get("cat") == "Node" and event["name"].endswith("_kernel_time"):
-            total[event["args"]["op_name"]] += event["dur"]
-            count[event["args"]["op_name"]] += 1
-    return {name: (duration / calls / 1e3, count[name] // calls) for name, duration in total.most_common()}
 
 
 def measure(name: str, classes: int, threads: list[int], rounds: int, console: Console) -> dict[str, Any]:
@@ -150,7 +136,7 @@ def measure(name: str, classes: int, threads: list[int], rounds: int, console: C
                 for suffix in RUNTIMES
             }
         status.update(f"{name}: profiling")
-        by_op = {precision: profile(artifacts[".onnx", precision]) for precision in PRECISIONS}
+        by_op = {precision: kernel_totals(artifacts[".onnx", precision]) for precision in PRECISIONS}
     return {
         "classes": classes,
         "bytes": sizes,

@@ -24,11 +24,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
+from lavit_edge.bench.floor import fastest, quantised
+from lavit_edge.bench.floor import program as exported
 from lavit_edge.cli import run_command
 from lavit_edge.export.onnx import OPSET, fold_weight_transposes
 from lavit_edge.export.writing import quiet
-from lavit_edge.quantize.program import tidy
-from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize, QuantizedLayer
+from lavit_edge.quantize.scheme import QuantizeDequantize
 from lavit_edge.verdict.read import read
 
 DEVICE = "x86-vnni"
@@ -80,14 +81,6 @@ class Rescale(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.convert(x) * 1.01
-
-
-def quantised(layer: nn.Linear | nn.Conv2d) -> nn.Module:
-    """The layer between quantisers."""
-    codes = torch.randint(-127, 128, layer.weight.shape, dtype=torch.int8)
-    scale = torch.full((len(codes),), 1e-3)
-    bias = None if layer.bias is None else layer.bias.detach()
-    return QuantizedLayer(layer, codes, bias, QuantizeDequantize(0.03, 3), Dequantize(scale), QuantizeDequantize(0.03, 3))
 
 
 class Mixed(nn.Module):
@@ -157,8 +150,7 @@ def executorch(module: nn.Module, x: Tensor, path: Path, delegate: bool = True) 
 
     portable_lib._unsafe_reset_threadpool(1)
     with quiet():
-        program = _program(module, x)
-        lowered = to_edge_transform_and_lower(program, partitioner=[XnnpackPartitioner()] if delegate else [])
+        lowered = to_edge_transform_and_lower(exported(module, x), partitioner=[XnnpackPartitioner()] if delegate else [])
         path.write_bytes(lowered.to_executorch().buffer)
     method = Runtime.get().load_program(path).load_method("forward")
     return lambda: method.execute([x])
@@ -169,10 +161,10 @@ def onnxruntime(module: nn.Module, x: Tensor, path: Path, signed: bool = False) 
     import onnxruntime
 
     with quiet():
-        exported = torch.onnx.export(_program(module, x), (), dynamo=True, opset_version=OPSET, verbose=False, input_names=["x"])
-        assert exported is not None
-        fold_weight_transposes(exported.model_proto)
-        onnx.save(exported.model_proto, path)
+        model = torch.onnx.export(exported(module, x), (), dynamo=True, opset_version=OPSET, verbose=False, input_names=["x"])
+        assert model is not None
+        fold_weight_transposes(model.model_proto)
+        onnx.save(model.model_proto, path)
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 3
     options.intra_op_num_threads = 1
@@ -180,12 +172,6 @@ def onnxruntime(module: nn.Module, x: Tensor, path: Path, signed: bool = False) 
     session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
     inputs = {"x": x.numpy()}
     return lambda: session.run(None, inputs)
-
-
-def _program(module: nn.Module, x: Tensor) -> torch.export.ExportedProgram:
-    with torch.no_grad():
-        program = torch.export.export(module.eval(), (x,))
-        return torch.export.export(tidy(program.module(check_guards=False)), (x,))
 
 
 def typical(run: Callable[[], None], calls: int = 3000) -> float:
@@ -198,16 +184,6 @@ def typical(run: Callable[[], None], calls: int = 3000) -> float:
     return statistics.median(times)
 
 
-def fastest(run: Callable[[], None], seconds: float = 0.3) -> float:
-    """Processor time of the fastest call; on one thread that is its latency, without the turns of other processes."""
-    best, end = float("inf"), time.process_time() + seconds
-    while time.process_time() < end:
-        start = time.process_time()
-        run()
-        best = min(best, time.process_time() - start)
-    return best
-
-
 def measure(folder: Path, console: Console) -> dict[str, dict[str, float]]:
     path = folder / "chain"
 
@@ -215,7 +191,7 @@ def measure(folder: Path, console: Console) -> dict[str, dict[str, float]]:
         """1e9 a second, over all chains together, less what each operator costs anyway."""
         work = taken = 0.0
         for module, x, amount, count in chains:
-            taken += fastest(runtime(module, x, path, **options)) - count * overhead[runtime]
+            taken += fastest(runtime(module, x, path, **options), threads=1) - count * overhead[runtime]
             work += amount
         return work / taken / 1e9
 

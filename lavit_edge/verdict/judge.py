@@ -133,7 +133,8 @@ def _share(part: float, whole: float) -> float:
     return part / whole if whole else 0.0
 
 
-def _place(op: Op, plan: Plan) -> str:
+def place(op: Op, plan: Plan) -> str:
+    """Where an operator runs, in words."""
     if op.outside:
         return "outside the delegate"
     if op.kind in ("convert", "view", "move"):
@@ -145,7 +146,7 @@ def _groups(plan: Plan, rates: Rates) -> list[Group]:
     """By predicted time, longest first."""
     members: dict[tuple[str, str], list[Op]] = collections.defaultdict(list)
     for op in plan.ops:
-        members[op.name, _place(op, plan)].append(op)
+        members[op.name, place(op, plan)].append(op)
     macs, traffic, time = sum(op.macs for op in plan.ops), sum(op.bytes for op in plan.ops), total(plan, rates)
     groups = [
         Group(

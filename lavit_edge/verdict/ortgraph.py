@@ -57,7 +57,7 @@ def read(path: Path, arm: bool) -> Plan:
             raise UserError(f"{path}: the shape of {unknown[0]!r} is not known before it runs; export it with a fixed input size")
 
         def array(value: str) -> Array:
-            return Array(math.prod(shapes[value]), widths[value], value in constants)
+            return Array(math.prod(shapes[value]), widths[value], value in constants, value)
 
         if name in UNCOUNTED:
             uncounted.add(name)
@@ -77,6 +77,7 @@ def read(path: Path, arm: bool) -> Plan:
                 is_int8,
                 depthwise,
                 slow,
+                label=node.Name().decode(),
             )
         )
     if uncounted:

@@ -43,11 +43,13 @@ class Array:
         elements: how many.
         width: bytes of one; 0.5 for 4-bit weights.
         constant: stored in the artifact.
+        name: in an ONNX graph; '' elsewhere.
     """
 
     elements: int
     width: float
     constant: bool = False
+    name: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,8 @@ class Op:
         depthwise: a convolution with one input channel per filter.
         slow: an int8 product in a kernel that is slow on some CPUs: of ONNX Runtime, ConvInteger and those with int8 activations.
         outside: the runtime's own kernel runs it, because the delegate did not take it.
+        label: the node's name in an ONNX graph; in XNNPACK, the debug handle: the call's number in the exported program, from 1.
+        instruction: number of ExecuTorch's instruction that runs it.
     """
 
     name: str
@@ -72,6 +76,8 @@ class Op:
     depthwise: bool = False
     slow: bool = False
     outside: bool = False
+    label: str = ""
+    instruction: int = 0
 
     @property
     def bytes(self) -> float:

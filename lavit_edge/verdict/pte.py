@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import math
 import re
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -42,12 +43,15 @@ def read(path: Path) -> Plan:
     graphs = _xnnpack_graphs(payloads)
     ops: list[Op] = []
     calls = 0
-    for instruction in (instruction.instr_args for chain in method.chains for instruction in chain.instructions):
+    for number, stored in enumerate(instruction for chain in method.chains for instruction in chain.instructions):
+        instruction = stored.instr_args
+        made: Iterable[Op] = ()
         if hasattr(instruction, "delegate_index"):
-            ops += _xnnpack_ops(graphs[instruction.delegate_index])
+            made = _xnnpack_ops(graphs[instruction.delegate_index])
             calls += 1
         elif hasattr(instruction, "op_index"):
-            ops.append(_kernel(method, instruction))
+            made = (_kernel(method, instruction),)
+        ops += (dataclasses.replace(op, instruction=number) for op in made)
     return Plan("ExecuTorch", tuple(ops), True, calls)
 
 
@@ -119,6 +123,7 @@ def _xnnpack_ops(graph: dict[str, Any]) -> Iterator[Op]:
             macs,
             int8=types[inputs[0]] in INT8 and (not macs or types[inputs[1]] != "fp32"),
             depthwise=name == "DepthwiseConv2d",
+            label=str(stored.get("debug_handle", 0)),
         )
 
 

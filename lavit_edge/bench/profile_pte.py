@@ -1,0 +1,103 @@
+"""Times of the operators of a ``.pte``, by ExecuTorch's event tracer.
+
+The runtime in the wheel records an ETDump when it is asked to: start and end of each instruction, and of each operator inside a
+delegate call, for which XNNPACK has a clock of its own that counts whole microseconds.
+"""
+
+from __future__ import annotations
+
+import itertools
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from lavit_edge.bench.blocks import pte_blocks
+from lavit_edge.bench.timing import TimedOp, Times, faster_half, timed
+from lavit_edge.errors import UserError
+from lavit_edge.parity.runners import executorch_method, read_entries, silent_stderr
+from lavit_edge.payload import read_payload
+from lavit_edge.verdict.plan import Op, Plan
+
+DELEGATE, KERNEL = "DELEGATE_CALL", "OPERATOR_CALL"  # the runtime's names of instructions
+REST = "(delegate call)"  # what a delegate call takes beside its operators
+
+
+def time_operators(path: Path, plan: Plan, threads: int, calls: int) -> Times:
+    """
+    Args:
+        path: a ``.pte`` of XNNPACK or without a delegate.
+        plan: what the verdict reads in it.
+
+    Raises:
+        UserError: not installed, damaged, made for another device, or of inputs other than one float32 tensor.
+    """
+    executorch_method(path, threads)  # refuses what would crash below
+    from executorch.devtools.etdump.serialize import deserialize_from_etdump_flatcc
+    from executorch.extension.pybindings import portable_lib
+
+    with silent_stderr(), tempfile.TemporaryDirectory() as folder:
+        plain = portable_lib._load_for_executorch(str(path))
+        observed = portable_lib._load_for_executorch(str(path), enable_etdump=True)
+        inputs = [_input(plain, path)]
+        runs = [lambda: plain.run_method("forward", inputs), lambda: observed.run_method("forward", inputs)]
+        whole, profiled = timed(runs, threads, calls)
+        observed.write_etdump_result_to_file(str(Path(folder) / "profile.etdump"))
+        dump = deserialize_from_etdump_flatcc((Path(folder) / "profile.etdump").read_bytes())
+    executions = [run for run in dump.run_data if run.name == "Execute"]
+    instructions = _instructions(executions[1:])  # the first warms up
+    try:
+        payload = read_payload(read_entries(path))
+        blocks, notes = pte_blocks(plan.ops, payload.provenance, payload.contract), []
+    except UserError as error:
+        blocks, notes = [""] * len(plan.ops), [f"Blocks are not known: {error}."]
+    ops = []
+    for number, group in itertools.groupby(zip(plan.ops, blocks, strict=True), key=lambda pair: pair[0].instruction):
+        ops += _timed(instructions[number], list(group), notes)
+    return Times(whole, profiled, ops, notes)
+
+
+def _instructions(executions: list[Any]) -> dict[int, list[tuple[str, float]]]:
+    """Number of the instruction -> its events, with their milliseconds; the event of the instruction itself is the last."""
+    found: dict[int, list[tuple[str, float]]] = {}
+    for same in zip(*(execution.events for execution in executions), strict=True):
+        events = [event.profile_event for event in same]
+        first = events[0]
+        if first.chain_index < 0 or (first.name or "").startswith(
+            "native_call_"
+        ):  # the method; the kernel inside its instruction
+            continue
+        milliseconds = faster_half([(event.end_time - event.start_time) / 1e6 for event in events])
+        found.setdefault(first.instruction_id, []).append((first.delegate_debug_id_str or first.name, milliseconds))
+    return found
+
+
+def _timed(events: list[tuple[str, float]], members: list[tuple[Op, str]], notes: list[str]) -> list[TimedOp]:
+    """The operators of one instruction; of a delegate call, also what is left of it."""
+    *inside, (kind, whole) = events
+    last_op, last_block = members[-1]
+    if kind == KERNEL:
+        return [TimedOp(last_op.name, f"instruction {last_op.instruction}", last_block, last_op, whole)]
+    if len(inside) != len(members):  # XNNPACK runs two reshapes behind each other as one, in no time
+        inside = [event for event in inside if not event[0].startswith("Static Reshape")]
+        members = [member for member in members if member[0].kind != "view"]
+    if len(inside) != len(members):
+        notes.append(f"XNNPACK runs {len(inside)} operators for the {len(members)} of instruction {last_op.instruction}.")
+        members, inside = [], []
+    ops = [
+        TimedOp(op.name, f"instruction {op.instruction}, {name}", block, op, ms)
+        for (op, block), (name, ms) in zip(members, inside, strict=True)
+    ]
+    left = Op(REST, "view", (), (), instruction=last_op.instruction)
+    return [*ops, TimedOp(REST, f"instruction {last_op.instruction}", last_block, left, whole - sum(op.ms for op in ops))]
+
+
+def _input(module: Any, path: Path) -> torch.Tensor:
+    """Noise in the shape of the one input."""
+    meta = module.method_meta("forward")
+    tensors = [meta.input_tensor_meta(index) for index in range(meta.num_inputs())] if meta.num_inputs() == 1 else []
+    if not tensors or tensors[0].dtype() != 6:  # exir.schema.ScalarType.FLOAT
+        raise UserError(f"{path} must take one float32 tensor to be profiled; export it again")
+    generator = torch.Generator().manual_seed(0)
+    return 255 * torch.rand(tuple(tensors[0].sizes()), generator=generator)
