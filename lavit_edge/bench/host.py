@@ -47,8 +47,7 @@ def timed_runs(
     """Start and duration, in nanoseconds, of runs one after another, until ``seconds`` and ``least`` runs are both reached."""
     starts: list[int] = []
     samples: list[int] = []
-    end = clock() + round(seconds * SECOND)
-    while len(samples) < least or starts[-1] + samples[-1] < end:
+    while len(samples) < least or starts[-1] + samples[-1] - starts[0] < seconds * SECOND:
         start = clock()
         run()
         samples.append(clock() - start)
