@@ -6,6 +6,7 @@ A process of its own, because a probe may crash, and because toolchains that mee
 from __future__ import annotations
 
 import dataclasses
+import gc
 import importlib
 import json
 import os
@@ -47,6 +48,7 @@ def probes(group: str) -> tuple[Probe, ...]:
 def main(group: str) -> None:
     results = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)  # native code writes to file descriptor 1
+    gc.disable()  # a sixth of the time of lowering, for 120 MB more
     for finding in examine(group, probes(group)):
         print(json.dumps(dataclasses.asdict(finding)), file=results, flush=True)
 
