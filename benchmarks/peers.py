@@ -11,7 +11,8 @@ Runtime's static quantisation, since this package puts quantisers around layers 
 than ReLU behind them. All models are timed in turns, a block of calls each, so that another process on the machine slows all of
 them; on one thread it is processor time, which is the latency without the turns of other processes. The share of the limit is the
 time that the multiply-adds would take at the rate of square matrix products in the same runtime and precision, divided by the
-time taken. Artifacts are made once, in --work. What cannot be exported is a row that says why.
+time taken. A .tflite is set against ExecuTorch's nano and limit. Artifacts are made once, in --work. What cannot be exported is a
+row that says why.
 """
 
 from __future__ import annotations
@@ -85,12 +86,13 @@ def measure(rows: list[Row], threads: Iterable[int], rounds: int, console: Conso
 
 
 def compare(rows: list[Row], floors: dict[str, Floor]) -> None:
-    """Fills in ratios and shares of the limit."""
+    """Fills in ratios and shares of the limit. LiteRT's are to ExecuTorch's nano and limit: both compute in XNNPACK."""
     ours = {row.runtime: row.ms for row in rows if (row.model, row.precision) == ("lavit_nano", "int8") and row.ms}
     for row in rows:
-        if row.ms and (reference := ours.get(row.runtime)):
+        runtime = "ExecuTorch" if row.runtime == "LiteRT" else row.runtime
+        if row.ms and (reference := ours.get(runtime)):
             row.ratio = {count: ms / reference[count] for count, ms in row.ms.items()}
-        if row.ms and row.macs and 1 in row.ms and (floor := floors.get(row.runtime)):
+        if row.ms and row.macs and 1 in row.ms and (floor := floors.get(runtime)):
             limit = floor.int8_gmacs if row.precision == "int8" else floor.float_gmacs
             row.limit_share = row.macs / limit / 1e6 / row.ms[1]
 
