@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import math
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +13,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")  # of the commands that tests star
 
 import numpy as np
 import pytest
+from filelock import FileLock
 from PIL import Image
 
 # 64 pixels: grids of 16, 8, 4 and 2, and 4 keys in every stage
@@ -18,6 +21,26 @@ TINY: dict[str, Any] = dict(dims=(16, 32, 64, 64), heads=(1, 1, 2, 2), depths=(1
 
 CLASSES = 5  # of the gratings
 CALIBRATION = 30  # pictures
+
+Shared = Callable[[str, Callable[[Path], Any]], Path]
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory, worker_id: str) -> Shared:
+    """``shared(name, make)``: a folder that the first test process to ask makes, with ``make(folder)``, for all of them."""
+    own = tmp_path_factory.getbasetemp()
+    root = own if worker_id == "master" else own.parent
+
+    def get(name: str, make: Callable[[Path], Any]) -> Path:
+        folder, done = root / name, root / f"{name}.done"
+        with FileLock(root / f"{name}.lock"):
+            if not done.exists():
+                shutil.rmtree(folder, ignore_errors=True)  # of one who failed
+                make(folder)
+                done.touch()
+        return folder
+
+    return get
 
 
 @pytest.fixture(scope="session")
@@ -69,9 +92,12 @@ def one_thread() -> None:
 
 
 @pytest.fixture(scope="session")
-def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def data(shared: Shared) -> Path:
     """Noisy coloured gratings, one direction a class: 16 pictures each to train on, 6 each to judge."""
-    root = tmp_path_factory.mktemp("gratings")
+    return shared("gratings", make_gratings)
+
+
+def make_gratings(root: Path) -> None:
     rng = np.random.default_rng(0)
     y, x = np.mgrid[0:64, 0:64] / 64
     for split, count in (("train", 16), ("val", 6)):
@@ -83,12 +109,15 @@ def data(tmp_path_factory: pytest.TempPathFactory) -> Path:
                 wave = np.sin(2 * math.pi * (waves * (x * math.cos(angle) + y * math.sin(angle)) + rng.uniform()))
                 picture = 128 + 80 * wave[..., None] * rng.uniform(0.4, 1, 3) + 15 * rng.normal(size=(64, 64, 3))
                 Image.fromarray(picture.clip(0, 255).astype(np.uint8)).save(folder / f"{index}.png")
-    return root
 
 
 @pytest.fixture(scope="session")
-def fp32(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def fp32(data: Path, shared: Shared) -> Path:
     """A checkpoint of the tiny ``lavit_nano`` that has learned the gratings."""
+    return shared("fp32", lambda path: train(data, path))
+
+
+def train(data: Path, path: Path) -> None:
     import torch
 
     from lavit_edge.checkpoint import save_checkpoint
@@ -110,23 +139,23 @@ def fp32(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-    path = tmp_path_factory.mktemp("fp32") / "checkpoint"
     spec = {"name": "lavit_nano", "options": TINY}
     save_checkpoint(
         path, model.state_dict(), model=spec, contract=contract, card="# Gratings\n", facts={"training": {"steps": 80}}
     )
-    return path
 
 
 @pytest.fixture(scope="session")
-def int8(fp32: Path, data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def int8(fp32: Path, data: Path, shared: Shared) -> Path:
     """Its quantised checkpoint, by the command, without training."""
     from lavit_edge.quantize.__main__ import main
 
-    path = tmp_path_factory.mktemp("int8") / "checkpoint"
-    arguments = ["--epochs", "0", "--calibration-pictures", str(CALIBRATION)]
-    assert main(["--checkpoint", str(fp32), "--data", str(data), "--out", str(path), *arguments]) == 0
-    return path
+    arguments = ["--checkpoint", str(fp32), "--data", str(data), "--epochs", "0", "--calibration-pictures", str(CALIBRATION)]
+    return shared("int8", lambda path: succeed(main([*arguments, "--out", str(path)])))
+
+
+def succeed(code: int) -> None:
+    assert code == 0
 
 
 @pytest.fixture(scope="session")
@@ -138,13 +167,12 @@ def gates() -> list[str]:
 
 
 @pytest.fixture(scope="session")
-def bundle(int8: Path, data: Path, gates: list[str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+def bundle(int8: Path, data: Path, gates: list[str], shared: Shared) -> Path:
     """All three targets of the tiny quantised checkpoint, compared on labelled pictures too."""
     from lavit_edge.export.__main__ import main
 
-    out = tmp_path_factory.mktemp("bundle") / "tiny-int8"
-    assert main(["--checkpoint", str(int8), "--data", str(data), "--out", str(out), *gates, "--tolerance-steps", "50"]) == 0
-    return out
+    arguments = ["--checkpoint", str(int8), "--data", str(data), *gates, "--tolerance-steps", "50"]
+    return shared("bundle", lambda path: succeed(main([*arguments, "--out", str(path)])))
 
 
 @pytest.fixture(scope="session")
