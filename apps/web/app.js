@@ -38,6 +38,8 @@ function attempt(action) {
   };
 }
 
+const inThreads = (count) => (count === 1 ? "1 thread" : `${count} threads`);
+
 function enable(on) {
   for (const id of ["start", "turn", "file", "measure"]) at(id).disabled = !on;
   at("threads").disabled = !on || at("threads").length === 1;
@@ -55,8 +57,8 @@ async function openModel() {
   try {
     const model = await opening.ask("open", { artifact: here("model.onnx"), runtime: here("runtime/"), threads });
     const { name, precision, size, labels, tested } = model;
-    const plural = model.threads === 1 ? "" : "s";
-    at("model").textContent = `${name ?? about.file}, ${precision ?? ""} ${size} px, ${labels} labels, ${model.threads} thread${plural}`;
+    const facts = [name ?? about.file, precision, `${size} px`, `${labels} labels`, inThreads(model.threads)];
+    at("model").textContent = facts.filter(Boolean).join(", ");
     const off = (tested.worst_millisteps / 1000).toFixed(2);
     at("selftest").textContent =
       `Self-test passed: ${tested.same_top1} of ${tested.pictures} pictures have the expected label, logits at most ${off} steps off. ` +
@@ -221,7 +223,7 @@ function showReport(report) {
   const { latency, self_test: tested, settings } = report;
   const ms = (ns) => (ns / 1e6).toFixed(1);
   at("result").textContent = latency
-    ? `Median ${ms(latency.p50_ns)} ms, 90 % within ${ms(latency.p90_ns)} ms, ${latency.runs} runs, ${settings.threads} thread${settings.threads > 1 ? "s" : ""}.`
+    ? `Median ${ms(latency.p50_ns)} ms, 90 % within ${ms(latency.p90_ns)} ms, ${latency.runs} runs, ${inThreads(settings.threads)}.`
     : `Nothing was measured, the self-test failed: ${tested.detail}`;
   const link = at("report");
   URL.revokeObjectURL(link.href);
