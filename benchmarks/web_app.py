@@ -1,10 +1,10 @@
-"""The web app on a clip as its camera, in headless Chromium on this machine: what the page itself measures, and whether its label is right.
+"""The web app in headless Chromium, with a film as its camera: what the page measures of itself, and whether its label is right.
 
     python benchmarks/web_app.py bundle/lavit_nano_imagenette160-int8 --clip camera.mp4
 
-The clip is played at 30 frames a second, 640 x 480, for ever. Where a table of the same name lies beside it (``camera.csv``:
-``first_frame``, ``last_frame``, ``name``), the label shown is compared with the name: twenty times a second it is looked at what the
-camera's picture is and which label stands under it. Needs Chromium and ffmpeg.
+The film is played at 30 frames a second, 640 x 480, for ever. Where a table of the same name lies beside it (``camera.csv``:
+``first_frame``, ``last_frame``, ``name``), the label shown is compared with the name: twenty times a second it is looked at
+what the camera's picture is and which label stands under it. Needs Chromium and ffmpeg.
 """
 
 from __future__ import annotations
@@ -36,7 +36,8 @@ LOOK = """() => {
     const luma = new Float64Array(48);
     for (let y = 0; y < 480; y++)
         for (let x = 0, at = y * 2560; x < 640; x++, at += 4)
-            luma[8 * Math.floor(y / 80) + Math.floor(x / 80)] += (0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]) / 6400;
+            luma[8 * Math.floor(y / 80) + Math.floor(x / 80)] +=
+                (0.299 * data[at] + 0.587 * data[at + 1] + 0.114 * data[at + 2]) / 6400;
     const label = document.querySelector("#answers .label");
     return [Array.from(luma), label ? label.textContent : null];
 }"""
@@ -63,7 +64,8 @@ def main() -> int:
         with serve.serving("127.0.0.1", 0, files) as port:
             page = browser.new_context(permissions=["camera"], viewport={"width": 390, "height": 844}).new_page()
             page.goto(f"http://localhost:{port}/")
-            print(f"Chromium {browser.version}, {page.evaluate('navigator.hardwareConcurrency')} cores; medians over {args.seconds:g} s")
+            cores = page.evaluate("navigator.hardwareConcurrency")
+            print(f"Chromium {browser.version}, {cores} cores; medians over {args.seconds:g} s")
             for threads in (1, 2):
                 run(page, threads, args.seconds, scenes)
         browser.close()
@@ -85,8 +87,8 @@ def run(page: Any, threads: int, seconds: float, scenes: list[tuple[str, np.ndar
         for figure in FIGURES:
             read[figure].append(float(page.inner_text(f"#{figure}")))
     fps, model, prepare, copy = (statistics.median(read[figure]) for figure in FIGURES)
-    print(f"{page.inner_text('#model')}: {fps:.1f} frames/s, model {model:.1f} ms, preprocessing {prepare:.1f} ms", end=" ")
-    print(f"({prepare / model:.1%} of the model's), copying the frame {copy:.1f} ms; fewest frames/s in a second {min(read['fps']):.1f}")
+    print(f"{page.inner_text('#model')}: {fps:.1f} frames/s (at least {min(read['fps']):.1f}), model {model:.1f} ms,", end=" ")
+    print(f"preprocessing {prepare:.1f} ms ({prepare / model:.1%} of the model's), copying the frame {copy:.1f} ms")
     if scenes:
         right, looked, wrong = compare(page, scenes, seconds)
         print(f"  the label is that of the picture in {right} of {looked} looks; otherwise: {wrong or 'never'}")
@@ -128,7 +130,9 @@ def convert(clip: Path, film: Path) -> list[tuple[str, np.ndarray]]:
         return []
     scenes = []
     raw = ["ffmpeg", "-v", "error", "-i", str(clip), *scale, "-f", "rawvideo", "-"]
-    frames = np.frombuffer(subprocess.run(raw, capture_output=True, check=True).stdout, np.uint8).reshape(-1, WIDTH * HEIGHT * 3 // 2)
+    frames = np.frombuffer(subprocess.run(raw, capture_output=True, check=True).stdout, np.uint8).reshape(
+        -1, WIDTH * HEIGHT * 3 // 2
+    )
     for row in csv.DictReader(table.open(newline="", encoding="utf-8")):
         if "name" not in row:
             return []

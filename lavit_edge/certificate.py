@@ -1,4 +1,4 @@
-"""A self-signed certificate for this machine's addresses, kept in the user's cache: browsers give a camera to https pages only."""
+"""A self-signed certificate for this machine's address, kept in the user's cache. Browsers give a camera to https pages only."""
 
 from __future__ import annotations
 
@@ -82,7 +82,5 @@ def _make(address: str) -> bytes:
         .add_extension(x509.ExtendedKeyUsage([x509.ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .sign(key, hashes.SHA256())
     )
-    private = key.private_bytes(
-        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
-    )
+    private = key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption())
     return private + made.public_bytes(serialization.Encoding.PEM)

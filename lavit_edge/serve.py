@@ -1,4 +1,4 @@
-"""``python -m lavit_edge.serve``: an ``.onnx`` of ours in a web page: what the camera sees, how fast, on this machine or on a phone.
+"""``python -m lavit_edge.serve``: an ``.onnx`` of ours in a web page, on this machine or on a phone.
 
 Exit codes: 2 a mistake that one line on stderr explains; 130 ended with Ctrl-C.
 """

@@ -20,7 +20,7 @@ SECONDS = 600  # for 33 MB
 
 
 def web_folder() -> Path:
-    """The folder of the web app, ``apps/web`` of a checkout; its ``lib`` has the JavaScript that the page and the runner share."""
+    """The folder of the web app, ``apps/web`` of a checkout; its ``lib`` is also the runner's."""
     return Path(importlib.import_module("lavit_edge.web").__path__[0])
 
 

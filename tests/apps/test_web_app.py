@@ -1,8 +1,7 @@
-"""The web app in headless Chromium: what it shows of a fake camera and of pictures, with two models, and what it says when it cannot."""
+"""The web app in headless Chromium: what it shows of a fake camera and of pictures, and what it says when it cannot."""
 
 from __future__ import annotations
 
-import io
 import json
 import os
 import re
@@ -44,8 +43,8 @@ LOOK = """() => {
     context.imageSmoothingQuality = "high";
     context.drawImage(document.getElementById("video"), 0, 0, 8, 6);
     const { data } = context.getImageData(0, 0, 8, 6);
-    const luma = Array.from({ length: 48 }, (_, at) => 0.299 * data[4 * at] + 0.587 * data[4 * at + 1] + 0.114 * data[4 * at + 2]);
-    return [luma, document.querySelector("#answers .label")?.textContent ?? null];
+    const luma = (_, at) => 0.299 * data[4 * at] + 0.587 * data[4 * at + 1] + 0.114 * data[4 * at + 2];
+    return [Array.from({ length: 48 }, luma), document.querySelector("#answers .label")?.textContent ?? null];
 }"""
 
 
@@ -63,7 +62,14 @@ def other_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     from lavit_edge.quantize import int8_program
 
     folder = tmp_path_factory.mktemp("other")
-    labels = ("Straße", "猫", "<b>bold</b>", "a label that is so long that it does not fit on a phone's screen in one line", "é", "6")
+    labels = (
+        "Straße",
+        "猫",
+        "<b>bold</b>",
+        "a label that is so long that it does not fit on a phone's screen in one line",
+        "é",
+        "6",
+    )
     contract = InputContract(96, labels, "crop", "bilinear", 0.875, (0.4, 0.5, 0.6), (0.3, 0.2, 0.25))
     torch.manual_seed(0)
     with torch.no_grad():
@@ -122,7 +128,12 @@ def visit(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
     contexts, failed = [], []
 
     def make(
-        ready: str = "#start:enabled", at: str = url, model: bytes | None = None, by: Any = browser, camera: bool = True, **options: Any
+        ready: str = "#start:enabled",
+        at: str = url,
+        model: bytes | None = None,
+        by: Any = browser,
+        camera: bool = True,
+        **options: Any,
     ) -> Any:
         options |= {"permissions": ["camera"]} if camera else {}
         context = by.new_context(viewport={"width": 360, "height": 740}, service_workers="block" if model else "allow", **options)
@@ -191,7 +202,9 @@ def clip(model: Path, path: Path) -> list[tuple[np.ndarray, str]]:
         file.write(b"YUV4MPEG2 W%d H%d F10:1 Ip A1:1 C420jpeg\n" % (WIDTH, HEIGHT))
         for _, (_, raw, _) in surest:
             file.write((b"FRAME\n" + raw) * 10)
-    return [(np.asarray(picture.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)), label) for label, (_, _, picture) in surest]
+    return [
+        (np.asarray(picture.convert("L").resize(THUMBNAIL, Image.Resampling.BOX)), label) for label, (_, _, picture) in surest
+    ]
 
 
 @pytest.mark.parametrize("which", ["tiny_onnx", "other_onnx"])
@@ -244,7 +257,10 @@ def test_a_picture_gets_pythons_labels_and_probabilities(
         picture.save(tmp_path / f"{index}.png")
         page.set_input_files("#file", tmp_path / f"{index}.png")
         page.wait_for_selector("#picture:visible")
-        labels, shares = page.locator("#answers .label").all_inner_texts(), page.locator("#answers .probability").all_inner_texts()
+        labels, shares = (
+            page.locator("#answers .label").all_inner_texts(),
+            page.locator("#answers .probability").all_inner_texts(),
+        )
         expected = dict(answer(upright.convert("RGB")))
         for label, share in zip(labels, shares, strict=True):
             assert abs(float(share.removesuffix(" %")) / 100 - expected[label]) < step
@@ -282,7 +298,9 @@ def test_artifacts_that_cannot_be_used_are_refused_with_a_reason(
     newer = json.dumps({**payload.contract.to_dict(), "format": "lavit_edge.contract/2"})
     otherwise = replace(payload.contract, resize="crop", interpolation="bilinear").to_json()
     first, *rest = payload.golden
-    answers = replace(payload, golden=(replace(first, logits=first.logits[::-1].copy()), *rest)).metadata()["org.lavit_edge.golden"]
+    answers = replace(payload, golden=(replace(first, logits=first.logits[::-1].copy()), *rest)).metadata()[
+        "org.lavit_edge.golden"
+    ]
     bad = [
         (whole.replace(text, text.replace(b'"squash"', b'"crop"  ')), "is not what was exported: its bytes have SHA-256"),
         (whole[: len(whole) // 2], "has no digest; only an artifact exported by lavit-edge"),
@@ -295,9 +313,9 @@ def test_artifacts_that_cannot_be_used_are_refused_with_a_reason(
     ]
     assert bad[0][0] != whole
     page = visit(model=whole)
-    current = b""
-    page.route("**/model.onnx", lambda route: route.fulfill(body=current, headers=dict(serve.HEADERS)))
-    for current, reason in bad:
+    served = {}
+    page.route("**/model.onnx", lambda route: route.fulfill(body=served["model"], headers=dict(serve.HEADERS)))
+    for served["model"], reason in bad:
         page.reload()
         page.wait_for_selector("#problem:visible")
         said = page.inner_text("#problem")
@@ -356,12 +374,13 @@ def test_a_frame_allocates_no_large_buffer(visit: Callable[..., Any]) -> None:
         self.frames = 0;
         const post = self.postMessage;
         self.postMessage = (...given) => { self.frames += 1; return post.apply(self, given); };
-        for (const name of ["ArrayBuffer", "SharedArrayBuffer", "Uint8Array", "Uint8ClampedArray", "Int32Array", "Uint32Array", "Float32Array", "Float64Array"]) {
+        const kinds = ["Uint8Array", "Uint8ClampedArray", "Int32Array", "Uint32Array", "Float32Array", "Float64Array"];
+        for (const name of ["ArrayBuffer", "SharedArrayBuffer", ...kinds]) {
             if (!self[name]) continue;
             self[name] = new Proxy(self[name], { construct(target, given) {
                 const made = Reflect.construct(target, given);
-                const own = !(given[0] instanceof Object && "byteLength" in given[0] && !ArrayBuffer.isView(given[0])); // not a view
-                if (own && made.byteLength > 16384) self.large.push(`${name} ${made.byteLength}`);
+                const view = given[0] instanceof Object && "byteLength" in given[0] && !ArrayBuffer.isView(given[0]);
+                if (!view && made.byteLength > 16384) self.large.push(`${name} ${made.byteLength}`);
                 return made;
             } });
         }
