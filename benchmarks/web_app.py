@@ -73,13 +73,11 @@ def main() -> int:
 
 
 def run(page: Any, threads: int, seconds: float, scenes: list[tuple[str, np.ndarray]]) -> None:
-    page.wait_for_selector("#start:enabled, #problem:visible")
-    if page.is_visible("#problem"):
-        raise UserError(page.inner_text("#problem"))
+    wait(page, "#start:enabled")
     page.select_option("#threads", str(threads))
-    page.wait_for_selector("#start:enabled")
+    wait(page, "#start:enabled")
     page.click("#start")
-    page.wait_for_selector("#answers .label")
+    wait(page, "#answers .label")
     page.wait_for_timeout(1000 * WARM)
     read: dict[str, list[float]] = {figure: [] for figure in FIGURES}
     for _ in range(int(seconds)):
@@ -93,6 +91,12 @@ def run(page: Any, threads: int, seconds: float, scenes: list[tuple[str, np.ndar
         right, looked, wrong = compare(page, scenes, seconds)
         print(f"  the label is that of the picture in {right} of {looked} looks; otherwise: {wrong or 'never'}")
     page.click("#start")
+
+
+def wait(page: Any, selector: str) -> None:
+    page.wait_for_selector(f"{selector}, #problem:visible")
+    if page.is_visible("#problem"):
+        raise UserError(page.inner_text("#problem"))
 
 
 def compare(page: Any, scenes: list[tuple[str, np.ndarray]], seconds: float) -> tuple[int, int, str]:

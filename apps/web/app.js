@@ -14,6 +14,7 @@ const SHOW_EVERY = 250; // ms between two updates of the figures
 const HIDDEN = "The page was hidden during the benchmark, and browsers slow hidden pages down. Nothing is reported; measure again.";
 
 let workplace = null; // with an open model, or null
+let looking = false; // from the moment that the camera is asked for
 let stream = null; // of the camera, while it is on
 let facing = "environment";
 let view = 0; // counts what has been looked at: an answer to an earlier one is not shown
@@ -75,6 +76,7 @@ async function openModel() {
 /** Ends what is being looked at. */
 function clear() {
   view += 1;
+  looking = false;
   fresh = false;
   for (const track of stream?.getTracks() ?? []) {
     track.onended = null;
@@ -91,7 +93,13 @@ function clear() {
 async function startCamera() {
   clear();
   const mine = view;
-  const opened = await openCamera(facing);
+  looking = true;
+  at("start").textContent = "Stop";
+  const opened = await openCamera(facing).catch((error) => {
+    if (mine !== view) return new MediaStream(); // nobody waits for it
+    clear();
+    throw error;
+  });
   if (mine !== view) {
     for (const track of opened.getTracks()) track.stop();
     return;
@@ -106,7 +114,6 @@ async function startCamera() {
   video.srcObject = stream;
   video.hidden = at("figures").hidden = at("turn").hidden = false;
   at("hint").hidden = true;
-  at("start").textContent = "Stop";
   const window = { times: [], shown: 0 };
   const onFrame = () => {
     if (mine !== view) return;
@@ -121,6 +128,7 @@ async function startCamera() {
 /** Classifies the newest frame, unless one is under way; then it is the next one's turn. */
 async function classifyVideo(mine, window) {
   if (busy || !fresh || mine !== view || !workplace) return;
+  if (video.readyState < video.HAVE_CURRENT_DATA) return; // the callback was for a frame of the stream before
   const working = workplace;
   fresh = false;
   busy = true;
@@ -249,7 +257,7 @@ function offerThreads() {
   at("threads").value = String(Math.min(most, 4));
 }
 
-at("start").onclick = attempt(() => (stream ? clear() : startCamera()));
+at("start").onclick = attempt(() => (looking ? clear() : startCamera()));
 at("turn").onclick = attempt(() => {
   facing = facing === "user" ? "environment" : "user";
   return startCamera();

@@ -327,13 +327,27 @@ def test_artifacts_that_cannot_be_used_are_refused_with_a_reason(
         assert not page.locator("#answers li").count()
 
 
+def test_the_camera_can_be_stopped_and_started_at_any_moment(visit: Callable[..., Any]) -> None:
+    page = visit()
+    for _ in range(5):
+        page.click("#start")
+        page.click("#start")  # perhaps before the camera is open
+        assert page.inner_text("#start") == "Camera"
+        page.click("#start")
+        page.wait_for_selector("#answers .label, #problem:visible")
+        page.click("#turn")
+        page.wait_for_selector("#answers .label, #problem:visible")
+        assert not page.is_visible("#problem"), page.inner_text("#problem")
+        page.click("#start")
+        assert not page.locator("#answers li").count()
+
+
 def test_a_camera_that_is_not_permitted_then_permitted_then_taken_away(visit: Callable[..., Any]) -> None:
     page = visit(camera=False)
     page.click("#start")
     page.wait_for_selector("#problem:visible")
     assert page.inner_text("#problem").startswith("The camera is not permitted. Allow it")
     page.context.grant_permissions(["camera"])
-    page.wait_for_timeout(500)  # until the page's process has heard of it
     page.click("#start")
     page.wait_for_selector("#answers .label, #problem:visible")
     assert not page.is_visible("#problem"), page.inner_text("#problem")
