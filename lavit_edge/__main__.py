@@ -18,6 +18,7 @@ COMMANDS = {
     "benchmark": "time an artifact on this machine, a phone, a board or in a browser",
     "compare": "compare benchmark reports: faster, slower or inconclusive",
     "profile": "show where an artifact's time goes",
+    "serve": "show a model in a web page, on this machine or on a phone",
     "verify": "compare a bundle's artifacts on labelled pictures",
     "doctor": "try the tools on this machine and say what to mend",
 }

@@ -127,7 +127,7 @@ class Site:
         if path in made:
             return made[path]()
         folder, _, name = path.partition("/")
-        folders = {"lib": onnxruntime_web.web_folder(), "runtime": self.runtime}
+        folders = {"lib": onnxruntime_web.web_folder() / "lib", "runtime": self.runtime}
         if folder not in folders or name not in os.listdir(folders[folder]) or not (folders[folder] / name).is_file():
             return None
         return KINDS.get(Path(name).suffix, "application/octet-stream"), (folders[folder] / name).read_bytes()

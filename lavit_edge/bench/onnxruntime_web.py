@@ -15,12 +15,12 @@ from pathlib import Path
 
 from lavit_edge.errors import UserError
 
-PIN = "onnxruntime-web.json"  # beside the JavaScript that uses it
+PIN = "onnxruntime-web.json"  # in the web app's folder
 SECONDS = 600  # for 33 MB
 
 
 def web_folder() -> Path:
-    """The folder of the project's JavaScript, ``apps/web/lib`` of a checkout."""
+    """The folder of the web app, ``apps/web`` of a checkout; its ``lib`` is also the runner's."""
     return Path(importlib.import_module("lavit_edge.web").__path__[0])
 
 

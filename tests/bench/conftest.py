@@ -88,37 +88,6 @@ def make_report() -> Callable[..., Report]:
     return make
 
 
-@pytest.fixture(scope="session")
-def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The ``.onnx`` of the tiny checkpoint in float: random weights, 64 pixels, 10 classes."""
-    from lavit_edge.export.__main__ import main
-
-    out = tmp_path_factory.mktemp("tiny-onnx") / "bundle"
-    assert main(["--target", "onnx", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(out)]) == 0
-    return out / "model.onnx"
-
-
-@pytest.fixture(scope="session")
-def resealed_onnx(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """``resealed_onnx(golden=None, contract="{}")``: a copy with other entries (None: without one), and a digest that fits."""
-    import onnx
-
-    from lavit_edge.payload import KEY
-    from lavit_edge.seal import UNSEALED, seal
-
-    def make(**entries: str | None) -> Path:
-        model = onnx.load(tiny_onnx)
-        metadata = {prop.key: prop.value for prop in model.metadata_props} | {KEY + "digest": UNSEALED}
-        changed = metadata | {KEY + name: value for name, value in entries.items()}
-        onnx.helper.set_model_props(model, {key: value for key, value in changed.items() if value is not None})
-        path = tmp_path_factory.mktemp("resealed") / "model.onnx"
-        onnx.save(model, path)
-        seal(path)
-        return path
-
-    return make
-
-
 @pytest.fixture
 def without_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """An empty folder that is all of the PATH."""

@@ -92,7 +92,8 @@ export async function benchmark(job) {
   });
 }
 
-async function download(url) {
+/** Bytes of an artifact. @throws {ArtifactError} */
+export async function download(url) {
   const response = await fetch(url);
   if (!response.ok) throw new ArtifactError(`cannot be fetched (HTTP ${response.status})`);
   return new Uint8Array(await response.arrayBuffer());

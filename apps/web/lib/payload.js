@@ -219,8 +219,9 @@ function base64(text) {
 
 function object(text, name, format) {
   const value = parse(text, name);
-  if (value.format !== format) throw new ArtifactError(`payload: ${name} must be an object with format '${format}'`);
-  return value;
+  if (value.format === format) return value;
+  const says = typeof value.format === "string" ? `, not '${value.format.slice(0, 60)}'; a newer one needs a newer lavit-edge` : "";
+  throw new ArtifactError(`payload: ${name} must be an object with format '${format}'${says}`);
 }
 
 function parse(text, name) {

@@ -4,6 +4,7 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
+import { answers } from "../lib/answers.js";
 import { Preprocessor } from "../lib/picture.js";
 import { digest, latency } from "../lib/report.js";
 import { topOf } from "../lib/selftest.js";
@@ -49,6 +50,14 @@ test("the digest of a document", async () => {
   assert.equal(await digest(document), sha256);
 });
 
-test("the label that is first", () => {
-  for (const { logits, top } of listed("answers")) assert.equal(topOf(logits), top[0]);
+test("labels in order, and their probabilities", () => {
+  for (const { logits, softmax, top } of listed("answers")) {
+    assert.equal(topOf(logits), top[0]);
+    const labels = logits.map((_, index) => `label ${index}`);
+    const made = answers(Float32Array.from(logits), labels, 3);
+    assert.deepEqual(made.map(({ index }) => index), top);
+    assert.deepEqual(made.map(({ label }) => label), top.map((index) => labels[index]));
+    for (const { index, probability } of made) assert.ok(Math.abs(probability - softmax[index]) <= 1e-4);
+    assert.equal(answers(logits, labels, 99).length, logits.length);
+  }
 });

@@ -41,11 +41,19 @@ test("one preprocessor takes frames of all sizes in any order, and makes no new 
   for (const { picture, width, height, input } of [...alike, ...[...alike].reverse()]) {
     const made = preprocessor.run(bytesOf(picture), width, height, 3);
     same(made, input);
-    const buffers = ({ input, narrow, columns, rows }) => [input, narrow, columns, rows];
+    const buffers = ({ input, narrow, columns, rows, sums, words }) => [input, narrow, columns, rows, sums, words];
     const before = buffers(preprocessor);
     preprocessor.run(bytesOf(picture), width, height, 3);
     assert.ok(buffers(preprocessor).every((buffer, at) => buffer === before[at]));
   }
+});
+
+test("pixels that begin anywhere in a buffer", () => {
+  const { picture, width, height, contract, input } = cases[0];
+  const rgb = bytesOf(picture);
+  const whole = new Uint8Array(width * height * 4 + 1);
+  for (let at = 0; at < width * height; at++) whole.set(rgb.subarray(at * 3, at * 3 + 3), 1 + at * 4);
+  same(new Preprocessor(contract).run(whole.subarray(1), width, height, 4), input);
 });
 
 test("a picture of another length, or too long and thin, is refused", () => {

@@ -1,1 +1,0 @@
-"""The JavaScript beside this file, as the package ``lavit_edge.web``: an installed lavit-edge brings it along."""
