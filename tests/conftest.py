@@ -50,8 +50,12 @@ def tiny_options() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_checkpoint(shared: Shared) -> Path:
     """A checkpoint of the tiny ``lavit_nano``: random weights, 64 pixels, 10 classes."""
+    return shared("tiny", save_tiny)
+
+
+def save_tiny(path: Path) -> None:
     import torch
 
     from lavit_edge.checkpoint import save_checkpoint
@@ -61,20 +65,17 @@ def tiny_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
     torch.manual_seed(0)
     model = create_model("lavit_nano", num_classes=10, image_size=64, **TINY)
     contract = InputContract(size=64, labels=tuple(f"class {i}" for i in range(10)))
-    path = tmp_path_factory.mktemp("tiny") / "checkpoint"
     spec = {"name": "lavit_nano", "options": TINY}
     save_checkpoint(path, model.state_dict(), model=spec, contract=contract, card="# tiny\n")
-    return path
 
 
 @pytest.fixture(scope="session")
-def tiny_onnx(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_onnx(tiny_checkpoint: Path, shared: Shared) -> Path:
     """The ``.onnx`` of the tiny checkpoint in float: random weights, 64 pixels, 10 classes."""
     from lavit_edge.export.__main__ import main
 
-    out = tmp_path_factory.mktemp("tiny-onnx") / "bundle"
-    assert main(["--target", "onnx", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(out)]) == 0
-    return out / "model.onnx"
+    arguments = ["--target", "onnx", "--precision", "float", "--checkpoint", str(tiny_checkpoint)]
+    return shared("tiny-onnx", lambda path: succeed(main([*arguments, "--out", str(path)]))) / "model.onnx"
 
 
 @pytest.fixture(scope="session")
