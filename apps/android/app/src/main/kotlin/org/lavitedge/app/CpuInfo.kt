@@ -13,7 +13,7 @@ class CpuInfo(text: String) {
         var implementer = ""
         for ((key, value) in fields) {
             if (key == "CPU implementer") implementer = value
-            if (key == "CPU part") kinds.merge("$implementer/$value", 1, Int::plus)
+            if (key == "CPU part") kinds["$implementer/$value"] = (kinds["$implementer/$value"] ?: 0) + 1
         }
         val model = fields.find { it.first == "model name" }?.second
         name = model ?: kinds.map { "${it.value} x ${it.key}" }.joinToString().ifEmpty { null }
