@@ -19,8 +19,8 @@ import tempfile
 import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 sys.path.insert(0, str(Path(__file__).parent))
 import app_tools
@@ -35,8 +35,7 @@ JAVA = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
 OPTIONS = ["-jvm-target", "11", "-Werror", "-progressive"]
 
 
-@dataclass(frozen=True)
-class Module:
+class Module(NamedTuple):
     """Sources that become one jar. ``options`` are kotlinc's own."""
 
     jar: Path

@@ -73,13 +73,20 @@ def tool(script: Callable[[str], Any]) -> Callable[[str], Path]:
 
 @pytest.fixture(scope="session")
 def tiny_pte(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real ``.pte`` of a small LaViT."""
-    from lavit_edge.export.__main__ import main
+    """A real ``.pte`` of a small LaViT, by the exporter without its comparisons."""
+    from lavit_edge.checkpoint import load_checkpoint
+    from lavit_edge.export import executorch
+    from lavit_edge.export.payload import make_payload
+    from lavit_edge.export.targets import ExecutorchOptions
+    from lavit_edge.quantize.program import float_program
+    from lavit_edge.seal import check_seal
 
-    bundle = tmp_path_factory.mktemp("tiny-pte") / "bundle"
-    options = ["--target", "executorch", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(bundle)]
-    assert main(options) == 0
-    return bundle / "model.pte"
+    checkpoint, made = load_checkpoint(tiny_checkpoint), tmp_path_factory.mktemp("tiny-pte") / "model.pte"
+    program = float_program(checkpoint)
+    provenance = {"precision": "float", "checkpoint": {"name": tiny_checkpoint.name}}
+    executorch.export(program, make_payload(program, checkpoint.contract, provenance, 0.1), made, ExecutorchOptions())
+    check_seal(made)
+    return made
 
 
 @pytest.fixture(scope="session")

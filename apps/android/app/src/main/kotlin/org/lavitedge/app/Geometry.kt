@@ -57,5 +57,5 @@ fun previewFit(size: Pair<Int, Int>, sensor: Int, display: Int, view: Pair<Int, 
     val (width, height) = if (sensor % 180 == 0) size else size.second to size.first // upright on the device as it is held by nature
     val (turnedWidth, turnedHeight) = if (display % 180 == 0) width to height else height to width
     val scale = min(view.first.toFloat() / turnedWidth, view.second.toFloat() / turnedHeight)
-    return PreviewFit(width.toFloat() / view.first, height.toFloat() / view.second, -display.toFloat(), scale)
+    return PreviewFit(width.toFloat() / view.first, height.toFloat() / view.second, (360 - display) % 360f, scale)
 }

@@ -80,7 +80,7 @@ class PhoneTest {
         assertEquals(0f, upright.degrees)
         // on its side, 640 x 480 is seen in a view of 2000 x 1000: 1000 high
         val side = previewFit(640 to 480, 90, 90, 2000 to 1000)
-        assertEquals(-90f, side.degrees)
+        assertEquals(270f, side.degrees)
         assertEquals(1000f, 2000 * side.scaleX * side.scale, 1e-3f) // 480 becomes the height
         assertEquals(1000f * 640 / 480, 1000 * side.scaleY * side.scale, 1e-3f)
     }

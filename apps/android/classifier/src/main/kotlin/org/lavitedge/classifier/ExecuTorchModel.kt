@@ -36,7 +36,7 @@ class ExecuTorchModel(file: File, private val name: String, threads: Int) :
             val contract = entry("contract") ?: throw UserError("$name carries no contract; only an artifact of lavit-edge can be used")
             val size = Contract.parse(String(contract, Charsets.UTF_8)).size
             backend = guarded("cannot run on this device") {
-                val found = module.getMethodMetadata("forward").backends.toList()
+                val found = module.getMethodMetadata("forward").backends.distinct() // one for each part of the network
                 val error: Any? = module.loadMethod("forward") // a number until ExecuTorch 1.3; later it throws
                 if (error is Int && error != 0) throw UserError("$name cannot run on this device (ExecuTorch's error $error)")
                 if (found.isEmpty()) "CPU" else found.joinToString("+") { it.removeSuffix("Backend").uppercase() }
