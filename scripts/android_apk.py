@@ -113,16 +113,16 @@ def modules(tools: Tools, work: Path, generated: Path) -> dict[str, Module]:
     }
 
 
-def compile_kotlin(tools: Tools, work: Path, wanted: Sequence[Module]) -> None:
+def compile_kotlin(kotlin: Path, work: Path, wanted: Sequence[Module]) -> None:
     """One process for all, the first of which warms it up."""
     files = []
     for module in wanted:
-        words = ["-kotlin-home", tools.kotlin, *module.options, module.sources, "-d", module.jar]
+        words = ["-kotlin-home", kotlin, *module.options, module.sources, "-d", module.jar]
         if module.classpath:
             words += ["-cp", os.pathsep.join(map(str, module.classpath))]
         files.append(work / f"{module.jar.stem}.args")
         files[-1].write_text("\n".join(f'"{word}"' for word in words))
-    library = tools.kotlin / "lib"
+    library = kotlin / "lib"
     parts = ["kotlin-compiler", "kotlin-stdlib", "kotlin-reflect", "kotlin-script-runtime", "kotlinx-coroutines-core-jvm"]
     classpath = os.pathsep.join(str(library / f"{part}.jar") for part in parts)
     run("java", *JAVA, "-cp", classpath, Path(__file__).with_name("Kotlinc.java"), *files)
@@ -194,7 +194,7 @@ def build(model: Path, out: Path) -> None:
     tools = Tools()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        compile_kotlin(tools, work, list(modules(tools, work, resources(tools, work)).values()))
+        compile_kotlin(tools.kotlin, work, list(modules(tools, work, resources(tools, work)).values()))
         package(tools, work, model, out)
 
 

@@ -69,7 +69,7 @@ def work(
         shutil.copy(file, sources)
     options = ["-jvm-target", "11", "-Werror", f"-Xfriend-paths={modules['app'].jar},{modules['classifier'].jar}"]
     tests = apk_script.Module(folder / "tests.jar", sources, given, options)
-    apk_script.compile_kotlin(tools, folder, [*modules.values(), tests])
+    apk_script.compile_kotlin(tools.kotlin, folder, [*modules.values(), tests])
     stand_ins = folder / "stand-ins"
     apk_script.run("javac", "--release", "11", "-Xlint:all,-options", "-d", stand_ins, *JVM.rglob("*.java"))
     return folder, ":".join(map(str, [tests.jar, stand_ins, *given]))
@@ -251,7 +251,7 @@ def test_the_runner_over_adb_and_the_app_agree(apk: Path, apk_script: Any) -> No
     assert f"/sdcard/Android/data/{adb_app.PACKAGE}/files" == adb_app.FILES
     assert f'"{Path(adb_app.REPORT).name}"' in source
     tree = apk_script.run("aapt2", "dump", "xmltree", apk, "--file", "AndroidManifest.xml")
-    activity = next(part for part in tree.split("E: activity") if f'"{adb_app.PACKAGE}.BenchmarkActivity"' in part)
+    activity = next(part for part in tree.split("E: activity") if '".BenchmarkActivity"' in part)
     assert re.search(r"exported\(.*\)=true", activity)
     assert '"android.permission.DUMP"' in activity  # adb's shell has it, other apps have not
     process = re.search(r'process\(.*\)="(.+?)"', activity)

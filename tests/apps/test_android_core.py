@@ -38,19 +38,25 @@ def run(command: list[object]) -> str:
 
 @pytest.fixture(scope="module")
 def classpath(
-    java: str, tool: Callable[[str], Path], debian_file: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+    java: str,
+    tool: Callable[[str], Path],
+    script: Callable[[str], Any],
+    debian_file: Callable[[str, str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     """The compiled library and its tests, with what they need."""
-    kotlin = tool("kotlin-compiler")
+    build, kotlin = script("android_apk"), tool("kotlin-compiler")
     junit = [debian_file("/usr/share/java/junit4.jar", "junit4"), debian_file("/usr/share/java/hamcrest.jar", "libhamcrest-java")]
     folder = tmp_path_factory.mktemp("kotlin")
     core, tests = folder / "core.jar", folder / "tests.jar"
     libraries = [kotlin / "lib" / f"{name}.jar" for name in ("kotlin-stdlib", "kotlin-test", "kotlin-test-junit")]
-    compiler = ["bash", kotlin / "bin" / "kotlinc", *OPTIONS]
-    run([*compiler, CORE / "src" / "main" / "kotlin", "-d", core])
-    given = ":".join(map(str, [core, *libraries, *junit]))
-    run([*compiler, f"-Xfriend-paths={core}", "-cp", given, CORE / "src" / "test" / "kotlin", "-d", tests])
-    return f"{given}:{tests}"
+    given = [core, *libraries, *junit]
+    modules = [
+        build.Module(core, CORE / "src" / "main" / "kotlin", [], OPTIONS),
+        build.Module(tests, CORE / "src" / "test" / "kotlin", given, [*OPTIONS, f"-Xfriend-paths={core}"]),
+    ]
+    build.compile_kotlin(kotlin, folder, modules)
+    return ":".join(map(str, [*given, tests]))
 
 
 @pytest.fixture(scope="module")

@@ -57,7 +57,8 @@ class BenchmarkRunTest {
     @Test
     fun whatIsWrongIsWrittenInPlaceOfAReport() {
         val report = report("refused")
-        val outcome = assertIs<Outcome.Failed>(BenchmarkRun(report).run { Machine(model) to throw UserError("there is no such model") })
+        val refused = BenchmarkRun(report).run { throw UserError("there is no such model") }
+        val outcome = assertIs<Outcome.Failed>(refused)
         assertEquals("there is no such model", outcome.why)
         assertEquals("""{"error":"there is no such model"}""", report.readText())
         val damaged = BenchmarkRun(report).run {
@@ -70,7 +71,8 @@ class BenchmarkRunTest {
 
     @Test
     fun aFolderThatCannotBeWritten() {
-        val outcome = assertIs<Outcome.Failed>(BenchmarkRun(File(given("out"), "no/folder/report.json")).run { Machine(model) to job(0.1) })
+        val run = BenchmarkRun(File(given("out"), "no/folder/report.json"))
+        val outcome = assertIs<Outcome.Failed>(run.run { Machine(model) to job(0.1) })
         assertTrue("cannot be written" in outcome.why, outcome.why)
     }
 

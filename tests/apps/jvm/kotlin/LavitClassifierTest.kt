@@ -110,7 +110,8 @@ class LavitClassifierTest {
         assertContentEquals(bytes, Artifact.unpack(bytes, "model.pte", folder).file.readBytes())
         assertEquals(listOf(first.file.name), folder.list()!!.toList())
         val damaged = bytes.copyOf().also { it[bytes.size / 2] = (it[bytes.size / 2] + 1).toByte() }
-        assertTrue("not what was exported" in assertFailsWith<UserError> { Artifact.unpack(damaged, "model.pte", folder) }.message!!)
+        val error = assertFailsWith<UserError> { Artifact.unpack(damaged, "model.pte", folder) }
+        assertTrue("not what was exported" in error.message!!)
     }
 
     private fun noise(width: Int, height: Int): Frame {

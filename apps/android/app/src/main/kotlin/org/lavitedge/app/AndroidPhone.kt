@@ -59,13 +59,18 @@ class AndroidPhone(private val context: Context, private val artifact: File, pri
     }
 
     override fun condition(): Condition {
-        val battery = context.registerReceiver(null, IntentFilter(Intent.ACTION_BATTERY_CHANGED)) // kept by the system: no receiver
+        // the system keeps this one: it is there without a receiver
+        val battery = context.registerReceiver(null, IntentFilter(Intent.ACTION_BATTERY_CHANGED))
         val level = battery?.getIntExtra(BatteryManager.EXTRA_LEVEL, -1) ?: -1
         val scale = battery?.getIntExtra(BatteryManager.EXTRA_SCALE, -1) ?: -1
         val plugged = battery?.getIntExtra(BatteryManager.EXTRA_PLUGGED, -1) ?: -1
         val power = context.getSystemService(PowerManager::class.java)
         return Condition(
-            power = if (plugged < 0) null else if (plugged == 0) "battery" else "mains",
+            power = when {
+                plugged < 0 -> null
+                plugged == 0 -> "battery"
+                else -> "mains"
+            },
             batteryPermille = if (level < 0 || scale <= 0) null else 1000 * level / scale,
             lowPower = power.isPowerSaveMode,
             thermal = thermalWord(Newer.thermalStatus(power)),

@@ -54,7 +54,7 @@ class PreviewFit(val scaleX: Float, val scaleY: Float, val degrees: Float, val s
 
 /** @param size of the camera's frames as the sensor gives them. [view] is the TextureView's. */
 fun previewFit(size: Pair<Int, Int>, sensor: Int, display: Int, view: Pair<Int, Int>): PreviewFit {
-    val (width, height) = if (sensor % 180 == 0) size else size.second to size.first // upright on the device as it is held by nature
+    val (width, height) = if (sensor % 180 == 0) size else size.second to size.first // upright while the screen is not turned
     val (turnedWidth, turnedHeight) = if (display % 180 == 0) width to height else height to width
     val scale = min(view.first.toFloat() / turnedWidth, view.second.toFloat() / turnedHeight)
     return PreviewFit(width.toFloat() / view.first, height.toFloat() / view.second, (360 - display) % 360f, scale)

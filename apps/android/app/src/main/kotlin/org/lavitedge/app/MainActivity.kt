@@ -209,7 +209,10 @@ class MainActivity :
             val ran = milliseconds(it.seen.running)
             val prepared = milliseconds(it.seen.preparing)
             val rate = it.framesPerSecond
-            if (rate == null) getString(R.string.figures, ran, prepared) else getString(R.string.figures_camera, ran, prepared, rate)
+            when (rate) {
+                null -> getString(R.string.figures, ran, prepared)
+                else -> getString(R.string.figures_camera, ran, prepared, rate)
+            }
         }.orEmpty()
     }
 

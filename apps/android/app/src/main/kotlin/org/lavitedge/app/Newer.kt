@@ -11,7 +11,8 @@ import java.io.InputStream
  */
 internal object Newer {
     /** Android 10's `PowerManager.getCurrentThermalStatus`. */
-    fun thermalStatus(power: PowerManager): Int? = orNull { PowerManager::class.java.getMethod("getCurrentThermalStatus").invoke(power) as Int }
+    fun thermalStatus(power: PowerManager): Int? =
+        orNull { PowerManager::class.java.getMethod("getCurrentThermalStatus").invoke(power) as Int }
 
     /** Android 12's `Build.SOC_MODEL`. */
     fun chip(): String? = orNull { Build::class.java.getField("SOC_MODEL").get(null) as String }?.takeIf { it != "unknown" }

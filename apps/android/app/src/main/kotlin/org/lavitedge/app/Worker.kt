@@ -128,7 +128,8 @@ internal class Worker(private val context: Context, private val listener: Listen
             try {
                 val planes = image.planes.map { Plane(it.buffer, it.rowStride, it.pixelStride) }
                 val rotation = frameRotation(lens.sensor, display, lens.front)
-                val seen = checkNotNull(classifier).classify(cameraFrame(image.format, image.width, image.height, planes, rotation))
+                val frame = cameraFrame(image.format, image.width, image.height, planes, rotation)
+                val seen = checkNotNull(classifier).classify(frame)
                 tell(Event.FrameSeen(Sight(seen, rate.add(System.nanoTime())), lens.front))
             } catch (error: UserError) {
                 tell(Event.FrameRefused(error.message.orEmpty()))

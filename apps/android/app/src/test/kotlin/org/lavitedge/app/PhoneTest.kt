@@ -59,7 +59,8 @@ class PhoneTest {
             val turned = ByteArray(18) { (40 * shown.filter(Char::isDigit)[it / 3].digitToInt()).toByte() }
             val upright = frame(turned, rows[0].length, rows.size, 0, false)
             val expectedSquare = FrameConverter(contract).convert(upright)
-            assertContentEquals(expectedSquare, FrameConverter(contract).convert(frame(pixels, 3, 2, rotation, mirrored)), "$orientation")
+            val square = FrameConverter(contract).convert(frame(pixels, 3, 2, rotation, mirrored))
+            assertContentEquals(expectedSquare, square, "$orientation")
         }
     }
 
@@ -98,7 +99,10 @@ class PhoneTest {
         assertNull(none.features)
         assertEquals(12_345L * 1024, peakMemory("Name:\tx\nVmHWM:\t   12345 kB\n"))
         assertNull(peakMemory(""))
-        assertEquals(listOf(null, "nominal", "fair", "fair", "serious", "critical", "critical"), listOf(null, 0, 1, 2, 3, 4, 6).map(::thermalWord))
-        assertEquals(listOf("aarch64", "x86_64", "riscv64", null), listOf("arm64-v8a", "x86_64", "riscv64", null).map(::architecture))
+        val words =
+            mapOf(null to null, 0 to "nominal", 1 to "fair", 2 to "fair", 3 to "serious", 4 to "critical", 6 to "critical")
+        assertEquals(words, words.keys.associateWith(::thermalWord))
+        val names = mapOf("arm64-v8a" to "aarch64", "x86_64" to "x86_64", "riscv64" to "riscv64", null to null)
+        assertEquals(names, names.keys.associateWith(::architecture))
     }
 }

@@ -19,7 +19,7 @@ class Artifact private constructor(val file: File, val name: String, val bytes: 
         /** @throws UserError there is no such file, it is too large, or it is not what was exported. */
         fun of(file: File): Artifact {
             if (!file.isFile) throw UserError("${file.name} is not there, or is no file")
-            if (file.length() > LARGEST) throw UserError("${file.name} is over ${LARGEST shr 20} MB, more than any artifact of ours")
+            if (file.length() > LARGEST) throw UserError("${file.name} is over ${LARGEST shr 20} MB, more than any of ours")
             val bytes = readable(file.name) { file.readBytes() }
             checkSeal(bytes, file.name)
             return Artifact(file, file.name, bytes)

@@ -33,7 +33,8 @@ class ExecuTorchModel(file: File, private val name: String, threads: Int) :
     init {
         try {
             methods = guarded("cannot be read") { module.getMethods().toSet() }
-            val contract = entry("contract") ?: throw UserError("$name carries no contract; only an artifact of lavit-edge can be used")
+            val contract =
+                entry("contract") ?: throw UserError("$name carries no contract; only an artifact of lavit-edge can be used")
             val size = Contract.parse(String(contract, Charsets.UTF_8)).size
             backend = guarded("cannot run on this device") {
                 val found = module.getMethodMetadata("forward").backends.distinct() // one for each part of the network

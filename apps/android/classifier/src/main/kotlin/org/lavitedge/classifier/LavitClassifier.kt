@@ -70,7 +70,8 @@ class LavitClassifier private constructor(private val name: String, private val 
          *
          * @throws UserError one line for people: it is not there, damaged, of another version, or cannot run here.
          */
-        fun open(context: Context, name: String, threads: Int = 1): LavitClassifier = open(Artifact.ofAsset(context, name), threads)
+        fun open(context: Context, name: String, threads: Int = 1): LavitClassifier =
+            open(Artifact.ofAsset(context, name), threads)
 
         /** The same of a file. */
         fun open(file: File, threads: Int = 1): LavitClassifier = open(Artifact.of(file), threads)
