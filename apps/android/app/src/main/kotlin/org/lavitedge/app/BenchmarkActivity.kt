@@ -71,6 +71,7 @@ class BenchmarkActivity : Activity() {
 
     private fun show(text: String) {
         (findViewById(R.id.outcome) as TextView).text = text
-        findViewById(R.id.working).visibility = View.GONE
+        val working: View = findViewById(R.id.working)
+        working.visibility = View.GONE
     }
 }

@@ -5,6 +5,8 @@ import android.app.Activity
 import android.content.ActivityNotFoundException
 import android.content.Intent
 import android.content.pm.PackageManager
+import android.graphics.Bitmap
+import android.graphics.Matrix
 import android.graphics.SurfaceTexture
 import android.net.Uri
 import android.os.Bundle
@@ -61,7 +63,8 @@ class MainActivity :
         flip.setOnClickListener { on(Event.Switch) }
         torch.setOnClickListener { worker.torch(torch.isChecked) }
         photo.setOnClickListener { pick() }
-        findViewById(R.id.benchmark).setOnClickListener { startActivity(Intent(this, BenchmarkActivity::class.java)) }
+        val benchmark: View = findViewById(R.id.benchmark) // its type is told, since newer Androids infer it
+        benchmark.setOnClickListener { startActivity(Intent(this, BenchmarkActivity::class.java)) }
         worker = Worker(this, this)
         worker.open()
         render()
@@ -113,7 +116,7 @@ class MainActivity :
         render()
     }
 
-    override fun onPhoto(bitmap: android.graphics.Bitmap?, rotation: Int, mirrored: Boolean) {
+    override fun onPhoto(bitmap: Bitmap?, rotation: Int, mirrored: Boolean) {
         picture.setImageBitmap(bitmap)
         picture.rotation = rotation.toFloat()
         picture.scaleX = if (mirrored) -1f else 1f
@@ -143,11 +146,12 @@ class MainActivity :
 
     /** Starts, changes or stops the camera as the state wants it. */
     private fun film() {
+        val texture = preview.surfaceTexture
         val wanted = state.front.takeIf { resumed && state.watches && preview.isAvailable }
         if (wanted == filming) return
         filming = wanted
         torch.isChecked = false
-        if (wanted == null) worker.stop() else worker.film(wanted, preview.surfaceTexture)
+        if (wanted == null || texture == null) worker.stop() else worker.film(wanted, texture)
         fit()
     }
 
@@ -157,7 +161,7 @@ class MainActivity :
         val lens = worker.lens(state.front) ?: return
         if (preview.width == 0 || preview.height == 0) return
         val fit = previewFit(lens.size, lens.sensor, rotation, preview.width to preview.height)
-        val matrix = android.graphics.Matrix()
+        val matrix = Matrix()
         val x = preview.width / 2f
         val y = preview.height / 2f
         matrix.postScale(fit.scaleX, fit.scaleY, x, y)
