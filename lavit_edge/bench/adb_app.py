@@ -20,7 +20,7 @@ from lavit_edge.documents import parse_json
 from lavit_edge.errors import UserError
 
 PACKAGE = "org.lavitedge.app"
-PROCESS = f"{PACKAGE}:benchmark"  # of the activity: the app's other screens have their own
+PROCESS = f"{PACKAGE}:benchmark"  # BenchmarkActivity's, where the model was not loaded before
 FILES = f"/sdcard/Android/data/{PACKAGE}/files"
 REPORT = f"{FILES}/report.json"
 EVERY = 1.0  # seconds between looks for the report

@@ -66,7 +66,7 @@ class LavitClassifier private constructor(private val name: String, private val 
 
     companion object {
         /**
-         * Opens the artifact [name] among the app's assets and tests it on this device. Takes a second; not for the main thread.
+         * Opens the artifact [name] among the app's assets and tests it on this device. Not for the main thread.
          *
          * @throws UserError one line for people: it is not there, damaged, of another version, or cannot run here.
          */
