@@ -10,7 +10,7 @@ import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 SUITE = "trixie"
@@ -32,20 +32,27 @@ def download(lock: Path, folder: Path, architecture: str) -> list[Path]:
         Unavailable: apt cannot reach Debian, or Debian does not have those packages any more.
     """
     wanted = [line.split() for line in lock.read_text().splitlines() if not line.startswith("#")]
+    names = {f"{name}:{kind}={version}": digest for name, kind, version, digest in wanted}
+    try:
+        return fetch(names, folder, architecture)
+    except Unavailable as error:
+        raise Unavailable(f"{error}; {lock.stem}.py lock follows Debian") from error
+
+
+def fetch(wanted: Mapping[str, str], folder: Path, architecture: str, suite: str = SUITE) -> list[Path]:
+    """Packages, named as ``name:architecture=version``, by the SHA-256 that they must have. Raises as :func:`download`."""
     debs = folder / "debs"
     debs.mkdir()
-    with _apt(folder, architecture) as environment:
-        names = [f"{name}:{kind}={version}" for name, kind, version, _ in wanted]
-        got = subprocess.run(["apt-get", "-q", "download", *names], cwd=debs, env=environment, capture_output=True, text=True)
+    with _apt(folder, architecture, suite) as environment:
+        got = subprocess.run(["apt-get", "-q", "download", *wanted], cwd=debs, env=environment, capture_output=True, text=True)
     if got.returncode:
-        reason = (got.stderr.strip().splitlines() or ["?"])[0]
-        raise Unavailable(f"Debian {SUITE} has moved on from {lock.name} ({reason}); {lock.stem}.py lock follows it")
+        raise Unavailable(f"Debian {suite} has other packages now ({(got.stderr.strip().splitlines() or ['?'])[0]})")
     hashes = {}
     for deb in debs.iterdir():
         with deb.open("rb") as stream:
             hashes[hashlib.file_digest(stream, "sha256").hexdigest()] = deb
-    if set(hashes) != {digest for *_, digest in wanted}:
-        raise Unavailable(f"the packages that apt downloaded are not those of {lock.name}")
+    if set(hashes) != set(wanted.values()):
+        raise Unavailable("the packages that apt downloaded are not those that are pinned")
     return list(hashes.values())
 
 
@@ -79,8 +86,8 @@ def write_lock(lock: Path, wanted: Sequence[str], architecture: str) -> None:
 
 
 @contextlib.contextmanager
-def _apt(folder: Path, architecture: str) -> Iterator[dict[str, str]]:
-    """An environment in which apt is a machine of :data:`SUITE` with nothing installed, on this machine's own source."""
+def _apt(folder: Path, architecture: str, suite: str = SUITE) -> Iterator[dict[str, str]]:
+    """An environment in which apt is a machine of that suite with nothing installed, on this machine's own source."""
     form = "$(ORIGIN) $(LABEL) $(CODENAME) $(COMPONENT) $(REPO_URI)"
     listed = subprocess.run(["apt-get", "indextargets", "--format", form, "Created-By: Packages"], capture_output=True, text=True)
     lines = [line.split() for line in listed.stdout.splitlines()]
@@ -92,7 +99,7 @@ def _apt(folder: Path, architecture: str) -> Iterator[dict[str, str]]:
         (home / name).mkdir(parents=True)
     (home / "status").touch()
     keyring = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    (home / "source.list").write_text(f"deb [signed-by={keyring}] {found[0]} {SUITE} main\n")
+    (home / "source.list").write_text(f"deb [signed-by={keyring}] {found[0]} {suite} main\n")
     settings = {
         "Dir::State": home / "state",
         "Dir::State::status": home / "status",
@@ -109,5 +116,5 @@ def _apt(folder: Path, architecture: str) -> Iterator[dict[str, str]]:
     environment = {**os.environ, "APT_CONFIG": str(home / "apt.conf"), "LC_ALL": "C"}
     updated = subprocess.run(["apt-get", "-q", "update"], env=environment, capture_output=True, text=True)
     if updated.returncode:
-        raise Unavailable(f"apt cannot read Debian {SUITE} ({(updated.stderr.strip().splitlines() or ['?'])[0]})")
+        raise Unavailable(f"apt cannot read Debian {suite} ({(updated.stderr.strip().splitlines() or ['?'])[0]})")
     yield environment

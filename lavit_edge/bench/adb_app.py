@@ -20,6 +20,7 @@ from lavit_edge.documents import parse_json
 from lavit_edge.errors import UserError
 
 PACKAGE = "org.lavitedge.app"
+PROCESS = f"{PACKAGE}:benchmark"  # BenchmarkActivity's, where the model was not loaded before
 FILES = f"/sdcard/Android/data/{PACKAGE}/files"
 REPORT = f"{FILES}/report.json"
 EVERY = 1.0  # seconds between looks for the report
@@ -69,7 +70,7 @@ def _start(device: adb.AdbDevice, artifact: Path, threads: int, settings: Settin
 def _wait(device: adb.AdbDevice) -> None:
     """Until the report is there. How long that takes, only the device knows; that the app still runs is what is watched."""
     while True:
-        running = device.run(f"pidof {PACKAGE}").code == 0  # asked first: the report may come between the two
+        running = device.run(f"pidof {PROCESS}").code == 0  # asked first: the report may come between the two
         if device.run(f"[ -f {REPORT} ]").code == 0:
             break
         if not running:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -19,6 +21,11 @@ def lacking(what: str) -> NoReturn:
     if os.environ.get("CI"):
         pytest.fail(what)
     pytest.skip(what)
+
+
+@pytest.fixture(scope="session")
+def lack() -> Callable[[str], NoReturn]:
+    return lacking
 
 
 @pytest.fixture(scope="session")
@@ -62,3 +69,59 @@ def tool(script: Callable[[str], Any]) -> Callable[[str], Path]:
             lacking(str(error))
 
     return find
+
+
+@pytest.fixture(scope="session")
+def tiny_pte(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real ``.pte`` of a small LaViT, by the exporter without its comparisons."""
+    from lavit_edge.checkpoint import load_checkpoint
+    from lavit_edge.export import executorch
+    from lavit_edge.export.payload import make_payload
+    from lavit_edge.export.targets import ExecutorchOptions
+    from lavit_edge.quantize.program import float_program
+    from lavit_edge.seal import check_seal
+
+    checkpoint, made = load_checkpoint(tiny_checkpoint), tmp_path_factory.mktemp("tiny-pte") / "model.pte"
+    program = float_program(checkpoint)
+    provenance = {"precision": "float", "checkpoint": {"name": tiny_checkpoint.name}}
+    executorch.export(program, make_payload(program, checkpoint.contract, provenance, 0.1), made, ExecutorchOptions())
+    check_seal(made)
+    return made
+
+
+@pytest.fixture(scope="session")
+def read_by_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
+    """``read_by_python(pte)``: a folder with the file as ``model``, its payload, and what Python makes of its golden pictures."""
+    from lavit_edge.parity.runners import open_artifact, read_entries, to_tensor
+    from lavit_edge.payload import read_payload
+    from lavit_edge.pictures import to_input
+
+    def read(model: Path) -> Path:
+        folder = tmp_path_factory.mktemp("artifact")
+        (folder / "model").write_bytes(model.read_bytes())
+        for name, value in read_entries(model).items():
+            (folder / name).write_bytes(value.encode() if isinstance(value, str) else value)
+        payload, logits_of = read_payload(read_entries(model)), open_artifact(model, threads=1)
+        same, worst = 0, 0.0
+        for index, golden in enumerate(payload.golden):
+            square = to_input(golden.image(), payload.contract)
+            logits = logits_of(square)
+            (folder / f"input.{index}").write_bytes(square.tobytes())
+            (folder / f"tensor.{index}").write_bytes(to_tensor(square).tobytes())
+            (folder / f"logits.{index}").write_bytes(logits.astype("<f4").tobytes())
+            (folder / f"expected.{index}").write_bytes(golden.logits.astype("<f4").tobytes())
+            same += int(logits.argmax()) == int(golden.logits.argmax())
+            worst = max(worst, float(np.abs(logits - golden.logits).max()) / payload.step)
+        facts = {
+            "names": [golden.name for golden in payload.golden],
+            "tolerance": payload.tolerance,
+            "step": payload.step,
+            "model": payload.provenance["checkpoint"]["name"],
+            "same_top1": same,
+            "worst_millisteps": round(1000 * worst),
+        }
+        (folder / "facts.json").write_text(json.dumps(facts))
+        (folder / "contract.sha256").write_text(payload.contract.sha256)
+        return folder
+
+    return read

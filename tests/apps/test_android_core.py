@@ -19,8 +19,6 @@ from PIL import Image
 from lavit_edge.bench import report as reports
 from lavit_edge.contract import InputContract
 from lavit_edge.frames import to_rgb
-from lavit_edge.parity.runners import open_artifact, read_entries, to_tensor
-from lavit_edge.payload import read_payload
 from lavit_edge.pictures import to_input
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
@@ -40,55 +38,31 @@ def run(command: list[object]) -> str:
 
 @pytest.fixture(scope="module")
 def classpath(
-    java: str, tool: Callable[[str], Path], debian_file: Callable[[str, str], Path], tmp_path_factory: pytest.TempPathFactory
+    java: str,
+    tool: Callable[[str], Path],
+    script: Callable[[str], Any],
+    debian_file: Callable[[str, str], Path],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> str:
     """The compiled library and its tests, with what they need."""
-    kotlin = tool("kotlin-compiler")
+    build, kotlin = script("android_apk"), tool("kotlin-compiler")
     junit = [debian_file("/usr/share/java/junit4.jar", "junit4"), debian_file("/usr/share/java/hamcrest.jar", "libhamcrest-java")]
     folder = tmp_path_factory.mktemp("kotlin")
     core, tests = folder / "core.jar", folder / "tests.jar"
     libraries = [kotlin / "lib" / f"{name}.jar" for name in ("kotlin-stdlib", "kotlin-test", "kotlin-test-junit")]
-    compiler = ["bash", kotlin / "bin" / "kotlinc", *OPTIONS]
-    run([*compiler, CORE / "src" / "main" / "kotlin", "-d", core])
-    given = ":".join(map(str, [core, *libraries, *junit]))
-    run([*compiler, f"-Xfriend-paths={core}", "-cp", given, CORE / "src" / "test" / "kotlin", "-d", tests])
-    return f"{given}:{tests}"
+    given = [core, *libraries, *junit]
+    modules = [
+        build.Module(core, CORE / "src" / "main" / "kotlin", [], OPTIONS),
+        build.Module(tests, CORE / "src" / "test" / "kotlin", given, [*OPTIONS, f"-Xfriend-paths={core}"]),
+    ]
+    build.compile_kotlin(kotlin, folder, modules)
+    return ":".join(map(str, [*given, tests]))
 
 
 @pytest.fixture(scope="module")
-def artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def artifact(tiny_pte: Path, read_by_python: Callable[[Path], Path]) -> Path:
     """A folder with a real ``.pte``, its payload, and what Python makes of its golden pictures."""
-    from lavit_edge.export.__main__ import main
-
-    bundle, folder = tmp_path_factory.mktemp("tiny-pte") / "bundle", tmp_path_factory.mktemp("artifact")
-    options = ["--target", "executorch", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(bundle)]
-    assert main(options) == 0
-    model = bundle / "model.pte"
-    (folder / "model").write_bytes(model.read_bytes())
-    for name, value in read_entries(model).items():
-        (folder / name).write_bytes(value.encode() if isinstance(value, str) else value)
-    payload, logits_of = read_payload(read_entries(model)), open_artifact(model, threads=1)
-    same, worst = 0, 0.0
-    for index, golden in enumerate(payload.golden):
-        square = to_input(golden.image(), payload.contract)
-        logits = logits_of(square)
-        (folder / f"input.{index}").write_bytes(square.tobytes())
-        (folder / f"tensor.{index}").write_bytes(to_tensor(square).tobytes())
-        (folder / f"logits.{index}").write_bytes(logits.astype("<f4").tobytes())
-        (folder / f"expected.{index}").write_bytes(golden.logits.astype("<f4").tobytes())
-        same += int(logits.argmax()) == int(golden.logits.argmax())
-        worst = max(worst, float(np.abs(logits - golden.logits).max()) / payload.step)
-    facts = {
-        "names": [golden.name for golden in payload.golden],
-        "tolerance": payload.tolerance,
-        "step": payload.step,
-        "model": payload.provenance["checkpoint"]["name"],
-        "same_top1": same,
-        "worst_millisteps": round(1000 * worst),
-    }
-    (folder / "facts.json").write_text(json.dumps(facts))
-    (folder / "contract.sha256").write_text(payload.contract.sha256)
-    return folder
+    return read_by_python(tiny_pte)
 
 
 @pytest.fixture(scope="module")

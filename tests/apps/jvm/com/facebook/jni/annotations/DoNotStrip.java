@@ -1,0 +1,4 @@
+package com.facebook.jni.annotations;
+
+/** Stands in for fbjni's. */
+public @interface DoNotStrip {}

@@ -1,0 +1,4 @@
+package com.facebook.soloader.nativeloader;
+
+/** Stands in for SoLoader's. */
+public class SystemDelegate implements NativeLoaderDelegate {}
