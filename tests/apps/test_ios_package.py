@@ -18,7 +18,7 @@ import pytest
 
 from lavit_edge.bench import facts
 from lavit_edge.bench import report as reports
-from lavit_edge.parity.mlprogram import user_metadata
+from lavit_edge.parity.mlprogram import specification, user_metadata
 from lavit_edge.parity.runners import open_artifact, read_entries
 from lavit_edge.payload import read_payload
 from lavit_edge.pictures import to_input
@@ -125,6 +125,22 @@ def test_every_swift_test_ran_and_passed(output: str) -> None:
 def test_golden_frames_come_out_to_the_bit(output: str) -> None:
     frames = json.loads((ROOT / "tests" / "golden" / "frames.json").read_text("utf-8"))
     assert f"golden frames: {len(frames)}, at most 0 of 255 off" in output
+
+
+def test_the_app_asks_core_ml_for_what_an_exported_package_has(told: dict[str, Any], build: Path) -> None:
+    """Its input and output by name and kind; the size and the metadata's keys it takes from the package itself."""
+    model = specification(build / "model.mlpackage").description
+    kinds = {part.name: part.type.WhichOneof("Type") for part in [*model.input, *model.output]}
+    source = (ROOT / "apps/ios/App/Sources/CoreMLModel.swift").read_text("utf-8")
+    (taken,) = re.findall(r'inputDescriptionsByName\["(\w+)"\]\?\.imageConstraint', source)
+    (filled,) = re.findall(r'dictionary: \["(\w+)": MLFeatureValue\(pixelBuffer:', source)
+    (given,) = re.findall(r'featureValue\(for: "(\w+)"\)\?\.multiArrayValue', source)
+    assert [part.name for part in model.input] == [taken] == [filled]
+    assert (kinds[taken], kinds[given]) == ("imageType", "multiArrayType")
+    (key,) = re.findall(r'static let key = "([\w.]+)"', (ROOT / PACKAGE / "Sources/LavitEdge/Payload.swift").read_text("utf-8"))
+    assert {f"{key}{name}" for name in ("contract", "provenance", "golden", "digest")} <= set(
+        user_metadata(build / "model.mlpackage")
+    )
 
 
 @pytest.mark.parametrize("name", ["passed", "failed", "forced"])
