@@ -138,9 +138,8 @@ def test_the_app_asks_core_ml_for_what_an_exported_package_has(told: dict[str, A
     assert [part.name for part in model.input] == [taken] == [filled]
     assert (kinds[taken], kinds[given]) == ("imageType", "multiArrayType")
     (key,) = re.findall(r'static let key = "([\w.]+)"', (ROOT / PACKAGE / "Sources/LavitEdge/Payload.swift").read_text("utf-8"))
-    assert {f"{key}{name}" for name in ("contract", "provenance", "golden", "digest")} <= set(
-        user_metadata(build / "model.mlpackage")
-    )
+    entries = {f"{key}{name}" for name in ("contract", "provenance", "golden", "digest")}
+    assert entries <= set(user_metadata(build / "model.mlpackage"))
 
 
 @pytest.mark.parametrize("name", ["passed", "failed", "forced"])
