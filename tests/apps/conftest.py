@@ -62,3 +62,15 @@ def tool(script: Callable[[str], Any]) -> Callable[[str], Path]:
             lacking(str(error))
 
     return find
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model than ``tiny_checkpoint`` in all that an app must not know: labels, size, resize, filter, precision."""
+    from lavit_edge.contract import InputContract
+    from lavit_edge.doctor.smallest import save_smallest
+
+    labels = ("château", "犬", 'a "quoted" one', "d", "e 😀", "f", "g")
+    path = tmp_path_factory.mktemp("other") / "checkpoint"
+    save_smallest(path, InputContract(96, labels, resize="crop", interpolation="bilinear", crop_fraction=0.8))
+    return path

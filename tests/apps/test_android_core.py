@@ -55,13 +55,12 @@ def classpath(
     return f"{given}:{tests}"
 
 
-@pytest.fixture(scope="module")
-def artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def exported(checkpoint: Path, precision: str, factory: pytest.TempPathFactory) -> Path:
     """A folder with a real ``.pte``, its payload, and what Python makes of its golden pictures."""
     from lavit_edge.export.__main__ import main
 
-    bundle, folder = tmp_path_factory.mktemp("tiny-pte") / "bundle", tmp_path_factory.mktemp("artifact")
-    options = ["--target", "executorch", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(bundle)]
+    bundle, folder = factory.mktemp("pte") / "bundle", factory.mktemp("artifact")
+    options = ["--target", "executorch", "--precision", precision, "--checkpoint", str(checkpoint), "--out", str(bundle)]
     assert main(options) == 0
     model = bundle / "model.pte"
     (folder / "model").write_bytes(model.read_bytes())
@@ -80,6 +79,8 @@ def artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
         worst = max(worst, float(np.abs(logits - golden.logits).max()) / payload.step)
     facts = {
         "names": [golden.name for golden in payload.golden],
+        "labels": payload.contract.labels,
+        "size": payload.contract.size,
         "tolerance": payload.tolerance,
         "step": payload.step,
         "model": payload.provenance["checkpoint"]["name"],
@@ -89,6 +90,11 @@ def artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) ->
     (folder / "facts.json").write_text(json.dumps(facts))
     (folder / "contract.sha256").write_text(payload.contract.sha256)
     return folder
+
+
+@pytest.fixture(scope="module")
+def artifact(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return exported(tiny_checkpoint, "float", tmp_path_factory)
 
 
 @pytest.fixture(scope="module")
@@ -138,6 +144,20 @@ def test_kotlins_own_tests_pass_on_the_jvm(output: tuple[str, Path]) -> None:
     assert written > 30
     assert f"OK ({written} tests)" in output[0]
     assert "golden frames: 32, at most 0 of 255 off" in output[0]
+
+
+def test_another_model_changes_no_line(
+    java: str, classpath: str, other_checkpoint: Path, artifact: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    """The same classes, compiled once, on a model with other labels, size, resize, filter and precision."""
+    other = exported(other_checkpoint, "int8", tmp_path_factory)
+    contracts = [json.loads((folder / "contract").read_text("utf-8")) for folder in (artifact, other)]
+    assert all(contracts[0][name] != contracts[1][name] for name in ("labels", "size", "resize", "interpolation"))
+    output = run(
+        [java, "-ea", f"-Dlavit.artifact={other}", "-cp", classpath, "org.junit.runner.JUnitCore"]
+        + [f"org.lavitedge.core.{name}" for name in ("PayloadTest", "SelfTestTest")]
+    )
+    assert "OK (" in output
 
 
 @pytest.mark.parametrize("name", REPORTS)
