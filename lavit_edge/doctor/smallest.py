@@ -62,16 +62,16 @@ def smallest() -> Smallest:
 
 
 @torch.no_grad()
-def save_smallest(path: Path) -> tuple[Deployed, Tensor]:
+def save_smallest(path: Path, contract: InputContract = CONTRACT) -> tuple[Deployed, Tensor]:
     """Writes its checkpoint, quantised; returns the model and the inputs that its ranges come from."""
     torch.manual_seed(0)
-    model = create_model("lavit_nano", num_classes=10, image_size=CONTRACT.size, **OPTIONS).eval()
+    model = create_model("lavit_nano", num_classes=len(contract.labels), image_size=contract.size, **OPTIONS).eval()
     torch.nn.init.normal_(model.get_parameter("head.weight"))  # logits of size 1, not 0.02
-    inputs = torch.randint(0, 256, (PICTURES, 3, CONTRACT.size, CONTRACT.size)).float()
-    deployed = Deployed(model, CONTRACT).eval()
+    inputs = torch.randint(0, 256, (PICTURES, 3, contract.size, contract.size)).float()
+    deployed = Deployed(model, contract).eval()
     spec = {"name": "lavit_nano", "options": OPTIONS}
     int8 = int8_form(deployed, inputs)
-    save_checkpoint(path, model.state_dict(), model=spec, contract=CONTRACT, card="# smallest\n", int8=int8)
+    save_checkpoint(path, model.state_dict(), model=spec, contract=contract, card="# smallest\n", int8=int8)
     return deployed, inputs
 
 

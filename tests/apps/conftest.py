@@ -72,21 +72,29 @@ def tool(script: Callable[[str], Any]) -> Callable[[str], Path]:
 
 
 @pytest.fixture(scope="session")
-def tiny_pte(tiny_checkpoint: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A real ``.pte`` of a small LaViT, by the exporter without its comparisons."""
+def make_pte(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
+    """``make_pte(checkpoint, "int8")``: a real ``.pte``, by the exporter without its comparisons."""
     from lavit_edge.checkpoint import load_checkpoint
     from lavit_edge.export import executorch
     from lavit_edge.export.payload import make_payload
     from lavit_edge.export.targets import ExecutorchOptions
-    from lavit_edge.quantize.program import float_program
+    from lavit_edge.quantize.program import float_program, int8_program
     from lavit_edge.seal import check_seal
 
-    checkpoint, made = load_checkpoint(tiny_checkpoint), tmp_path_factory.mktemp("tiny-pte") / "model.pte"
-    program = float_program(checkpoint)
-    provenance = {"precision": "float", "checkpoint": {"name": tiny_checkpoint.name}}
-    executorch.export(program, make_payload(program, checkpoint.contract, provenance, 0.1), made, ExecutorchOptions())
-    check_seal(made)
-    return made
+    def make(path: Path, precision: str) -> Path:
+        checkpoint, made = load_checkpoint(path), tmp_path_factory.mktemp(f"{path.name}-pte") / "model.pte"
+        program, steps = (float_program(checkpoint), 0.1) if precision == "float" else (int8_program(checkpoint), 50.0)
+        provenance = {"precision": precision, "checkpoint": {"name": path.name}}
+        executorch.export(program, make_payload(program, checkpoint.contract, provenance, steps), made, ExecutorchOptions())
+        check_seal(made)
+        return made
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def tiny_pte(make_pte: Callable[[Path, str], Path], tiny_checkpoint: Path) -> Path:
+    return make_pte(tiny_checkpoint, "float")
 
 
 @pytest.fixture(scope="session")
@@ -114,6 +122,8 @@ def read_by_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path],
             worst = max(worst, float(np.abs(logits - golden.logits).max()) / payload.step)
         facts = {
             "names": [golden.name for golden in payload.golden],
+            "labels": payload.contract.labels,
+            "size": payload.contract.size,
             "tolerance": payload.tolerance,
             "step": payload.step,
             "model": payload.provenance["checkpoint"]["name"],
@@ -125,3 +135,15 @@ def read_by_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path],
         return folder
 
     return read
+
+
+@pytest.fixture(scope="session")
+def other_checkpoint(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Another model than ``tiny_checkpoint`` in all that an app must not know: labels, size, resize, filter, precision."""
+    from lavit_edge.contract import InputContract
+    from lavit_edge.doctor.smallest import save_smallest
+
+    labels = ("château", "犬", 'a "quoted" one', "d", "e 😀", "f", "g")
+    path = tmp_path_factory.mktemp("other") / "checkpoint"
+    save_smallest(path, InputContract(96, labels, resize="crop", interpolation="bilinear", crop_fraction=0.8))
+    return path

@@ -114,6 +114,25 @@ def test_kotlins_own_tests_pass_on_the_jvm(output: tuple[str, Path]) -> None:
     assert "golden frames: 32, at most 0 of 255 off" in output[0]
 
 
+def test_another_model_changes_no_line(
+    java: str,
+    classpath: str,
+    other_checkpoint: Path,
+    artifact: Path,
+    make_pte: Callable[[Path, str], Path],
+    read_by_python: Callable[[Path], Path],
+) -> None:
+    """The same classes, compiled once, on a model with other labels, size, resize, filter and precision."""
+    other = read_by_python(make_pte(other_checkpoint, "int8"))
+    contracts = [json.loads((folder / "contract").read_text("utf-8")) for folder in (artifact, other)]
+    assert all(contracts[0][name] != contracts[1][name] for name in ("labels", "size", "resize", "interpolation"))
+    output = run(
+        [java, "-ea", f"-Dlavit.artifact={other}", "-cp", classpath, "org.junit.runner.JUnitCore"]
+        + [f"org.lavitedge.core.{name}" for name in ("PayloadTest", "SelfTestTest")]
+    )
+    assert "OK (" in output
+
+
 @pytest.mark.parametrize("name", REPORTS)
 def test_python_reads_the_reports_that_kotlin_writes(output: tuple[str, Path], artifact: Path, name: str) -> None:
     path = output[1] / f"{name}.json"

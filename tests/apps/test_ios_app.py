@@ -16,12 +16,14 @@ from pathlib import Path
 import pytest
 
 from lavit_edge import __version__
+from lavit_edge.bench import ios
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "apps" / "ios" / "App"
 PACKAGE = "apps/ios/LavitEdge/Sources/LavitEdge"
-STUBS = ("CoreVideo", "QuartzCore", "CoreML", "AVFoundation", "SwiftUI")  # each needs those before it
+# each needs some before it
+STUBS = ("CoreGraphics", "CoreVideo", "ImageIO", "QuartzCore", "CoreML", "AVFoundation", "UIKit", "SwiftUI", "PhotosUI")
 COMPILE = ["swiftc", "-swift-version", "6", "-parse-as-library", "-I", "/build"]
 
 Check = Callable[[Path], subprocess.CompletedProcess[str]]
@@ -72,10 +74,10 @@ def test_the_app_is_sound(check: Check) -> None:
     ("file", "right", "wrong", "words"),
     [
         ("Camera.swift", "session.addInput(input)", "session.addInput(output)", "expected argument type 'AVCaptureInput'"),
-        ("Classifier.swift", "units: units.coreML", "units: units", "expected argument type 'MLComputeUnits'"),
-        ("Classifier.swift", "payload.contract.labels", "payload.contract.names", "has no member 'names'"),
-        ("BenchmarkScreen.swift", "made.write(to: target)", "made.save(to: target)", "has no member 'save'"),
-        ("LavitEdgeApp.swift", "try await loaded.selfTest()", "try loaded.selfTest()", "await"),
+        ("Artifact.swift", "units: units.coreML", "units: units", "expected argument type 'MLComputeUnits'"),
+        ("Recogniser.swift", "seal: artifact.seal", "seal: artifact.file", "cannot be used on instance"),
+        ("BenchmarkScreen.swift", "trial.interrupt(why)", "trial.stop(why)", "has no member 'stop'"),
+        ("LavitEdgeApp.swift", "await loaded.selfTest", "loaded.selfTest", "await"),
     ],
 )
 def test_the_check_finds_mistakes(file: str, right: str, wrong: str, words: str, check: Check, tmp_path: Path) -> None:
@@ -104,4 +106,5 @@ def test_the_xcode_project_is_whole() -> None:
     assert (APP / package.relativePath / "Package.swift").is_file()
     versions = set(re.findall(r"MARKETING_VERSION = ([^;]+);", file.read_text()))
     assert versions == {__version__}
+    assert set(re.findall(r'PRODUCT_BUNDLE_IDENTIFIER = "([^"]+)";', file.read_text())) == {ios.APP}
     assert "INFOPLIST_KEY_NSCameraUsageDescription" in file.read_text()

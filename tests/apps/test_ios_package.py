@@ -18,7 +18,7 @@ import pytest
 
 from lavit_edge.bench import facts
 from lavit_edge.bench import report as reports
-from lavit_edge.parity.mlprogram import user_metadata
+from lavit_edge.parity.mlprogram import specification, user_metadata
 from lavit_edge.parity.runners import open_artifact, read_entries
 from lavit_edge.payload import read_payload
 from lavit_edge.pictures import to_input
@@ -65,13 +65,13 @@ def swift(build: Path) -> Swift:
     return run
 
 
-@pytest.fixture(scope="module")
-def told(tiny_checkpoint: Path, build: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
-    """What Python reads in a real ``.mlpackage``, of which Swift gets the metadata and a copy."""
+def handed_over(checkpoint: Path, precision: str, folder: Path) -> dict[str, Any]:
+    """What Python reads in a real ``.mlpackage``, of which Swift gets the metadata and a copy in ``folder``."""
     from lavit_edge.export.__main__ import main
 
-    bundle = tmp_path_factory.mktemp("tiny-mlpackage") / "bundle"
-    options = ["--target", "coreml", "--precision", "float", "--checkpoint", str(tiny_checkpoint), "--out", str(bundle)]
+    folder.mkdir()
+    bundle = folder / "bundle"
+    options = ["--target", "coreml", "--precision", precision, "--checkpoint", str(checkpoint), "--out", str(bundle)]
     assert main(options) == 0
     package = bundle / "model.mlpackage"
     payload, logits_of = read_payload(read_entries(package)), open_artifact(package, threads=1)
@@ -94,22 +94,31 @@ def told(tiny_checkpoint: Path, build: Path, tmp_path_factory: pytest.TempPathFa
         ),
         "worst_millisteps": round(1000 * float(max(steps))),
     }
-    (build / "told.json").write_text(json.dumps(found))
-    (build / "metadata.json").write_text(json.dumps(user_metadata(package)))
-    (build / "reports").mkdir()
-    shutil.copytree(package, build / "model.mlpackage")
+    (folder / "told.json").write_text(json.dumps(found))
+    (folder / "metadata.json").write_text(json.dumps(user_metadata(package)))
+    (folder / "reports").mkdir()
+    shutil.copytree(package, folder / "model.mlpackage")
     return found
 
 
 @pytest.fixture(scope="module")
-def output(swift: Swift, told: dict[str, Any], build: Path) -> str:
-    """What ``swift test`` prints; the tests are those of the optimised code, and they write reports."""
+def told(tiny_checkpoint: Path, build: Path) -> dict[str, Any]:
+    return handed_over(tiny_checkpoint, "float", build / "tiny")
+
+
+def swift_test(swift: Swift, build: Path, folder: str, *more: str) -> str:
+    """What ``swift test`` prints of the optimised code; the tests read an artifact in ``folder`` of ``build``."""
     paths = {"METADATA": "metadata.json", "TOLD": "told.json", "PACKAGE": "model.mlpackage", "REPORTS": "reports"}
-    environment = [f"LAVIT_EDGE_{name}=/build/{path}" for name, path in paths.items()]
-    options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xswiftc", "-warnings-as-errors"]
+    environment = [f"LAVIT_EDGE_{name}=/build/{folder}/{path}" for name, path in paths.items()]
+    options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xswiftc", "-warnings-as-errors", *more]
     done = swift("env", *environment, "swift", "test", "--package-path", PACKAGE, "--scratch-path", "/build/LavitEdge", *options)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return done.stdout + done.stderr
+
+
+@pytest.fixture(scope="module")
+def output(swift: Swift, told: dict[str, Any], build: Path) -> str:
+    return swift_test(swift, build, "tiny")
 
 
 def test_every_swift_test_ran_and_passed(output: str) -> None:
@@ -127,9 +136,39 @@ def test_golden_frames_come_out_to_the_bit(output: str) -> None:
     assert f"golden frames: {len(frames)}, at most 0 of 255 off" in output
 
 
+def test_the_app_asks_core_ml_for_what_an_exported_package_has(told: dict[str, Any], build: Path) -> None:
+    """Its input and output by name and kind; the size and the metadata's keys it takes from the package itself."""
+    model = specification(build / "tiny" / "model.mlpackage").description
+    kinds = {part.name: part.type.WhichOneof("Type") for part in [*model.input, *model.output]}
+    source = (ROOT / "apps/ios/App/Sources/CoreMLModel.swift").read_text("utf-8")
+    (taken,) = re.findall(r'inputDescriptionsByName\["(\w+)"\]\?\.imageConstraint', source)
+    (filled,) = re.findall(r'dictionary: \["(\w+)": MLFeatureValue\(pixelBuffer:', source)
+    (given,) = re.findall(r'featureValue\(for: "(\w+)"\)\?\.multiArrayValue', source)
+    assert [part.name for part in model.input] == [taken] == [filled]
+    assert (kinds[taken], kinds[given]) == ("imageType", "multiArrayType")
+    (key,) = re.findall(r'static let key = "([\w.]+)"', (ROOT / PACKAGE / "Sources/LavitEdge/Payload.swift").read_text("utf-8"))
+    entries = {f"{key}{name}" for name in ("contract", "provenance", "golden", "digest")}
+    assert entries <= set(user_metadata(build / "tiny" / "model.mlpackage"))
+
+
+def test_another_model_changes_no_line(
+    swift: Swift, output: str, other_checkpoint: Path, build: Path, told: dict[str, Any]
+) -> None:
+    """What was built for ``output``, on a model with other labels, size, resize, filter and precision."""
+    other = handed_over(other_checkpoint, "int8", build / "other")
+    assert all(other[name] != told[name] for name in ("labels", "image_size", "contract_sha256", "precision"))
+    done = swift_test(
+        swift, build, "other", "--skip-build", "--filter", "ReportsForPython|RealArtifact|RealPackage|OfAnotherModel"
+    )
+    assert len(re.findall(r"Test Case '(\w+\.\w+)' passed", done)) == 5
+    report = reports.read_report(build / "other" / "reports" / "passed.json")
+    assert report["artifact"] == {key: other[key] for key in report["artifact"]}
+    assert report["self_test"]["passed"]
+
+
 @pytest.mark.parametrize("name", ["passed", "failed", "forced"])
 def test_a_report_by_swift_is_read_and_not_edited(name: str, output: str, told: dict[str, Any], build: Path) -> None:
-    report = reports.read_report(build / "reports" / f"{name}.json")
+    report = reports.read_report(build / "tiny" / "reports" / f"{name}.json")
     assert not reports.edited(report)
     assert report["harness"] == {"name": "ios", "version": "0.1.0", "build": "release"}
     assert report["runtime"]["name"] == "Core ML"

@@ -3,20 +3,29 @@
 @_exported import Dispatch
 @_exported import QuartzCore
 
-public final class CMSampleBuffer {}
+public final class CMSampleBuffer {}  // objc: CMSampleBufferGetImageBuffer
 public func CMSampleBufferGetImageBuffer(_ buffer: CMSampleBuffer) -> CVImageBuffer? { fatalError() }
 
 public struct AVMediaType: Hashable, Sendable {
     public static let video = AVMediaType()
 }
 
+public enum AVAuthorizationStatus: Int, Sendable { case notDetermined, restricted, denied, authorized }
+
 public final class AVCaptureDevice: NSObject {
     public struct DeviceType: Hashable, Sendable {
-        public static let builtInWideAngleCamera = DeviceType()
+        public static let builtInWideAngleCamera = DeviceType()  // objc: AVCaptureDeviceTypeBuiltInWideAngleCamera
     }
     public enum Position: Int, Sendable { case unspecified, back, front }
-    public class func requestAccess(for type: AVMediaType) async -> Bool { fatalError() }
-    public class func `default`(_ type: DeviceType, for media: AVMediaType?, position: Position) -> AVCaptureDevice? { fatalError() }
+    public class func authorizationStatus(for type: AVMediaType) -> AVAuthorizationStatus {  // objc: authorizationStatusForMediaType
+        fatalError()
+    }
+    public class func requestAccess(for type: AVMediaType) async -> Bool {  // objc: requestAccessForMediaTypeCompletionHandler
+        fatalError()
+    }
+    public class func `default`(  // objc: defaultDeviceWithDeviceTypeMediaTypePosition
+        _ type: DeviceType, for media: AVMediaType?, position: Position
+    ) -> AVCaptureDevice? { fatalError() }
 }
 
 public class AVCaptureInput: NSObject {}
@@ -30,11 +39,12 @@ public final class AVCaptureConnection: NSObject {
 }
 
 public class AVCaptureOutput: NSObject {
-    public func connection(with type: AVMediaType) -> AVCaptureConnection? { fatalError() }
+    public func connection(with type: AVMediaType) -> AVCaptureConnection? { fatalError() }  // objc: connectionWithMediaType
 }
 
 public protocol AVCaptureVideoDataOutputSampleBufferDelegate: NSObjectProtocol {
-    func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection)
+    func captureOutput(  // objc: captureOutputDidOutputSampleBufferFromConnection
+        _ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection)
 }
 
 public final class AVCaptureVideoDataOutput: AVCaptureOutput {
@@ -47,8 +57,16 @@ public final class AVCaptureVideoDataOutput: AVCaptureOutput {
 
 public final class AVCaptureSession: NSObject {
     public struct Preset: Hashable, Sendable {
-        public static let vga640x480 = Preset()
+        public static let vga640x480 = Preset()  // objc: AVCaptureSessionPreset640x480
     }
+    public enum InterruptionReason: Int, Sendable {
+        case videoDeviceNotAvailableInBackground = 1
+        case videoDeviceInUseByAnotherClient = 3
+        case videoDeviceNotAvailableWithMultipleForegroundApps = 4
+        case videoDeviceNotAvailableDueToSystemPressure = 5
+    }
+    public static let wasInterruptedNotification = Notification.Name("")
+    public static let runtimeErrorNotification = Notification.Name("")
     public var sessionPreset = Preset.vga640x480
     public func beginConfiguration() { fatalError() }
     public func commitConfiguration() { fatalError() }
@@ -63,3 +81,6 @@ public final class AVCaptureSession: NSObject {
 public final class AVCaptureVideoPreviewLayer: CALayer {
     public var session: AVCaptureSession?
 }
+
+public let AVCaptureSessionInterruptionReasonKey = ""
+public let AVCaptureSessionErrorKey = ""

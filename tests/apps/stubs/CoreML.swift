@@ -11,7 +11,7 @@ public final class MLModelConfiguration: NSObject {
 }
 
 public struct MLModelMetadataKey: Hashable, Sendable {
-    public static let creatorDefinedKey = MLModelMetadataKey()
+    public static let creatorDefinedKey = MLModelMetadataKey()  // objc: MLModelCreatorDefinedKey
 }
 
 public final class MLImageConstraint: NSObject {
@@ -30,27 +30,31 @@ public final class MLModelDescription: NSObject {
 
 public final class MLMultiArray: NSObject {
     public var count: Int { fatalError() }
-    public subscript(index: Int) -> NSNumber { fatalError() }
+    public subscript(index: Int) -> NSNumber { fatalError() }  // objc: objectAtIndexedSubscript
 }
 
 public final class MLFeatureValue: NSObject {
-    public convenience init(pixelBuffer: CVPixelBuffer) { fatalError() }
+    public convenience init(pixelBuffer: CVPixelBuffer) { fatalError() }  // objc: featureValueWithPixelBuffer
     public var multiArrayValue: MLMultiArray? { fatalError() }
 }
 
 public protocol MLFeatureProvider {
-    func featureValue(for name: String) -> MLFeatureValue?
+    func featureValue(for name: String) -> MLFeatureValue?  // objc: featureValueForName
 }
 
 public final class MLDictionaryFeatureProvider: NSObject, MLFeatureProvider {
     public init(dictionary: [String: Any]) throws { fatalError() }
-    public func featureValue(for name: String) -> MLFeatureValue? { fatalError() }
+    public func featureValue(for name: String) -> MLFeatureValue? { fatalError() }  // objc: featureValueForName
 }
 
 public final class MLModel: NSObject {
-    public init(contentsOf url: URL, configuration: MLModelConfiguration) throws { fatalError() }
+    public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {  // objc: modelWithContentsOfURLConfigurationError
+        fatalError()
+    }
     @available(*, noasync)
-    public static func compileModel(at url: URL) throws -> URL { fatalError() }
+    public static func compileModel(at url: URL) throws -> URL { fatalError() }  // objc: compileModelAtURLError
     public var modelDescription: MLModelDescription { fatalError() }
-    public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider { fatalError() }
+    public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider {  // objc: predictionFromFeaturesError
+        fatalError()
+    }
 }

@@ -1,7 +1,9 @@
-// The declarations of Apple's SwiftUI and UIKit that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's SwiftUI that apps/ios/App uses (CoreVideo.swift says why). SwiftUI has no Objective-C, so that nothing
+// outside Apple's SDK names what is in it.
+import CoreGraphics
 @_exported import Foundation
 @_exported import Observation
-import QuartzCore
+@_exported import UIKit
 
 @MainActor public protocol View {
     associatedtype Body: View
@@ -51,8 +53,13 @@ extension App {
 extension State {
     public init() where Value: ExpressibleByNilLiteral { fatalError() }
 }
+public enum ScenePhase: Equatable, Sendable { case background, inactive, active }
+public struct EnvironmentValues {
+    public var scenePhase: ScenePhase { fatalError() }
+}
 @propertyWrapper public struct Environment<Value> {
     public init(_ type: Value.Type) where Value: AnyObject, Value: Observable { fatalError() }
+    public init(_ path: KeyPath<EnvironmentValues, Value>) { fatalError() }
     public var wrappedValue: Value { fatalError() }
 }
 @propertyWrapper public struct Binding<Value> {
@@ -84,6 +91,13 @@ public enum HorizontalAlignment { case leading, center, trailing }
 public struct Text: Stub {
     public init<S: StringProtocol>(_ text: S) { fatalError() }
     public init<F: FormatStyle>(_ value: F.FormatInput, format: F) where F.FormatInput: Equatable, F.FormatOutput == String { fatalError() }
+}
+public struct EmptyView: Stub {
+    public init() {}
+}
+public struct Image: Stub {
+    public init(decorative image: CGImage, scale: CGFloat) { fatalError() }
+    public func resizable() -> Image { fatalError() }
 }
 public struct Label: Stub {
     public init<S: StringProtocol>(_ text: S, systemImage: String) { fatalError() }
@@ -134,20 +148,14 @@ extension View {
     public func tabItem(@ViewBuilder _ label: () -> Some) -> Some { fatalError() }
     public func environment<T: AnyObject & Observable>(_ object: T?) -> Some { fatalError() }
     public func task(priority: TaskPriority = .userInitiated, _ action: sending @escaping @isolated(any) () async -> Void) -> Some { fatalError() }
+    public func task<T: Equatable>(
+        id: T, priority: TaskPriority = .userInitiated, _ action: sending @escaping @isolated(any) () async -> Void
+    ) -> Some { fatalError() }
+    public func onChange<V: Equatable>(of value: V, initial: Bool = false, _ action: @escaping () -> Void) -> Some { fatalError() }
+    public func scaledToFit() -> Some { fatalError() }
     public func onDisappear(perform action: (() -> Void)? = nil) -> Some { fatalError() }
 }
 
-@MainActor open class UIView: NSObject {
-    open class var layerClass: AnyClass { fatalError() }
-    public var layer: CALayer { fatalError() }
-}
-@MainActor public final class UIDevice: NSObject {
-    public enum BatteryState: Int, Sendable { case unknown, unplugged, charging, full }
-    public class var current: UIDevice { fatalError() }
-    public var isBatteryMonitoringEnabled = false
-    public var batteryState: BatteryState { fatalError() }
-    public var batteryLevel: Float { fatalError() }
-}
 public struct UIViewRepresentableContext<Representable> {}
 @MainActor public protocol UIViewRepresentable: View where Body == Never {
     associatedtype UIViewType: UIView

@@ -4,76 +4,67 @@ import SwiftUI
 /// Measures the artifact and hands the report on.
 struct BenchmarkScreen: View {
     @Environment(AppState.self) private var state
-    @State private var step: String?
-    @State private var report: Report?
-    @State private var file: URL?
+    @Environment(\.scenePhase) private var phase
+    @State private var trial = Trial()
+    @State private var work: Task<Report, any Error>?
     @State private var seconds = 10
 
     var body: some View {
         Form {
             Stepper("\(seconds) s", value: $seconds, in: 10...600, step: 10)
             Button("Measure on \(state.units.rawValue)") { Task { await measure() } }
-                .disabled(state.artifact == nil || step != nil)
-            if let step { ProgressView(step) }
-            if let report {
-                Text(summary(report.json))
-            }
-            if let file {
+                .disabled(state.artifact == nil || trial.isRunning)
+            switch trial.state {
+            case .idle: EmptyView()
+            case .running(let step): ProgressView(step)
+            case .failed(let problem): Text(problem).foregroundStyle(.red)
+            case .done(let figures, let file):
+                Text(figures)
                 ShareLink("Report", item: file)
             }
             if let problem = state.problem {
                 Text(problem).foregroundStyle(.red)
             }
         }
+        .onChange(of: phase) {
+            if phase == .background { stop(.background) }
+        }
+        .onDisappear { stop(.left) }  // the camera's screen would run the model beside it
+    }
+
+    private func stop(_ why: Trial.Interruption) {
+        trial.interrupt(why)
+        work?.cancel()
     }
 
     private func measure() async {
         guard let artifact = state.artifact else { return }
-        (step, report, file) = ("starting", nil, nil)
-        defer { step = nil }
-        UIDevice.current.isBatteryMonitoringEnabled = true
-        let battery = UIDevice.current.batteryState
-        let level = UIDevice.current.batteryLevel
-        let power = Device.Power(
-            onMains: battery == .unknown ? nil : battery != .unplugged,
-            batteryPermille: level < 0 ? nil : Int((level * 1000).rounded()))
-        let (units, leastDuration) = (state.units, seconds * 1_000_000_000)
+        let number = trial.start()
+        UIApplication.shared.isIdleTimerDisabled = true  // a locked screen would stop a long one
+        defer { UIApplication.shared.isIdleTimerDisabled = false }
+        var benchmark = artifact.benchmark(state.units, power: .now())
+        benchmark.leastDuration = seconds * 1_000_000_000
+        benchmark.notes.append("The model was loaded before, by the camera's screen, in this process.")
+        let (ready, units) = (benchmark, state.units)
         let (steps, feed) = AsyncStream.makeStream(of: String.self)
         let work = Task.detached(priority: .userInitiated) {
             defer { feed.finish() }
-            let system = ProcessInfo.processInfo.operatingSystemVersion
-            let version = Bundle.main.infoDictionary?["CFBundleShortVersionString"] as? String
-            var benchmark = Benchmark(
-                file: Artifact.file, seal: artifact.seal,
-                runtimeVersion: "iOS \(system.majorVersion).\(system.minorVersion).\(system.patchVersion)",
-                backend: units.rawValue, version: version ?? "unknown")
-            benchmark.leastDuration = leastDuration
-            benchmark.power = { power }
-            benchmark.notes = [
-                "Core ML compiled the package in \(artifact.compileNanoseconds / 1_000_000) ms before it was loaded.",
-                "The model was loaded before, by the camera's screen, in this process.",
-            ]
-            return try benchmark.run(
-                load: {
-                    let model = try CoreMLModel(compiled: artifact.compiled, units: units.coreML)
-                    return (model, model.metadata)
-                }, progress: { feed.yield($0) })
+            return try ready.run(load: { try artifact.load(units) }, progress: { feed.yield($0) })
         }
-        for await next in steps { step = next }
-        do {
-            let made = try await work.value
-            let target = FileManager.default.temporaryDirectory.appendingPathComponent("report-\(units.rawValue).json")
-            try made.write(to: target)
-            (report, file) = (made, target)
-        } catch {
-            state.problem = "\(error)"
-        }
+        self.work = work
+        for await step in steps { trial.step(step, number) }
+        let file = FileManager.default.temporaryDirectory.appendingPathComponent("report-\(units.rawValue).json")
+        trial.finish(await work.result, file: file, number)
     }
+}
 
-    private func summary(_ report: JSON) -> String {
-        guard let median = report["latency"]?["p50_ns"]?.number, let runs = report["latency"]?["runs"]?.int else {
-            return "Not timed: \(report["self_test"]?["detail"]?.string ?? "the self-test failed")"
-        }
-        return "p50 \((median / 1e6).formatted(.number.precision(.fractionLength(2)))) ms of \(runs) runs"
+extension Device.Power {
+    /// What the device runs from.
+    @MainActor static func now() -> Device.Power {
+        UIDevice.current.isBatteryMonitoringEnabled = true
+        let (battery, level) = (UIDevice.current.batteryState, UIDevice.current.batteryLevel)
+        return Device.Power(
+            onMains: battery == .unknown ? nil : battery != .unplugged,
+            batteryPermille: level < 0 ? nil : Int((level * 1000).rounded()))
     }
 }

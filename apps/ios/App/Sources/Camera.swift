@@ -8,6 +8,8 @@ struct CameraFrame: @unchecked Sendable {
 
     /// Upright, since the connection turns it; BGRA, since the output was told so.
     func withFrame<T>(_ work: (Frame) throws -> T) throws -> T {
+        let format = CVPixelBufferGetPixelFormatType(buffer)
+        guard format == kCVPixelFormatType_32BGRA else { throw CameraProblem.format(format) }
         CVPixelBufferLockBaseAddress(buffer, .readOnly)
         defer { CVPixelBufferUnlockBaseAddress(buffer, .readOnly) }
         let (width, height) = (CVPixelBufferGetWidth(buffer), CVPixelBufferGetHeight(buffer))
@@ -18,27 +20,37 @@ struct CameraFrame: @unchecked Sendable {
     }
 }
 
-/// The back camera, to be started once. Frames that come while one is being classified are dropped, so that answers do not lag behind.
+/// A camera, to be started once. Frames that come while one is being classified are dropped, so that answers do not lag behind.
 final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
     let session = AVCaptureSession()
     let frames: AsyncStream<CameraFrame>
+    /// Why there are no frames any more.
+    let problems: AsyncStream<CameraProblem>
     private let feed: AsyncStream<CameraFrame>.Continuation
+    private let trouble: AsyncStream<CameraProblem>.Continuation
     private let queue = DispatchQueue(label: "camera")
+    private var observers: [any NSObjectProtocol] = []
 
     override init() {
         (frames, feed) = AsyncStream.makeStream(of: CameraFrame.self, bufferingPolicy: .bufferingNewest(1))
+        (problems, trouble) = AsyncStream.makeStream(of: CameraProblem.self)
         super.init()
     }
 
     /// Asks for permission if need be, and starts.
-    func start() async throws {
-        guard await AVCaptureDevice.requestAccess(for: .video) else {
-            throw UserError("the app may not use the camera; Settings, Privacy, Camera allows it")
+    func start(front: Bool) async throws {
+        switch AVCaptureDevice.authorizationStatus(for: .video) {
+        case .authorized: break
+        case .restricted: throw CameraProblem.restricted
+        case .notDetermined:
+            guard await AVCaptureDevice.requestAccess(for: .video) else { throw CameraProblem.denied }
+        default: throw CameraProblem.denied
         }
-        guard let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: .back) else {
-            throw UserError("this device has no back camera")
+        guard let device = AVCaptureDevice.default(.builtInWideAngleCamera, for: .video, position: front ? .front : .back) else {
+            throw CameraProblem.missing(front: front)
         }
         try configure(device)
+        observe()
         queue.async { self.session.startRunning() }
     }
 
@@ -51,15 +63,42 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         session.beginConfiguration()
         defer { session.commitConfiguration() }
         session.sessionPreset = .vga640x480
-        guard session.canAddInput(input), session.canAddOutput(output) else { throw UserError("the camera is in use") }
+        guard session.canAddInput(input), session.canAddOutput(output) else { throw CameraProblem.inUse }
         session.addInput(input)
         session.addOutput(output)
+        // The sensor lies on its side. The front camera's pictures are not mirrored, as the preview is: the model learnt from such.
         if let connection = output.connection(with: .video), connection.isVideoRotationAngleSupported(90) {
-            connection.videoRotationAngle = 90  // the sensor lies on its side
+            connection.videoRotationAngle = 90
         }
     }
 
+    /// Another app, the system or the user may take the camera away at any time.
+    private func observe() {
+        let (center, trouble) = (NotificationCenter.default, trouble)
+        let interrupted = AVCaptureSession.wasInterruptedNotification
+        let failed = AVCaptureSession.runtimeErrorNotification
+        observers = [
+            center.addObserver(forName: interrupted, object: session, queue: nil) { note in
+                let reason = note.userInfo?[AVCaptureSessionInterruptionReasonKey] as? Int ?? 0
+                switch AVCaptureSession.InterruptionReason(rawValue: reason) {
+                case .videoDeviceNotAvailableInBackground: trouble.yield(.inBackground)
+                case .videoDeviceInUseByAnotherClient: trouble.yield(.inUse)
+                case .videoDeviceNotAvailableWithMultipleForegroundApps: trouble.yield(.besideAnotherApp)
+                case .videoDeviceNotAvailableDueToSystemPressure: trouble.yield(.tooHot)
+                default: trouble.yield(.failed("interruption \(reason)"))
+                }
+            },
+            center.addObserver(forName: failed, object: session, queue: nil) { note in
+                let error = note.userInfo?[AVCaptureSessionErrorKey] as? any Error
+                trouble.yield(.failed(error?.localizedDescription ?? "no reason was given"))
+            },
+        ]
+    }
+
     func stop() {
+        for observer in observers { NotificationCenter.default.removeObserver(observer) }
+        feed.finish()
+        trouble.finish()
         queue.async { self.session.stopRunning() }
     }
 

@@ -7,13 +7,17 @@ struct LavitEdgeApp: App {
 
     var body: some Scene {
         WindowGroup {
-            TabView {
-                CameraScreen().tabItem { Label("Camera", systemImage: "camera") }
-                BenchmarkScreen().tabItem { Label("Benchmark", systemImage: "stopwatch") }
-                SelfTestScreen().tabItem { Label("Self-test", systemImage: "checkmark.seal") }
+            if CommandLine.arguments.contains("--benchmark") {
+                HarnessScreen()
+            } else {
+                TabView {
+                    CameraScreen().tabItem { Label("Camera", systemImage: "camera") }
+                    BenchmarkScreen().tabItem { Label("Benchmark", systemImage: "stopwatch") }
+                    SelfTestScreen().tabItem { Label("Self-test", systemImage: "checkmark.seal") }
+                }
+                .environment(state)
+                .task { await state.open() }
             }
-            .environment(state)
-            .task { await state.open() }
         }
     }
 }
@@ -22,10 +26,11 @@ struct LavitEdgeApp: App {
 @MainActor @Observable
 final class AppState {
     private(set) var artifact: Artifact?
-    private(set) var classifier: Classifier?
+    /// Nil until its self-test has passed, so that what is wrong or not tested yet classifies nothing.
+    private(set) var recogniser: Recogniser?
     private(set) var selfTest: SelfTest?
-    /// What went wrong, for people.
-    var problem: String?
+    /// What is wrong with the artifact, for people.
+    private(set) var problem: String?
     /// Where Core ML may compute; the model is loaded and tested anew when it changes.
     var units = Units.all {
         didSet { Task { await load() } }
@@ -35,7 +40,7 @@ final class AppState {
     func open() async {
         guard artifact == nil else { return }
         do {
-            artifact = try await Task.detached { try Artifact.open() }.value
+            artifact = try await Task.detached { try Artifact.open(Artifact.bundled()) }.value
             await load()
         } catch {
             problem = "\(error)"
@@ -44,16 +49,17 @@ final class AppState {
 
     private func load() async {
         guard let artifact else { return }
-        (classifier, selfTest, problem) = (nil, nil, nil)
+        (recogniser, selfTest, problem) = (nil, nil, nil)
+        let units = units
         do {
-            let units = units
-            let loaded = try await Task.detached { try Classifier(artifact, units: units) }.value
-            let tested = try await loaded.selfTest()
+            let loaded = try await Task.detached { try Recogniser(artifact, units: units) }.value
+            let tested = await loaded.selfTest
             guard units == self.units else { return }  // it was changed once more meanwhile
-            (classifier, selfTest) = (loaded, tested)
+            selfTest = tested
             problem = tested.failure.map { "self-test failed: \($0)" }
+            if tested.passed { recogniser = loaded }
         } catch {
-            problem = "\(error)"
+            if units == self.units { problem = "\(error)" }
         }
     }
 }

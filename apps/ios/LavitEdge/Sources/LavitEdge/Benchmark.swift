@@ -26,7 +26,12 @@ public struct Benchmark {
     /// What the device runs from, now.
     public var power: () -> Device.Power = { Device.Power() }
     /// Nanoseconds since some moment.
-    public var clock: () -> Int = { Int(DispatchTime.now().uptimeNanoseconds) }
+    public var clock: () -> Int = Benchmark.uptime
+    /// Whether it is to end now, without a report; asked before each run.
+    public var isStopped: () -> Bool = { false }
+
+    /// Nanoseconds since the system started.
+    @Sendable public static func uptime() -> Int { Int(DispatchTime.now().uptimeNanoseconds) }
 
     /// A benchmark of the artifact that has this seal.
     public init(file: String, seal: Seal, runtimeVersion: String?, backend: String, version: String) {
@@ -38,7 +43,8 @@ public struct Benchmark {
     /// - Parameters:
     ///   - load: loads the model, which this process must not have done before, and gives its user-defined metadata.
     ///   - progress: is told what is being done.
-    /// - Throws: ``UserError`` for an artifact that cannot test itself, or is damaged and not forced; what `load` or the model throws.
+    /// - Throws: ``UserError`` for an artifact that cannot test itself, or is damaged and not forced, and when it is stopped; what `load`
+    ///   or the model throws.
     public func run(load: () throws -> (any Model, [String: String]), progress: (String) -> Void = { _ in }) throws -> Report {
         let (created, before) = (Report.now(), Device.condition(power()))
         let problem = seal.problem(name: file)
@@ -48,6 +54,7 @@ public struct Benchmark {
         let (model, metadata) = try load()
         let cold = clock() - start
         let payload = try Payload(metadata: metadata)
+        if !force { try seal.check(payload, name: file) }
         let converter = FrameConverter(contract: payload.contract)
         try model.setInput(converter.input(from: payload.golden[0].picture))
         start = clock()
@@ -63,6 +70,8 @@ public struct Benchmark {
             progress("measuring")
             runs = try timedRuns(model, leastDuration: leastDuration, leastRuns: Self.leastRuns)
         }
+        let preprocessing = try preprocessing(model, converter)
+        try goOn()
         return try Report([
             "created": .string(created),
             "harness": ["name": "ios", "version": .string(version), "build": .string(Self.build)],
@@ -78,7 +87,7 @@ public struct Benchmark {
             // Core ML reads a model that it has just compiled
             "load": ["cold_ns": .int(cold), "first_inference_ns": .int(first), "file_cache": "warm"],
             "latency": runs.latency(),
-            "preprocessing": try preprocessing(model, converter),
+            "preprocessing": preprocessing,
             "memory": System.memory(),
             "least_duration_met": .bool(runs.samples.count >= Self.leastRuns && runs.duration >= leastDuration),
             "notes": .array(notes.map { .string(oneLine($0, most: 500)) }),
@@ -89,11 +98,16 @@ public struct Benchmark {
     func timedRuns(_ model: any Model, leastDuration: Int, leastRuns: Int) throws -> Runs {
         var runs = Runs()
         while runs.samples.count < leastRuns || runs.duration < leastDuration {
+            try goOn()
             let start = clock()
             _ = try model.run()
             runs.append(start: start, sample: clock() - start)
         }
         return runs
+    }
+
+    private func goOn() throws {
+        if isStopped() { throw UserError("the measurement was stopped; nothing is reported") }
     }
 
     private func settings(_ warmup: Runs) -> JSON {

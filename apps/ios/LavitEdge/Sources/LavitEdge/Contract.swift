@@ -41,7 +41,7 @@ public struct InputContract: Equatable, Sendable {
     public init(json text: String) throws {
         let value = try JSON(text: text, source: "contract: the text")
         guard case .object(let fields) = value, fields["format"]?.string == Self.format else {
-            throw UserError("contract: expected an object with format '\(Self.format)'")
+            throw UserError("contract: expected an object with format '\(Self.format)'\(otherFormat(value))")
         }
         let known = ["crop_fraction", "format", "interpolation", "labels", "mean", "resize", "size", "std"]
         if let unknown = fields.keys.sorted().first(where: { !known.contains($0) }) {

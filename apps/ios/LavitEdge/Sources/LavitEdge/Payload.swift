@@ -99,8 +99,14 @@ public struct Payload: Sendable {
     private static func object(_ text: String, _ name: String, _ format: String) throws -> JSON {
         let value = try JSON(text: text, source: "payload: \(name)")
         guard value["format"]?.string == format else {
-            throw UserError("payload: \(name) must be an object with format '\(format)'")
+            throw UserError("payload: \(name) must be an object with format '\(format)'\(otherFormat(value))")
         }
         return value
     }
+}
+
+/// For messages: that something is of a format which this code does not know.
+func otherFormat(_ value: JSON) -> String {
+    guard let format = value["format"]?.string else { return "" }
+    return ", not '\(oneLine(format, most: 60))'; a newer version of the app may read it"
 }

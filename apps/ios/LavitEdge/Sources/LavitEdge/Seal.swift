@@ -54,6 +54,13 @@ extension Seal {
             "\(name) is not what was exported: its bytes have SHA-256 \(content.prefix(16))..., it says \(stored.prefix(16))..."
     }
 
+    /// Throws ``UserError`` unless a payload is that of the package itself: the contract of another would name the wrong labels.
+    func check(_ payload: Payload, name: String) throws {
+        guard payload.digest == stored else {
+            throw UserError("\(name): the compiled model is another one's (it says \(payload.digest.prefix(16))...)")
+        }
+    }
+
     /// Where in a file digests stand, behind their mark.
     static func digits(in bytes: [UInt8]) -> [Range<Int>] {
         var places: [Range<Int>] = []

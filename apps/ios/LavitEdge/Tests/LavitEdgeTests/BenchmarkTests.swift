@@ -26,13 +26,8 @@ private final class Clocked: Model {
 }
 
 final class BenchmarkTests: XCTestCase {
-    private func sealed() -> Seal {
-        let digest = String(repeating: "1", count: 64)
-        return Seal(bytes: 100, sha256: String(repeating: "2", count: 64), content: digest, stored: digest)
-    }
-
     private func benchmark(_ seal: Seal? = nil) -> Benchmark {
-        Benchmark(file: "model.mlpackage", seal: seal ?? sealed(), runtimeVersion: "17.0", backend: "all", version: "0.1.0")
+        Benchmark(file: "model.mlpackage", seal: seal ?? madeSeal(), runtimeVersion: "17.0", backend: "all", version: "0.1.0")
     }
 
     /// A whole run with a model of those durations.
@@ -98,9 +93,34 @@ final class BenchmarkTests: XCTestCase {
     }
 
     func testADamagedPackageIsNotLoaded() throws {
-        let damaged = Seal(bytes: 1, sha256: sealed().sha256, content: sealed().sha256, stored: sealed().stored)
+        let damaged = madeSeal(content: "1")
         let said = refusal { _ = try benchmark(damaged).run(load: { throw UserError("it was loaded") }) }
         XCTAssertTrue(said.contains("is not what was exported"), said)
+    }
+
+    func testAnotherModelsPayloadIsNotMeasured() throws {
+        let metadata = try madeMetadata()
+        let other = benchmark(madeSeal(content: "1", stored: "1"))
+        let said = refusal { _ = try other.run(load: { (Echo(try Payload(metadata: metadata)), metadata) }) }
+        XCTAssertTrue(said.contains("the compiled model is another one's"), said)
+    }
+
+    /// At whatever point: while it loads, warms up, measures, or when all but the report is done.
+    func testStoppedThereIsNoReport() throws {
+        let metadata = try madeMetadata()
+        for limit in [0, 1, 10, 1_050] {
+            let model = Clocked(Echo(try Payload(metadata: metadata)), durations: [1_000_000])
+            var (made, asked) = (benchmark(), 0)
+            made.leastDuration = 50_000_000
+            made.clock = { model.now }
+            made.isStopped = {
+                asked += 1
+                return asked > limit
+            }
+            let said = refusal { _ = try made.run(load: { (model, metadata) }) }
+            XCTAssertEqual(said, "the measurement was stopped; nothing is reported")
+            XCTAssertEqual(asked, limit + 1)
+        }
     }
 
     func testWhatALoaderThrowsIsThrown() {

@@ -103,6 +103,12 @@ func madeMetadata() throws -> [String: String] {
     ]
 }
 
+/// Of a package with that metadata; digests of one digit. What it is and what it says differ in a damaged one.
+func madeSeal(content: String = "0", stored: String = "0") -> Seal {
+    let digits = [content, stored, "2"].map { String(repeating: $0, count: 64) }
+    return Seal(bytes: 100, sha256: digits[2], content: digits[0], stored: digits[1])
+}
+
 func madeLogits(_ index: Int) -> [Float] {
     [Float(index), 2.5 - Float(index), 10]
 }

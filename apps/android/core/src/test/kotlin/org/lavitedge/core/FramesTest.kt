@@ -76,6 +76,24 @@ class FramesTest {
     }
 
     @Test
+    fun aHundredFramesAllocateLessThanOneFramesBytes() {
+        val luma = Plane(ByteBuffer.allocateDirect(640 * 480), 640, 1)
+        val chroma = List(2) { Plane(ByteBuffer.allocateDirect(640 * 240), 640, 2) }
+        val frame = Frame(PixelFormat.YUV_420_888, 640, 480, listOf(luma) + chroma)
+        val converter = FrameConverter(contract(listed[0]))
+        converter.convert(frame)
+        val bean = ManagementFactory.getThreadMXBean() as ThreadMXBean
+        val thread = Thread.currentThread().id
+        val before = bean.getThreadAllocatedBytes(thread)
+        repeat(100) {
+            converter.convert(frame)
+            converter.tensor()
+        }
+        val allocated = bean.getThreadAllocatedBytes(thread) - before
+        assertTrue(allocated < 640 * 480 * 3 / 2, "$allocated bytes")
+    }
+
+    @Test
     fun aBuffersPositionIsWhereItsPlaneBeginsAndStaysThere() {
         val facts = listed[0]
         val frame = frame(facts, false)

@@ -16,6 +16,8 @@ class PayloadTest {
         val payload = Payload.read(sound)
         val facts = fields(json(given("artifact", "facts.json")))
         assertEquals(list(facts["names"]), payload.golden.map { it.name })
+        assertEquals(list(facts["labels"]), payload.contract.labels)
+        assertEquals(int(facts["size"]), payload.contract.size)
         assertEquals((facts["tolerance"] as Number).toDouble(), payload.tolerance)
         assertEquals((facts["step"] as Number).toDouble(), payload.step, 1e-12)
         assertEquals(facts["model"], (payload.provenance["checkpoint"] as Map<*, *>)["name"])

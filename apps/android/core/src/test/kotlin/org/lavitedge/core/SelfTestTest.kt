@@ -37,7 +37,7 @@ class SelfTestTest {
             var index = 0
             val result = selfTest(payload) { payload.golden[index++].logits.copyOf().also { it[3] += off } }
             assertEquals(passes, result.passed, "$factor: ${result.checks}")
-            if (!passes) assertTrue("label 'class 3' differs most" in result.failure!!, result.failure)
+            if (!passes) assertTrue("label '${payload.contract.labels[3]}' differs most" in result.failure!!, result.failure)
         }
     }
 
@@ -46,8 +46,8 @@ class SelfTestTest {
         for (change in listOf<(FloatArray) -> FloatArray>(
             { it.copyOf().also { logits -> logits[0] = Float.NaN } },
             { it.copyOf().also { logits -> logits[0] = Float.NEGATIVE_INFINITY } },
-            { it.copyOf(9) },
-            { it.copyOf(11) },
+            { it.copyOf(it.size - 1) },
+            { it.copyOf(it.size + 1) },
             { FloatArray(0) },
         )) {
             val result = selfTest(payload, answered(change))
@@ -60,9 +60,10 @@ class SelfTestTest {
     fun exchangedChannelsAreSeen() {
         val golden = payload.golden[0]
         val square = given("artifact", "input.0").readBytes()
-        assertTrue(checkInput(golden, square, 64).passed)
+        val size = payload.contract.size
+        assertTrue(checkInput(golden, square, size).passed)
         val exchanged = ByteArray(square.size) { square[it - it % 3 + 2 - it % 3] }
-        val check = checkInput(golden, exchanged, 64)
+        val check = checkInput(golden, exchanged, size)
         assertFalse(check.passed)
         assertTrue("resizing or channel order differs" in check.found, check.found)
     }

@@ -1,0 +1,105 @@
+// Reads the files that the tests of every language read, and says how far this code is from them, as JSON:
+//   golden tests/golden
+// Then frames that cannot be, each of which must be refused.
+#include <algorithm>
+#include <cmath>
+#include <cstdlib>
+#include <functional>
+#include <iostream>
+#include <map>
+
+#include "../answers.h"
+#include "../common.h"
+#include "../frame.h"
+#include "../payload.h"
+
+namespace fs = std::filesystem;
+
+namespace {
+
+const std::map<std::string, Format> kFormats{
+    {"yuv_420_888", Format::kYuv420}, {"nv21", Format::kNv21}, {"bgra", Format::kBgra}, {"rgba", Format::kRgba}};
+
+Frame frame_of(const Json& facts, const std::string& bytes) {
+  Frame frame{
+      kFormats.at(facts.at("format")), facts.at("width"), facts.at("height"), {}, facts.at("rotation"), facts.at("mirrored")};
+  for (const Json& plane : facts.at("planes")) {
+    const std::size_t offset = plane.at("offset"), length = plane.at("length");
+    if (offset + length > bytes.size()) throw UserError("a plane ends behind its file");
+    const auto* data = reinterpret_cast<const std::uint8_t*>(bytes.data()) + offset;
+    frame.planes.push_back({data, length, plane.at("row_stride"), plane.at("pixel_stride")});
+  }
+  return frame;
+}
+
+// By how many levels each golden frame's worst pixel is off, by its name.
+Json frames(const fs::path& folder) {
+  Json worst = Json::object();
+  for (const Json& facts : parse_json(read_file(folder / "frames.json"), "frames.json")) {
+    const std::string name = facts.at("name"), bytes = read_file(folder / (name + ".frame"));
+    const std::string expected = read_file(folder / (name + ".input"));
+    const Picture made = to_input(to_rgb(frame_of(facts, bytes)), read_contract(facts.at("contract").dump()));
+    if (made.pixels.size() != expected.size()) throw UserError(name + " has another size");
+    int most = 0;
+    for (std::size_t i = 0; i < expected.size(); ++i) {
+      most = std::max(most, std::abs(made.pixels[i] - static_cast<std::uint8_t>(expected[i])));
+    }
+    worst[name] = most;
+  }
+  return worst;
+}
+
+// The largest difference of a probability, and how often the three largest are others, in another order.
+Json answers(const fs::path& folder) {
+  double most = 0;
+  int count = 0, others = 0;
+  for (const Json& facts : parse_json(read_file(folder / "answers.json"), "answers.json")) {
+    const std::vector<float> logits = facts.at("logits");
+    const std::vector<double> expected = facts.at("softmax"), made = softmax(logits);
+    const std::vector<std::size_t> top = facts.at("top");
+    others += made.size() != expected.size() || top_indices(logits, top.size()) != top;
+    for (std::size_t i = 0; i < expected.size(); ++i) most = std::max(most, std::abs(made.at(i) - expected[i]));
+    ++count;
+  }
+  return {{"count", count}, {"off", most}, {"others", others}};
+}
+
+// What is said of frames that cannot be.
+Json refused() {
+  const std::vector<std::uint8_t> bytes(24);
+  const auto plane = [&](std::int64_t row, std::int64_t pixel) { return Plane{bytes.data(), bytes.size(), row, pixel}; };
+  constexpr std::int64_t kMost = INT64_MAX;
+  const std::vector<Frame> frames{{Format::kRgba, 3, 2, {}},
+                                  {Format::kRgba, 0, 2, {plane(12, 4)}},
+                                  {Format::kRgba, INT32_MAX, INT32_MAX, {plane(12, 4)}},
+                                  {Format::kRgba, 3, 3, {plane(12, 4)}},
+                                  {Format::kBgra, 3, 2, {plane(8, 4)}},
+                                  {Format::kBgra, 3, 2, {plane(12, -kMost)}},
+                                  {Format::kBgra, 3, 2, {plane(kMost, kMost)}},
+                                  {Format::kRgba, 3, 2, {plane(12, 4)}, 45},
+                                  {Format::kRgba, 3, 2, {{nullptr, 24, 12, 4}}},
+                                  {Format::kNv21, 4, 4, {plane(4, 1), {bytes.data(), 7, 4, 2}}}};
+  Json said = Json::array();
+  for (const Frame& frame : frames) {
+    try {
+      to_rgb(frame);
+      said.push_back(nullptr);
+    } catch (const UserError& error) {
+      said.push_back(error.what());
+    }
+  }
+  return said;
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  try {
+    if (count != 2) throw UserError("golden FOLDER");
+    std::cout << Json{{"frames", frames(words[1])}, {"answers", answers(words[1])}, {"refused", refused()}} << "\n";
+    return 0;
+  } catch (const std::exception& error) {
+    std::cerr << "error: " << error.what() << "\n";
+    return 2;
+  }
+}
