@@ -15,6 +15,7 @@ import shutil
 import statistics
 import subprocess
 import tempfile
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -88,8 +89,7 @@ def run(page: Any, threads: int, seconds: float, scenes: list[tuple[str, np.ndar
     print(f"{page.inner_text('#model')}: {fps:.1f} frames/s (at least {min(read['fps']):.1f}), model {model:.1f} ms,", end=" ")
     print(f"preprocessing {prepare:.1f} ms ({prepare / model:.1%} of the model's), copying the frame {copy:.1f} ms")
     if scenes:
-        right, looked, wrong = compare(page, scenes, seconds)
-        print(f"  the label is that of the picture in {right} of {looked} looks; otherwise: {wrong or 'never'}")
+        print(f"  {compare(page, scenes, seconds)}")
     page.click("#start")
 
 
@@ -99,23 +99,20 @@ def wait(page: Any, selector: str) -> None:
         raise UserError(page.inner_text("#problem"))
 
 
-def compare(page: Any, scenes: list[tuple[str, np.ndarray]], seconds: float) -> tuple[int, int, str]:
-    """How often the label is the scene's name. A look within 0.25 s of another scene does not count: the answer is to come."""
-    right, looked, same, last = 0, 0, 0, ""
-    wrong: set[str] = set()
+def compare(page: Any, scenes: list[tuple[str, np.ndarray]], seconds: float) -> str:
+    """How often the label is the name of the scene, how often still that of the scene before, and what else it was."""
+    found: Counter[str] = Counter()
+    scene = before = ""
     for _ in range(int(20 * seconds)):
         page.wait_for_timeout(50)
         luma, label = page.evaluate(LOOK)
-        name, _ = min(scenes, key=lambda scene: float(np.abs(scene[1] - luma).mean()))
-        same = same + 1 if name == last else 0
-        last = name
-        if same < 5:
-            continue
-        looked += 1
-        right += label == name
-        if label != name:
-            wrong.add(f"{name} called {label}")
-    return right, looked, ", ".join(sorted(wrong))
+        name, _ = min(scenes, key=lambda item: float(np.abs(item[1] - luma).mean()))
+        if name != scene:
+            scene, before = name, scene
+        found["right" if label == name else "late" if label == before else f"{name} called {label}"] += 1
+    right, late = found.pop("right", 0), found.pop("late", 0)
+    wrong = ", ".join(f"{what} {count} times" for what, count in found.items()) or "never wrong"
+    return f"the label is the picture's in {right} of {right + late + found.total()} looks, the one before's in {late}; {wrong}"
 
 
 def convert(clip: Path, film: Path) -> list[tuple[str, np.ndarray]]:

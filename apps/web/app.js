@@ -22,7 +22,7 @@ let fresh = false; // the video shows a frame that has not been classified
 let busy = false;
 let about = {};
 
-/** Shows what went wrong, and takes away labels that no longer belong to anything. */
+/** Shows what went wrong; an empty message takes the last one away. */
 function complain(message) {
   at("problem").textContent = message;
   at("problem").hidden = !message;
@@ -262,7 +262,11 @@ at("turn").onclick = attempt(() => {
   facing = facing === "user" ? "environment" : "user";
   return startCamera();
 });
-at("file").onchange = attempt(({ target: { files } }) => files.length && classifyPicture(files[0]));
+at("file").onchange = attempt(async ({ target }) => {
+  const [file] = target.files;
+  target.value = ""; // so that the same can be chosen again
+  if (file) await classifyPicture(file);
+});
 at("measure").onclick = attempt(measure);
 at("threads").onchange = attempt(() => {
   clear();
