@@ -239,7 +239,7 @@ class ConvPatchEmbedding(nn.Module):
 
 
 class Stage(nn.Module):
-    """An embedding, then a class token and position embeddings where asked for, then blocks.
+    """An embedding, then position embeddings and, with them, a class token where asked for, then blocks.
 
     ``(B, C', g', g')`` map of the stage before, or picture -> ``(B, N, C)`` tokens of a ``grid`` x ``grid`` map, the class token
     first if there is one.
@@ -250,6 +250,7 @@ class Stage(nn.Module):
     ) -> None:
         super().__init__()
         self.embedding = embedding
+        self.has_token = class_token
         self.class_token = nn.Parameter(torch.zeros(1, 1, dim)) if class_token else None
         self.position = nn.Parameter(torch.zeros(1, grid**2 + class_token, dim)) if position else None
         self.blocks = nn.ModuleList(blocks)
@@ -263,13 +264,21 @@ class Stage(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.embedding(x)
         if self.class_token is not None:
-            token = self.class_token if len(x) == 1 else self.class_token.expand(len(x), -1, -1)
-            x = torch.cat([token, x], 1)
+            x = torch.cat([self.class_token.expand(len(x), -1, -1), x], 1)
+        elif self.has_token:
+            x = nn.functional.pad(x, (0, 0, 1, 0))
         if self.position is not None:
             x = x + self.position
         for block in self.blocks:
             x = block(x)
         return x
+
+    def fold(self) -> None:
+        """The class token into the position embedding of a row of zeros: padding is one operator in every runtime."""
+        if self.class_token is not None:
+            assert self.position is not None
+            self.position.data[:, :1] += self.class_token.data
+            self.class_token = None
 
 
 def initialise(module: nn.Module) -> None:

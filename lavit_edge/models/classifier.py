@@ -51,7 +51,7 @@ class Classifier(nn.Module):
             assert isinstance(stage, Stage)
             x, grid = stage(to_map(x, grid) if grid else x), stage.grid
         assert stage is not None
-        return self.norm(x[:, 0]) if stage.class_token is not None else self.norm(x).mean(1), []
+        return self.norm(x[:, 0]) if stage.has_token else self.norm(x).mean(1), []
 
     def forward(self, x: Tensor) -> Tensor:
         return self.head(self.features(x)[0])
