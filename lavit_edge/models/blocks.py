@@ -9,7 +9,7 @@ method ``start`` sets its own first weights, after those of the layers inside it
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -40,11 +40,16 @@ def to_tokens(x: Tensor) -> Tensor:
     return x.flatten(2).transpose(1, 2)
 
 
-def add_per_head(scores: Tensor, table: Tensor) -> Tensor:
-    """``(B*H, N, M)`` plus ``(H, N, M)``; where B is not 1, in four dimensions, so that nothing is repeated in memory."""
+def per_head(operator: Callable[[Tensor, Tensor], Tensor], scores: Tensor, table: Tensor) -> Tensor:
+    """``operator`` of ``(B*H, N, M)`` and ``(H, N, M)``, which is the same for each of B.
+
+    Heads and rows are one axis in between: with four axes, in one partition with a convolution, XNNPACK lays the scores out with
+    heads last but not the table, and refuses to run.
+    """
     if len(scores) == len(table):
-        return scores + table
-    return (scores.unflatten(0, (-1, len(table))) + table).flatten(0, 1)
+        return operator(scores, table)
+    rows = table.flatten(0, 1)
+    return operator(scores.reshape(-1, *rows.shape), rows).reshape(scores.shape)
 
 
 class Values(nn.Module):

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lavit_edge.models.blocks import Attention, add_per_head, merge
+from lavit_edge.models.blocks import Attention, merge, per_head
 from lavit_edge.models.registry import register
 from lavit_edge.models.vit import BASE, NANO, SMALL, TINY, ViT
 
@@ -83,10 +83,7 @@ class FibonacciAttention(Attention):
         self.register_buffer("mask", mask.float() if multiplicative else (~mask) * MASKED, persistent=False)
 
     def scores(self, x: Tensor, keys: Tensor) -> Tensor:
-        scores = super().scores(x, keys)
-        if not self.multiplicative:
-            return add_per_head(scores, self.mask)
-        return (scores.unflatten(0, (-1, self.heads)) * self.mask).flatten(0, 1)
+        return per_head(torch.mul if self.multiplicative else torch.add, super().scores(x, keys), self.mask)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.shifted(x) if self.folded and self.shifts else super().forward(x)

@@ -29,7 +29,7 @@ from lavit_edge.models.blocks import (
     PatchEmbedding,
     PositionBias,
     Stage,
-    add_per_head,
+    per_head,
     to_tokens,
 )
 from lavit_edge.models.classifier import Classifier, check_stages, drop_rates, shape_of
@@ -102,7 +102,7 @@ class RelativeAttention(Attention):
         self.bias = PositionBias(heads, grid)
 
     def scores(self, x: Tensor, keys: Tensor) -> Tensor:
-        return add_per_head(super().scores(x, keys), self.bias())
+        return per_head(torch.add, super().scores(x, keys), self.bias())
 
 
 class LIT(Classifier):

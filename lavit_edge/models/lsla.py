@@ -22,8 +22,8 @@ from lavit_edge.models.blocks import (
     PatchEmbedding,
     PositionBias,
     Stage,
-    add_per_head,
     merge,
+    per_head,
     split,
     to_tokens,
 )
@@ -103,10 +103,10 @@ class LightAttention(nn.Module):
         keys = content if self.key is None else split(self.key(x), self.heads)
         probs = torch.bmm(query, keys.transpose(1, 2))
         if self.inner is not None:
-            probs = add_per_head(probs, self.inner())
+            probs = per_head(torch.add, probs, self.inner())
         probs = probs.softmax(-1)
         if self.outer is not None:
-            probs = add_per_head(probs, self.outer())
+            probs = per_head(torch.add, probs, self.outer())
         values = content if self.value is None else split(self.value(x), self.heads)
         return from_windows(self.project(merge(torch.bmm(probs, values), self.heads)), self.grid, self.window)
 
