@@ -22,6 +22,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.documents import read_json
 from lavit_edge.errors import UserError
 from lavit_edge.models import create_model
+from lavit_edge.models.classifier import Classifier
 
 FORMAT = "lavit_edge.checkpoint/1"
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
@@ -40,7 +41,7 @@ class Checkpoint:
     """
 
     path: Path
-    model: nn.Module
+    model: Classifier
     contract: InputContract
     config: dict[str, Any]
 
@@ -66,7 +67,7 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
         raise UserError(f"{path / CONFIG}: 'options' of the model must be an object; classes and size come from the contract")
     tensors, source = load_tensors(path / WEIGHTS, config), str(path / WEIGHTS)
 
-    def create() -> nn.Module:
+    def create() -> Classifier:
         return create_model(spec["name"], num_classes=len(contract.labels), image_size=contract.size, **options)
 
     with torch.device("meta"):  # no memory is taken before the file is known to hold as much

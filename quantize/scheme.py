@@ -1,8 +1,8 @@
 """The int8 scheme as data, and the modules that compute it.
 
-Every ``nn.Linear`` and ``nn.Conv2d`` is quantised but for a checkpoint's *float layers*, by default the first embedding and the
-head; those, softmax, attention products, LayerNorm, GELU and additions stay float (docs/int8.md says why). One quantised layer
-computes
+Every ``nn.Linear`` and ``nn.Conv2d`` is quantised but for a checkpoint's *float layers*, by default those that its architecture
+names (the first embedding and the head in all of them); those, softmax, attention products, LayerNorm, GELU and additions stay
+float (docs/int8.md says why). One quantised layer computes
 
     y = q_out( conv_or_linear( q_in(x), q_weight(W) ) + b ),        q(x) = (clamp(round(x / s) + z, low, high) - z) * s
 
@@ -23,18 +23,15 @@ import difflib
 import fnmatch
 import functools
 from collections.abc import Callable, Collection
-from typing import Literal
+from typing import Literal, cast
 
 import torch
 import torch.ao.quantization.fx._decomposed
 from torch import Tensor, nn
 
 from lavit_edge.errors import UserError
+from lavit_edge.models.classifier import Classifier
 
-# Beginnings of module paths. The head: an int8 output would put logits on a grid. The first embedding: rounding the picture
-# disturbs all that follows. On the trained nano it took the logits from 36.0 to 31.8 dB after calibration, for 3 % of the
-# multiply-adds. Theta, Psi and the attention residual in float would give another 0.2 dB.
-FLOAT_BY_DEFAULT = ("head", "stages.0.embedding.")
 LOW, HIGH = -128, 127
 WEIGHT_LOW = -127  # symmetric: -128 has no counterpart
 # Core ML holds scales in fp16: activation scales stay in its normal range, those of (all but empty) weight channels above zero
@@ -145,8 +142,9 @@ def quantizable(model: nn.Module, float_layers: Collection[str]) -> dict[str, nn
 
 
 def default_float_layers(model: nn.Module) -> frozenset[str]:
-    """Module paths of the layers that stay float unless a checkpoint says otherwise."""
-    return frozenset(path for path in quantizable(model, ()) if path.startswith(FLOAT_BY_DEFAULT))
+    """Module paths of the layers that stay float unless a checkpoint says otherwise: the model's own ``float_layers``."""
+    layers, patterns = quantizable(model, ()), cast(Classifier, model).float_layers
+    return frozenset(path for pattern in patterns for path in fnmatch.filter(layers, pattern))
 
 
 def chosen_float_layers(model: nn.Module, patterns: Collection[str]) -> frozenset[str]:

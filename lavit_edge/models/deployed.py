@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from lavit_edge.contract import InputContract
+from lavit_edge.models.classifier import Classifier
 
 
 class Deployed(nn.Module):
@@ -18,9 +19,9 @@ class Deployed(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: nn.Module, contract: InputContract) -> None:
+    def __init__(self, model: Classifier, contract: InputContract) -> None:
         super().__init__()
-        self.model = model.deploy()  # type: ignore[operator]
+        self.model: nn.Module = model.deploy()
         std = torch.tensor(contract.std).reshape(1, 3, 1, 1)
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -torch.tensor(contract.mean).reshape(1, 3, 1, 1) / std)

@@ -8,103 +8,41 @@ No public code exists. The layouts below are reconstructions that match the publ
 Stage m has ``N_m`` query tokens and, by spatial reduction with ratio ``R_m`` (as in PVT), ``M_m = N_m / R_m^2`` key tokens.
 The first ``num_vanilla`` blocks of a stage compute scores ``Q K^T / sqrt(d)`` (vanilla attention); the later ones re-use
 the scores of the block before them through two linear maps, ``A^l = Psi(Theta(A^(l-1))^T)^T`` (less attention).
-
-Scores stay 3-D, ``(B*H, N, M)``, and products go through ``torch.bmm``: ExecuTorch's XNNPACK delegate computes a 4-D
-softmax over the channel axis when it shares a partition with a convolution, and a 4-D ``matmul`` adds copies.
 """
 
 from __future__ import annotations
 
-import copy
+import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils.fusion import fuse_conv_bn_eval
 
+from lavit_edge.models.blocks import (
+    Attention,
+    Block,
+    ConvFeedForward,
+    ConvPatchEmbedding,
+    FeedForward,
+    PatchEmbedding,
+    Values,
+    to_map,
+    to_tokens,
+)
+from lavit_edge.models.classifier import Classifier, check_stages, drop_rates, over_grid, shape_of
 from lavit_edge.models.registry import register
 
-DEEPEST = 1000  # blocks a stage; a configuration from elsewhere could ask for a thousand million
 
-
-class DropPath(nn.Module):
-    """Stochastic depth (Huang et al., 2016): drops a residual branch for whole pictures with probability ``rate``."""
-
-    def __init__(self, rate: float) -> None:
-        super().__init__()
-        self.rate = rate
-
-    def forward(self, x: Tensor) -> Tensor:
-        if not self.training or self.rate == 0.0:
-            return x
-        keep = torch.empty(x.shape[0], 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1.0 - self.rate)
-        return x * keep / (1.0 - self.rate)
-
-
-def to_map(x: Tensor, grid: int) -> Tensor:
-    """``(B, grid^2, C)`` tokens as a ``(B, C, grid, grid)`` map; a view with channels-last strides, so nothing is copied."""
-    return x.transpose(1, 2).unflatten(2, (grid, grid))
-
-
-def to_tokens(x: Tensor) -> Tensor:
-    """The inverse of :func:`to_map`."""
-    return x.flatten(2).transpose(1, 2)
-
-
-class Values(nn.Module):
-    """What both kinds of attention share: spatial reduction, values, and the output projection."""
-
-    def __init__(self, dim: int, heads: int, grid: int, sr_ratio: int) -> None:
-        super().__init__()
-        self.heads, self.grid, self.sr_ratio = heads, grid, sr_ratio
-        if sr_ratio > 1:
-            self.reduce = nn.Conv2d(dim, dim, sr_ratio, sr_ratio)
-            self.reduce_norm = nn.LayerNorm(dim)
-        self.value = nn.Linear(dim, dim)
-        self.project = nn.Linear(dim, dim)
-
-    def split(self, x: Tensor) -> Tensor:
-        """``(B, N, C)`` -> ``(B*H, N, C/H)``."""
-        batch, tokens, dim = x.shape
-        x = x.reshape(batch, tokens, self.heads, dim // self.heads).permute(0, 2, 1, 3)
-        return x.reshape(batch * self.heads, tokens, dim // self.heads)
-
-    def merge(self, x: Tensor) -> Tensor:
-        """``(B*H, N, C/H)`` -> ``(B, N, C)``."""
-        rows, tokens, dim = x.shape
-        x = x.reshape(rows // self.heads, self.heads, tokens, dim).permute(0, 2, 1, 3)
-        return x.reshape(rows // self.heads, tokens, self.heads * dim)
-
-    def key_tokens(self, x: Tensor) -> Tensor:
-        """``(B, N, C)`` -> ``(B, M, C)``, the tokens that keys and values are made from."""
-        if self.sr_ratio == 1:
-            return x
-        return self.reduce_norm(to_tokens(self.reduce(to_map(x, self.grid))))
-
-    def attend(self, scores: Tensor, keys: Tensor) -> Tensor:
-        """``softmax(scores) V``, heads merged and projected: ``(B*H, N, M)``, ``(B, M, C)`` -> ``(B, N, C)``."""
-        return self.project(self.merge(torch.bmm(scores.softmax(-1), self.split(self.value(keys)))))
-
-
-class VanillaAttention(Values):
+class VanillaAttention(Attention):
     """Softmax attention whose pre-softmax scores are kept for the layers after it (paper, VA layer).
 
     The map that arrives from the stage before (``carried``) is added to the scores before the softmax.
     """
 
-    def __init__(self, dim: int, heads: int, grid: int, sr_ratio: int) -> None:
-        super().__init__(dim, heads, grid, sr_ratio)
-        self.query = nn.Linear(dim, dim)
-        self.key = nn.Linear(dim, dim)
-        self.scale = (dim // heads) ** -0.5
-
-    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
         keys = self.key_tokens(x)
-        query = self.split(self.query(x))
-        if self.scale != 1.0:
-            query = query * self.scale
-        scores = torch.bmm(query, self.split(self.key(keys)).transpose(1, 2))
+        scores = self.scores(x, keys)
         if carried is not None:
             scores = scores + carried
         return self.attend(scores, keys), scores
@@ -122,54 +60,21 @@ class LessAttention(Values):
         self.theta = nn.Linear((grid // sr_ratio) ** 2, (grid // sr_ratio) ** 2)
         self.psi = nn.Linear(grid**2, grid**2)
 
+    def start(self) -> None:
+        nn.init.eye_(self.theta.weight)
+        nn.init.eye_(self.psi.weight)
+
     def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         assert carried is not None, "a less-attention layer needs the scores of the layer before it"
         scores = self.psi(self.theta(carried).transpose(1, 2)).transpose(1, 2)
         return self.attend(scores, self.key_tokens(x)), scores
 
 
-class FeedForward(nn.Module):
-    """Linear, GELU, linear."""
+class CarryingBlock(Block):
+    """A block that hands its scores on."""
 
-    def __init__(self, dim: int, hidden: int, grid: int) -> None:
-        super().__init__()
-        self.expand = nn.Linear(dim, hidden)
-        self.act = nn.GELU()
-        self.contract = nn.Linear(hidden, dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.contract(self.act(self.expand(x)))
-
-
-class ConvFeedForward(nn.Module):
-    """Ours, not the paper's: a 3x3 depthwise convolution between the two linear maps (as in PVTv2), written as 1x1
-    convolutions so that a runtime leaves the map layout once per block, at width ``dim`` and not at ``hidden``.
-    """
-
-    def __init__(self, dim: int, hidden: int, grid: int) -> None:
-        super().__init__()
-        self.grid = grid
-        self.expand = nn.Conv2d(dim, hidden, 1)
-        self.depthwise = nn.Conv2d(hidden, hidden, 3, padding=1, groups=hidden)
-        self.act = nn.ReLU()
-        self.contract = nn.Conv2d(hidden, dim, 1)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return to_tokens(self.contract(self.act(self.depthwise(self.expand(to_map(x, self.grid))))))
-
-
-class Block(nn.Module):
-    """Pre-norm block: ``x + attention(norm(x))``, then ``x + ffn(norm(x))``; hands its scores on."""
-
-    def __init__(self, attention: Values, ffn: nn.Module, dim: int, drop_path: float) -> None:
-        super().__init__()
-        self.norm1 = nn.LayerNorm(dim)
-        self.attention = attention
-        self.norm2 = nn.LayerNorm(dim)
-        self.ffn = ffn
-        self.drop_path = DropPath(drop_path)
-
-    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        assert self.attention is not None
         attended, scores = self.attention(self.norm1(x), carried)
         x = x + self.drop_path(attended)
         return x + self.drop_path(self.ffn(self.norm2(x))), scores
@@ -198,6 +103,11 @@ class AttentionDownsample(nn.Module):
                 "or switch the residual into that stage off"
             )
 
+    def start(self) -> None:
+        for pool in (self.queries, self.key_pool) if self.shrink_keys else (self.queries,):
+            nn.init.constant_(pool.weight, 0.25)  # the mean of each 2x2 block
+        nn.init.normal_(self.mix.weight, std=self.heads**-0.5 / 2)
+
     def forward(self, scores: Tensor) -> Tensor:
         # the keys are the channels: in channels-last memory this permutation costs nothing
         scores = to_tokens(self.queries(to_map(scores, self.grid)))
@@ -206,36 +116,6 @@ class AttentionDownsample(nn.Module):
         rows, queries, keys = scores.shape
         scores = self.mix(scores.reshape(rows // self.heads, self.heads, queries, keys))
         return scores.reshape(-1, queries, keys)
-
-
-class PatchEmbedding(nn.Module):
-    """Non-overlapping ``patch`` x ``patch`` convolution, then LayerNorm."""
-
-    def __init__(self, in_dim: int, dim: int, patch: int) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(in_dim, dim, patch, patch)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(to_tokens(self.conv(x)))
-
-
-class ConvPatchEmbedding(nn.Module):
-    """Ours, not the paper's: overlapping 3x3 stride-2 convolutions, two with a batch norm between in the stem, one later."""
-
-    def __init__(self, in_dim: int, dim: int, patch: int) -> None:
-        super().__init__()
-        self.stem = nn.Sequential()
-        if patch == 4:
-            self.stem.append(nn.Conv2d(in_dim, dim // 2, 3, 2, padding=1, bias=False))
-            self.stem.append(nn.BatchNorm2d(dim // 2))
-            self.stem.append(nn.ReLU())
-            in_dim = dim // 2
-        self.conv = nn.Conv2d(in_dim, dim, 3, 2, padding=1)
-        self.norm = nn.LayerNorm(dim)
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.norm(to_tokens(self.conv(self.stem(x))))
 
 
 class Stage(nn.Module):
@@ -251,6 +131,9 @@ class Stage(nn.Module):
         self.blocks = nn.ModuleList(blocks)
         self.grid = grid
 
+    def start(self) -> None:
+        nn.init.trunc_normal_(self.position, std=0.02)
+
     def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         x = self.embedding(x) + self.position
         carried = self.downsample(carried) if self.downsample is not None and carried is not None else None
@@ -261,7 +144,7 @@ class Stage(nn.Module):
         return to_map(x, self.grid), maps
 
 
-class LaViT(nn.Module):
+class LaViT(Classifier):
     """Up to four stages (the paper's four), LayerNorm, global average pooling (its class token would make N odd), linear head.
 
     Args:
@@ -272,8 +155,9 @@ class LaViT(nn.Module):
         convolutional: our overlapping stem, merging and FFN instead of the paper's (small data sets need them).
         drop_path: stochastic depth of the last block; rises linearly from 0.
 
-    Shapes: ``(B, 3, image_size, image_size)`` normalised RGB -> ``(B, num_classes)``.
     """
+
+    undecayed = (*Classifier.undecayed, ".theta.", ".psi.")  # decay would pull them away from the identity
 
     def __init__(
         self,
@@ -290,27 +174,21 @@ class LaViT(nn.Module):
         image_size: int = 224,
         drop_path: float = 0.0,
     ) -> None:
-        super().__init__()
-        numbers = dict(dims=dims, heads=heads, depths=depths, mlp_ratios=mlp_ratios, sr_ratios=sr_ratios, num_vanilla=num_vanilla)
-        for name, per_stage in numbers.items():
-            if not 1 <= len(per_stage) <= 4 or min(per_stage) < 1:
-                raise ValueError(f"{name} takes a number of at least 1 for each of up to four stages, not {tuple(per_stage)}")
-            if len(per_stage) != len(dims):
-                raise ValueError(f"{name} has {len(per_stage)} stages, dims has {len(dims)}")
-        if max(depths) > DEEPEST:
-            raise ValueError(f"depths {tuple(depths)} are beyond reason; at most {DEEPEST} a stage")
-        if any(dim % head for dim, head in zip(dims, heads, strict=True)):
-            raise ValueError(f"heads {tuple(heads)} must divide dims {tuple(dims)}")
-        if not 0 <= drop_path < 1:
-            raise ValueError(f"drop_path must be in [0, 1), not {drop_path}")
+        check_stages(
+            drop_path,
+            dims=dims,
+            heads=heads,
+            depths=depths,
+            mlp_ratios=mlp_ratios,
+            sr_ratios=sr_ratios,
+            num_vanilla=num_vanilla,
+        )
         if len(attention_residual) != len(dims) or attention_residual[0]:
             raise ValueError("attention_residual takes a boolean per stage, the first of them false: stage 1 has none before it")
         embed, feed_forward = (ConvPatchEmbedding, ConvFeedForward) if convolutional else (PatchEmbedding, FeedForward)
-        keys = 0
-        rates = [drop_path * layer / max(sum(depths) - 1, 1) for layer in range(sum(depths))]
-        self.stages = nn.ModuleList()
-        for m in range(len(dims)):
-            grid, in_dim, patch = (image_size // 4, 3, 4) if m == 0 else (image_size // 2 ** (m + 2), dims[m - 1], 2)
+        keys, stages = 0, []
+        for m, rates in enumerate(drop_rates(depths, drop_path)):
+            grid, in_dim, patch = shape_of(m, dims, image_size)
             if grid % sr_ratios[m]:
                 raise ValueError(f"sr_ratios[{m}]={sr_ratios[m]} does not divide the {grid}x{grid} grid of stage {m + 1}")
             keys, old_keys = (grid // sr_ratios[m]) ** 2, keys
@@ -318,15 +196,14 @@ class LaViT(nn.Module):
             if attention_residual[m]:
                 downsample = AttentionDownsample(heads[m - 1], heads[m], 2 * grid, old_keys, keys)
             blocks = []
-            for layer in range(depths[m]):
+            for layer, rate in enumerate(rates):
                 kind = VanillaAttention if layer < num_vanilla[m] else LessAttention
                 attention = kind(dims[m], heads[m], grid, sr_ratios[m])
                 ffn = feed_forward(dims[m], dims[m] * mlp_ratios[m], grid)
-                blocks.append(Block(attention, ffn, dims[m], rates.pop(0)))
-            self.stages.append(Stage(embed(in_dim, dims[m], patch), downsample, blocks, dims[m], grid))
-        self.norm = nn.LayerNorm(dims[-1])
-        self.head = nn.Linear(dims[-1], num_classes)
-        self.apply(_initialise)
+                blocks.append(CarryingBlock(attention, ffn, dims[m], rate))
+            stages.append(Stage(embed(in_dim, dims[m], patch), downsample, blocks, dims[m], grid))
+        super().__init__(stages, dims[-1], num_classes)
+        self.sr_ratios = tuple(sr_ratios)
 
     def features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pooled features ``(B, C_4)`` and the scores ``(B*H, N, M)`` of every less-attention layer."""
@@ -338,45 +215,13 @@ class LaViT(nn.Module):
             less += [m for block, m in zip(stage.blocks, maps, strict=True) if isinstance(block.attention, LessAttention)]
         return self.norm(to_tokens(x)).mean(1), less
 
-    def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.features(x)[0])
+    def auxiliary_loss(self, maps: Sequence[Tensor]) -> Tensor:
+        return diagonality_loss(maps)
 
-    def deploy(self) -> LaViT:
-        """A copy in inference form: batch norms folded into their convolutions, ``1/sqrt(d)`` into the query weights."""
-        model = copy.deepcopy(self).eval()
-        for module in model.modules():
-            if isinstance(module, ConvPatchEmbedding) and len(module.stem) == 3:
-                conv, norm, act = module.stem
-                assert isinstance(conv, nn.Conv2d)
-                assert isinstance(norm, nn.BatchNorm2d)
-                module.stem = nn.Sequential(fuse_conv_bn_eval(conv, norm), act)
-            elif isinstance(module, VanillaAttention):
-                module.query.weight.data *= module.scale
-                module.query.bias.data *= module.scale
-                module.scale = 1.0
-        return model
-
-
-def _initialise(module: nn.Module) -> None:
-    """Truncated normal (0.02) for linear maps, He fan-out for convolutions, identity for Theta and Psi (ours)."""
-    if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
-        nn.init.zeros_(module.bias)
-    elif isinstance(module, nn.Conv2d):
-        fan_out = module.kernel_size[0] * module.kernel_size[1] * module.out_channels // module.groups
-        nn.init.normal_(module.weight, std=(2.0 / fan_out) ** 0.5)
-        if module.bias is not None:
-            nn.init.zeros_(module.bias)
-    elif isinstance(module, LessAttention):  # apply() visits children first, so this overrides the linear start
-        nn.init.eye_(module.theta.weight)
-        nn.init.eye_(module.psi.weight)
-    elif isinstance(module, AttentionDownsample):
-        for pool in (module.queries, getattr(module, "key_pool", None)):
-            if pool is not None:
-                nn.init.constant_(pool.weight, 0.25)  # the mean of each 2x2 block
-        nn.init.normal_(module.mix.weight, std=module.heads**-0.5 / 2)
-    elif isinstance(module, Stage):
-        nn.init.trunc_normal_(module.position, std=0.02)
+    def resized(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
+        state = self.state_dict()
+        old, new = (4 * math.isqrt(tensors["stages.0.position"].shape[1]) for tensors in (state, fresh))
+        return resize_tokens(state, old, new, self.sr_ratios)
 
 
 def diagonality_loss(scores: Sequence[Tensor]) -> Tensor:
@@ -405,6 +250,35 @@ def diagonality_loss(scores: Sequence[Tensor]) -> Tensor:
         asymmetry = (probs - probs.transpose(1, 2)).abs().sum((1, 2))
         total = total + ((asymmetry + off_diagonal - diagonal) / keys).mean()
     return total / len(scores)
+
+
+def resize_tokens(state: dict[str, Tensor], old_size: int, new_size: int, sr_ratios: Sequence[int]) -> dict[str, Tensor]:
+    """The weights of a LaViT for ``old_size`` pixels as those for ``new_size``: whatever has an entry per token is interpolated.
+
+    Theta and Psi are interpolated as their difference from the identity, scaled so that the sum over inputs stays the same.
+    The result is a starting point for fine-tuning, not an equal model.
+    """
+    resized = dict(state)
+    for name, value in state.items():
+        if not name.startswith("stages."):
+            continue
+        stage = int(name.split(".")[1])
+        queries = [size // 2 ** (stage + 2) for size in (old_size, new_size)]
+        keys = [grid // sr_ratios[stage] for grid in queries]
+        if name.endswith(".position"):
+            resized[name] = over_grid(value[0], *queries)[None]
+        elif ".theta." in name or ".psi." in name:
+            old, new = keys if ".theta." in name else queries
+            if name.endswith(".bias"):
+                resized[name] = over_grid(value, old, new)
+            else:
+                difference = over_grid(over_grid(value - torch.eye(old**2), old, new).T, old, new).T
+                resized[name] = torch.eye(new**2) + difference * (old / new) ** 2
+        elif ".downsample.queries." in name:  # one filter per key of the stage before
+            resized[name] = over_grid(value, *(2 * grid // sr_ratios[stage - 1] for grid in queries))
+        elif ".downsample.key_pool." in name:  # one filter per query of this stage
+            resized[name] = over_grid(value, *queries)
+    return resized
 
 
 # The three sizes of the paper, reconstructed; docs/architectures.md has parameters and GMACs beside the published ones.

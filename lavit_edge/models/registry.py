@@ -1,4 +1,4 @@
-"""Model registry: a name and its arguments become an ``nn.Module``."""
+"""Model registry: a name and its arguments become a :class:`Classifier`."""
 
 from __future__ import annotations
 
@@ -6,14 +6,13 @@ import difflib
 from collections.abc import Callable
 from typing import Any
 
-from torch import nn
-
 from lavit_edge.errors import UserError
+from lavit_edge.models.classifier import Classifier
 
-_BUILDERS: dict[str, Callable[..., nn.Module]] = {}
+_BUILDERS: dict[str, Callable[..., Classifier]] = {}
 
 
-def register(builder: Callable[..., nn.Module]) -> Callable[..., nn.Module]:
+def register(builder: Callable[..., Classifier]) -> Callable[..., Classifier]:
     """Registers ``builder`` under its function name."""
     _BUILDERS[builder.__name__] = builder
     return builder
@@ -24,14 +23,14 @@ def list_models() -> list[str]:
     return sorted(_BUILDERS)
 
 
-def create_model(name: str, *, num_classes: int = 1000, image_size: int = 224, **options: Any) -> nn.Module:
+def create_model(name: str, *, num_classes: int = 1000, image_size: int = 224, **options: Any) -> Classifier:
     """Builds a randomly initialised model.
 
     Args:
         name: one of :func:`list_models`.
         num_classes: width of the classifier head.
         image_size: side of the square input in pixels; a multiple of 32. It is fixed for the life of the model, because
-            the position embeddings and LaViT's Theta and Psi have a weight per token.
+            position embeddings, windows, masks and LaViT's Theta and Psi belong to the grid of tokens.
         options: overrides of the variant's own numbers (``sr_ratios``, ``num_vanilla``, ``attention_residual``, ...).
 
     Returns:

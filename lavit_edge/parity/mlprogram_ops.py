@@ -135,6 +135,58 @@ def transpose(x: Tensor, perm: list[int]) -> Tensor:
     return x.permute(perm)
 
 
+def pad(x: Tensor, pad: list[int], mode: str, constant_val: float) -> Tensor:
+    """``pad``: before and after each axis, from the first on."""
+    if (
+        mode != "constant"
+        or len(pad) != 2 * x.ndim
+        or min(pad) < 0
+        or any(sum(pad[i : i + 2]) > 8 for i in range(0, len(pad), 2))
+    ):
+        raise ValueError(f"mode {mode!r}, or pad {pad}, is unknown: by a constant, up to 8 a side of every axis, is known")
+    last_first = [number for axis in range(x.ndim - 1, -1, -1) for number in pad[2 * axis : 2 * axis + 2]]
+    return F.pad(x, last_first, value=constant_val)
+
+
+def slice_by_index(
+    x: Tensor,
+    begin: list[int],
+    end: list[int],
+    stride: list[int] | None = None,
+    begin_mask: list[bool] | None = None,
+    end_mask: list[bool] | None = None,
+    squeeze_mask: list[bool] | None = None,
+) -> Tensor:
+    """``x[begin:end]`` along each axis; from the start, to the end, or one entry without its axis, where a mask says so."""
+    if stride is not None and set(stride) != {1}:
+        raise ValueError(f"stride {stride} is unknown")
+    no = [False] * x.ndim
+    axes = zip(begin, end, begin_mask or no, end_mask or no, squeeze_mask or no, strict=True)
+    return x[
+        tuple(a if alone else slice(None if from_start else a, None if to_end else b) for a, b, from_start, to_end, alone in axes)
+    ]
+
+
+def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
+    return F.pixel_shuffle(x, upscale_factor)
+
+
+def resample(
+    x: Tensor,
+    coordinates: Tensor,
+    sampling_mode: str,
+    padding_mode: str,
+    padding_value: float,
+    coordinates_mode: str,
+    align_corners: bool,
+) -> Tensor:
+    """The one kind that torch's ``grid_sample`` becomes: bilinear, zero outside, the map from -1 to 1 and its pixels' edges."""
+    kind = (sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners)
+    if kind != ("bilinear", "constant", 0.0, "normalized_minus_one_to_one", False):
+        raise ValueError(f"{kind} is unknown")
+    return F.grid_sample(x, coordinates, align_corners=False)
+
+
 def cast(x: Tensor, dtype: str) -> Tensor:
     """Between the floating types alone: the declared type of the output says whether it is rounded."""
     if dtype not in ("fp16", "fp32") or not x.is_floating_point():
@@ -171,6 +223,10 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         reduce_mean,
         reshape,
         transpose,
+        pad,
+        slice_by_index,
+        pixel_shuffle,
+        resample,
         cast,
         classify,
     )

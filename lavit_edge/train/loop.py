@@ -26,7 +26,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import Pictures, batches
 from lavit_edge.errors import UserError
-from lavit_edge.models.lavit import diagonality_loss
+from lavit_edge.models.classifier import Classifier
 from lavit_edge.train.average import Average
 from lavit_edge.train.card import training_card
 from lavit_edge.train.meter import Meter, training_flops
@@ -48,15 +48,14 @@ class Stopped(Exception):
 class Student(nn.Module):
     """The model, plus a linear map from its pooled features to the teacher's classes that is dropped after training."""
 
-    def __init__(self, model: nn.Module, teacher_classes: int) -> None:
+    def __init__(self, model: Classifier, teacher_classes: int) -> None:
         super().__init__()
         self.model = model
-        width: Any = model.head.in_features  # type: ignore[union-attr]
-        self.to_teacher = nn.Linear(width, teacher_classes) if teacher_classes else None
+        self.to_teacher = nn.Linear(model.head.in_features, teacher_classes) if teacher_classes else None
 
     def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        features, scores = self.model.features(x)  # type: ignore[operator]
-        return self.model.head(features), self.to_teacher(features) if self.to_teacher else None, scores  # type: ignore[operator]
+        features, maps = self.model.features(x)
+        return self.model.head(features), self.to_teacher(features) if self.to_teacher else None, maps
 
 
 class Run:
@@ -69,7 +68,7 @@ class Run:
     def __init__(
         self,
         recipe: Recipe,
-        model: nn.Module,
+        model: Classifier,
         contract: InputContract,
         source: Source,
         val: Pictures,
@@ -92,10 +91,7 @@ class Run:
         self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Average(self.student, recipe.ema)
         self.ema_model: nn.Module = self.ema.module.model  # type: ignore[assignment]
-        decay = [p for n, p in self.student.named_parameters() if _decays(n, p)]
-        rest = [p for n, p in self.student.named_parameters() if not _decays(n, p)]
-        groups = [{"params": decay, "weight_decay": recipe.weight_decay}, {"params": rest, "weight_decay": 0.0}]
-        self.optimizer = torch.optim.AdamW(groups, lr=recipe.lr, fused=True)
+        self.optimizer = torch.optim.AdamW(parameter_groups(self.student, recipe.weight_decay), lr=recipe.lr, fused=True)
         self.parallel = world.parallel(torch.compile(self.student) if compiled else self.student)  # type: ignore[arg-type]
         self.mean, self.std = (
             torch.tensor(x, device=self.device).reshape(1, 3, 1, 1) * 255 for x in (contract.mean, contract.std)
@@ -150,7 +146,7 @@ class Run:
             for step in range(self.step, steps):
                 torch.manual_seed(_seed(r.seed, self.epoch, step, self.world.rank))
                 for group in self.optimizer.param_groups:
-                    group["lr"] = r.learning_rate(self.epoch + step / steps, scale)
+                    group["lr"] = r.learning_rate(self.epoch + step / steps, scale * group["share"])
                 for index in range(r.accumulate):
                     batch = self.transfer(meter.waiting(batches))
                     self.total += self._backward(batch, last=index + 1 == r.accumulate).double()
@@ -241,7 +237,7 @@ class Run:
         if torch.rand(()) < r.mix_probability:
             x, partner, share = mix(x, r.mixup, r.cutmix)
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-            logits, to_teacher, scores = self.parallel(x)
+            logits, to_teacher, maps = self.parallel(x)
         logits = logits.float()
         loss = share * F.cross_entropy(logits, targets, label_smoothing=r.label_smoothing)
         loss = loss + (1 - share) * F.cross_entropy(logits, targets[partner], label_smoothing=r.label_smoothing)
@@ -250,7 +246,7 @@ class Run:
             soft = share * soft + (1 - share) * soft[partner]
             loss = loss + r.distill_weight * F.kl_div(to_teacher.float().log_softmax(-1), soft, reduction="batchmean")
         if r.diagonality:
-            loss = loss + r.diagonality * diagonality_loss(scores)
+            loss = loss + r.diagonality * self.student.model.auxiliary_loss(maps)
         return loss
 
     @torch.inference_mode()
@@ -376,6 +372,11 @@ def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
-def _decays(name: str, parameter: Tensor) -> bool:
-    """No weight decay on vectors and embeddings, nor on Theta and Psi, which it would pull away from the identity."""
-    return parameter.ndim > 1 and "position" not in name and ".theta." not in name and ".psi." not in name
+def parameter_groups(student: Student, weight_decay: float) -> list[dict[str, Any]]:
+    """AdamW's groups: no weight decay on vectors and on what the model exempts, and its own ``share`` of the learning rate."""
+    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, weight_decay): [], (1.0, 0.0): []}
+    for name, parameter in student.named_parameters():
+        exempt = parameter.ndim <= 1 or any(part in name for part in student.model.undecayed)
+        share = next((rate for part, rate in student.model.learning_rates.items() if part in name), 1.0)
+        groups.setdefault((share, 0.0 if exempt else weight_decay), []).append(parameter)
+    return [{"params": p, "weight_decay": decay, "share": share} for (share, decay), p in groups.items()]

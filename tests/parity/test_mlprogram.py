@@ -89,6 +89,11 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = {
     "reduce_mean": ("reduce_mean", lambda: Function(lambda x: x.mean(1)), (1, 16, 32)),
     "reduce_mean, kept": ("reduce_mean", lambda: Function(lambda x: x.mean((2, 3), keepdim=True)), (1, 4, 5, 6)),
     "reshape": ("reshape", lambda: Function(lambda x: x.unflatten(2, (4, 8))), (1, 16, 32)),
+    "pad": ("pad", lambda: Function(lambda x: nn.functional.pad(x, (0, 0, 1, 0))), (1, 16, 32)),
+    "pad, two axes": ("pad", lambda: Function(lambda x: nn.functional.pad(x, (2, 3, 0, 1), value=0.5)), (2, 4, 8)),
+    "select": ("slice_by_index", lambda: Function(lambda x: x[:, 0]), (1, 16, 32)),
+    "slice": ("slice_by_index", lambda: Function(lambda x: x[:, 3:-2, 1:]), (1, 16, 32)),
+    "pixel_shuffle": ("pixel_shuffle", lambda: nn.PixelShuffle(2), (1, 8, 3, 4)),
     "transpose": ("transpose", lambda: Function(lambda x: x.permute(0, 2, 1, 3)), (1, 4, 5, 6)),
 }
 
@@ -370,3 +375,24 @@ def test_wrong_inputs_are_refused(package: Path) -> None:
             program.predict(inputs)
     with pytest.raises(UserError, match="no value named 'nowhere'"):
         program.evaluate({name: x}, ["nowhere"])
+
+
+@pytest.mark.parametrize("spread", [0.5, 2.0])  # within the map, and far beyond it
+def test_sampling_equals_torch(spread: float, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    places = (spread * torch.randn(1, 5, 7, 2)).clamp(-4, 4)
+    module = half_grid(Function(lambda x, places: nn.functional.grid_sample(x, places, align_corners=False), 1, 5, 7, 2))
+    assert module.parameter is not None
+    module.parameter.data = places.half().float()
+    x = torch.randn(1, 3, 6, 8).half().float()
+    path = save(module, (1, 3, 6, 8), tmp_path / "m.mlpackage")
+    with torch.no_grad():
+        torch.testing.assert_close(run(MLProgram(path, "float32"), x), module(x), rtol=1e-5, atol=2e-6)
+
+
+@pytest.mark.parametrize("kind", [dict(mode="nearest"), dict(padding_mode="border"), dict(align_corners=True)])
+def test_another_kind_of_sampling_is_refused(kind: dict[str, Any], tmp_path: Path) -> None:
+    kind = {"align_corners": False, **kind}
+    module = Function(lambda x, places: nn.functional.grid_sample(x, places, **kind), 1, 5, 7, 2)
+    with pytest.raises(UserError, match=r"resample -> \S+: .* is unknown"):
+        MLProgram(save(module, (1, 3, 6, 8), tmp_path / "m.mlpackage"))

@@ -9,7 +9,8 @@ import torch
 
 from lavit_edge import create_model, load_checkpoint
 from lavit_edge.errors import UserError
-from lavit_edge.train.initial import resize_tokens, weights_from
+from lavit_edge.models.lavit import resize_tokens
+from lavit_edge.train.initial import weights_from
 
 REDUCED = dict(sr_ratios=(8, 4, 2, 1))
 SQUARE: dict[str, Any] = dict(sr_ratios=(8, 4, 1, 1), attention_residual=(False, True, False, True))
