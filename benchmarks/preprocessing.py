@@ -82,7 +82,7 @@ def measure(artifact: Path, contract: InputContract, rounds: int) -> dict[str, l
         folder = Path(temporary)
         (folder / "contract").write_text(contract.to_json())
         (folder / "frame").write_bytes(b"".join(plane.data for plane in frame.planes))
-        command = ["java", "-cp", compiled(folder), "PreprocessingKt", folder / "contract", folder / "frame"]
+        command = ["java", "-cp", compiled(folder), "PreprocessingKt", *map(str, (folder / "contract", folder / "frame"))]
         with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
             assert process.stdin is not None
             assert process.stdout is not None
