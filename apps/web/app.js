@@ -10,6 +10,7 @@ const video = at("video");
 const MOST_THREADS = 8; // more do not help a model of this size
 const KEPT = 60; // frames that the figures are medians of
 const PAST = 3000; // ms; older ones do not count: the page may have been hidden
+const MISSED = 5; // frames in a row that cannot be classified, before the camera is stopped
 const SHOW_EVERY = 250; // ms between two updates of the figures
 const HIDDEN = "The page was hidden during the benchmark, and browsers slow hidden pages down. Nothing is reported; measure again.";
 
@@ -114,7 +115,7 @@ async function startCamera() {
   video.srcObject = stream;
   video.hidden = at("figures").hidden = at("turn").hidden = false;
   at("hint").hidden = true;
-  const window = { times: [], shown: 0 };
+  const window = { times: [], shown: 0, missed: 0 };
   const onFrame = () => {
     if (mine !== view) return;
     fresh = true;
@@ -136,10 +137,13 @@ async function classifyVideo(mine, window) {
     const source = await frameOf(video);
     const { answers, times } = await working.ask("classify", { source }, { transfer: [source] });
     if (mine !== view) return;
+    window.missed = 0;
     showAnswers(answers);
     showFigures(window, times);
   } catch (error) {
     if (mine !== view || error instanceof Closed) return;
+    at("answers").replaceChildren();
+    if (++window.missed < MISSED) return; // between two streams a frame may be gone before it is read
     clear();
     complain(`Stopped: ${error.message}.`);
   } finally {

@@ -98,7 +98,7 @@ def test_a_report_for_each_number_of_threads(tiny_onnx: Path, chromium: None, tm
         assert artifact["sha256"] == hashlib.sha256(tiny_onnx.read_bytes()).hexdigest()
         assert artifact["content_sha256"] == check_seal(tiny_onnx)
         assert artifact["contract_sha256"] == payload.contract.sha256
-        assert (artifact["precision"], artifact["image_size"], artifact["model"]) == ("float32", 64, "checkpoint")
+        assert (artifact["precision"], artifact["image_size"], artifact["model"]) == ("float32", 64, "tiny")
         tested = report["self_test"]
         assert (tested["passed"], tested["pictures"], tested["same_top1"], tested["forced"]) == (True, 4, 4, False)
         assert tested["worst_millisteps"] <= 1000 * steps + 50
