@@ -11,9 +11,9 @@ the compiler.
 from __future__ import annotations
 
 import argparse
-import importlib.util
 import json
 import subprocess
+import sys
 import tempfile
 import time
 from pathlib import Path
@@ -32,23 +32,18 @@ from lavit_edge.payload import read_payload
 from lavit_edge.pictures import open_picture, to_input
 
 ROOT = Path(__file__).parents[1]
+sys.path.insert(0, str(ROOT / "scripts"))
+import app_tools  # noqa: E402
+import make_golden  # noqa: E402
+
 TARGET = 0.15
 WIDTH, HEIGHT, TURN = 640, 480, 20
-
-
-def script(name: str) -> Any:
-    spec = importlib.util.spec_from_file_location(name, ROOT / "scripts" / f"{name}.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def camera_frame() -> Frame:
     """A photograph as a phone's camera gives it: U and V lie every second byte."""
     photo = open_picture(sorted((Path(lavit_edge.__file__).parent / "golden").glob("*.png"))[0]).resize((WIDTH, HEIGHT))
-    y, u, v = script("make_golden").yuv(np.array(photo))
+    y, u, v = make_golden.yuv(np.array(photo))
     planes = [Plane(y.tobytes(), WIDTH, 1)]
     for plane in (u, v):
         planes.append(Plane(np.stack([plane, plane], -1).tobytes(), WIDTH, 2))
@@ -57,7 +52,7 @@ def camera_frame() -> Frame:
 
 def compiled(folder: Path) -> str:
     """The class path of the core and of preprocessing.kt."""
-    kotlin = script("app_tools").fetch("kotlin-compiler")
+    kotlin = app_tools.fetch("kotlin-compiler")
     compiler = ["bash", kotlin / "bin" / "kotlinc", "-jvm-target", "11"]
     core, main = folder / "core.jar", folder / "main.jar"
     sources = ROOT / "apps" / "android" / "core" / "src" / "main" / "kotlin"

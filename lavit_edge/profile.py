@@ -61,7 +61,6 @@ def print_profile(found: Profile, console: Console) -> None:
     for row in found.slowest:
         _add(slowest, row, row.name, row.place, _rate(row))
     console.print(slowest)
-    floor = found.floor
     floor, least = found.floor, sum(row.floor_ms for row in found.types)
     console.print(
         f"limits of this machine in {found.runtime}, {threads}: float {floor.float_gmacs:.0f}, int8 {floor.int8_gmacs:.0f} "

