@@ -106,12 +106,16 @@ class Attention(Values):
         self.key = nn.Linear(dim, dim)
         self.scale = (dim // heads) ** -0.5
 
-    def scores(self, x: Tensor, keys: Tensor) -> Tensor:
-        """``Q K^T / sqrt(d)``, ``(B*H, N, M)``, of queries from ``x`` and keys from ``keys``."""
+    def factors(self, x: Tensor, keys: Tensor) -> tuple[Tensor, Tensor]:
+        """``Q / sqrt(d)``, ``(B*H, N, d)``, of queries from ``x``, and ``K^T``, ``(B*H, d, M)``, of keys from ``keys``."""
         query = self.split(self.query(x))
         if self.scale != 1.0:
             query = query * self.scale
-        return torch.bmm(query, self.split(self.key(keys)).transpose(1, 2))
+        return query, self.split(self.key(keys)).transpose(1, 2)
+
+    def scores(self, x: Tensor, keys: Tensor) -> Tensor:
+        """``Q K^T / sqrt(d)``, ``(B*H, N, M)``."""
+        return torch.bmm(*self.factors(x, keys))
 
     def forward(self, x: Tensor) -> Tensor:
         keys = self.key_tokens(x)

@@ -14,7 +14,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -34,18 +34,34 @@ from lavit_edge.models.classifier import Classifier, check_stages, drop_rates, o
 from lavit_edge.models.registry import register
 
 
-class VanillaAttention(Attention):
-    """Softmax attention whose pre-softmax scores are kept for the layers after it (paper, VA layer).
-
-    The map that arrives from the stage before (``carried``) is added to the scores before the softmax.
+class Scores(NamedTuple):
+    """What a block hands on: scores before the softmax, ``(B*H, N, M)``, and the factors whose product they are, if nothing else
+    was added to it: ``(B*H, d, N)`` and ``(B*H, d, M)``.
     """
 
-    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    scores: Tensor
+    query: Tensor | None = None
+    key: Tensor | None = None
+
+
+class VanillaAttention(Attention):
+    """Softmax attention whose scores are kept for the layers after it (paper, VA layer).
+
+    Args:
+        adds: scores that arrive are added before the softmax (the attention residual); else they are left.
+    """
+
+    def __init__(self, dim: int, heads: int, grid: int, sr_ratio: int, adds: bool) -> None:
+        super().__init__(dim, heads, grid, sr_ratio)
+        self.adds = adds
+
+    def forward(self, x: Tensor, carried: Scores | None) -> tuple[Tensor, Scores]:  # type: ignore[override]
         keys = self.key_tokens(x)
-        scores = self.scores(x, keys)
-        if carried is not None:
-            scores = scores + carried
-        return self.attend(scores, keys), scores
+        query, key = self.factors(x, keys)
+        scores = Scores(torch.bmm(query, key), query.transpose(1, 2), key)
+        if carried is not None and self.adds:
+            scores = Scores(scores.scores + carried.scores)
+        return self.attend(scores.scores, keys), scores
 
 
 class LessAttention(Values):
@@ -53,27 +69,53 @@ class LessAttention(Values):
 
     Theta mixes along the keys, Psi along the queries; one pair per layer, shared by all heads, starting as the identity,
     so that an untrained layer re-uses the scores as they are. The carried scores are those before the softmax.
+
+    Where ``A = Q K^T``, this is ``(W_psi Q) (W_theta K)^T`` and a constant that the biases make: the factored form, which
+    takes ``N^2 d`` multiply-adds for each of the maps instead of ``N^3``. It is exact.
     """
+
+    constant: Tensor | None
 
     def __init__(self, dim: int, heads: int, grid: int, sr_ratio: int) -> None:
         super().__init__(dim, heads, grid, sr_ratio)
         self.theta = nn.Linear((grid // sr_ratio) ** 2, (grid // sr_ratio) ** 2)
         self.psi = nn.Linear(grid**2, grid**2)
+        self.register_buffer("constant", None, persistent=False)
 
     def start(self) -> None:
         nn.init.eye_(self.theta.weight)
         nn.init.eye_(self.psi.weight)
 
-    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+    def forward(self, x: Tensor, carried: Scores | None) -> tuple[Tensor, Scores]:
         assert carried is not None, "a less-attention layer needs the scores of the layer before it"
-        scores = self.psi(self.theta(carried).transpose(1, 2)).transpose(1, 2)
-        return self.attend(scores, self.key_tokens(x)), scores
+        if self.constant is None:
+            scores = Scores(self.psi(self.theta(carried.scores).transpose(1, 2)).transpose(1, 2))
+        else:
+            query, key = self.psi(carried.query), self.theta(carried.key)
+            scores = Scores(torch.bmm(query.transpose(1, 2), key) + self.constant, query, key)
+        return self.attend(scores.scores, self.key_tokens(x)), scores
+
+    def factor(self, constant: Tensor | None) -> Tensor:
+        """Takes the factored form.
+
+        Args:
+            constant: that of the layer before, ``(N, M)``; None if that is vanilla attention.
+
+        Returns:
+            ``Psi(Theta(constant)^T)^T``, this layer's.
+        """
+        psi, theta = self.psi.weight.detach(), self.theta.weight.detach()
+        own = psi.sum(1, keepdim=True) * self.theta.bias.detach() + self.psi.bias.detach()[:, None]
+        self.constant = own if constant is None else own + psi @ constant @ theta.T
+        for layer in (self.theta, self.psi):
+            layer.register_parameter("bias", None)
+        return self.constant
 
 
 class CarryingBlock(Block):
     """A block that hands its scores on."""
 
-    def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(self, x: Tensor, carried: Scores | None) -> tuple[Tensor, Scores]:  # type: ignore[override]
         assert self.attention is not None
         attended, scores = self.attention(self.norm1(x), carried)
         x = x + self.drop_path(attended)
@@ -119,29 +161,46 @@ class AttentionDownsample(nn.Module):
 
 
 class Stage(nn.Module):
-    """Patch embedding, position embedding, then vanilla blocks followed by less-attention blocks."""
+    """Patch embedding, position embedding, then vanilla blocks followed by less-attention blocks.
+
+    Args:
+        factored: the inference form of the less-attention layers is the factored one.
+    """
 
     def __init__(
-        self, embedding: nn.Module, downsample: AttentionDownsample | None, blocks: Sequence[Block], dim: int, grid: int
+        self,
+        embedding: nn.Module,
+        downsample: AttentionDownsample | None,
+        blocks: Sequence[Block],
+        dim: int,
+        grid: int,
+        factored: bool,
     ) -> None:
         super().__init__()
         self.embedding = embedding
         self.position = nn.Parameter(torch.zeros(1, grid**2, dim))
         self.downsample = downsample
         self.blocks = nn.ModuleList(blocks)
-        self.grid = grid
+        self.grid, self.factored = grid, factored
 
     def start(self) -> None:
         nn.init.trunc_normal_(self.position, std=0.02)
 
     def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, list[Tensor]]:
         x = self.embedding(x) + self.position
-        carried = self.downsample(carried) if self.downsample is not None and carried is not None else None
+        scores = Scores(self.downsample(carried)) if self.downsample is not None and carried is not None else None
         maps = []
         for block in self.blocks:
-            x, carried = block(x, carried)
-            maps.append(carried)
+            x, scores = block(x, scores)
+            maps.append(scores.scores)
         return to_map(x, self.grid), maps
+
+    def fold(self) -> None:
+        constant = None
+        for block in self.blocks:
+            if self.factored and isinstance(less := block.attention, LessAttention):
+                constant = less.factor(constant)
+        self.factored = False  # once is enough
 
 
 class LaViT(Classifier):
@@ -152,6 +211,8 @@ class LaViT(Classifier):
         sr_ratios: spatial reduction of keys and values per stage; the published multiply-adds are out of reach without it.
         num_vanilla: vanilla-attention layers at the start of each stage (the paper's ``L^VA``); less attention follows.
         attention_residual: per stage, whether the last scores of the stage before are added to its first layer's scores.
+        chained: every vanilla layer adds the scores of the layer before it, not the first of a stage alone (not the paper's).
+        factored: for inference less attention has the factored form, in stages where the vanilla layer before it adds nothing.
         convolutional: our overlapping stem, merging and FFN instead of the paper's (small data sets need them).
         drop_path: stochastic depth of the last block; rises linearly from 0.
 
@@ -169,6 +230,8 @@ class LaViT(Classifier):
         sr_ratios: Sequence[int],
         num_vanilla: Sequence[int],
         attention_residual: Sequence[bool] = (False, True, True, True),
+        chained: bool = False,
+        factored: bool = False,
         convolutional: bool = False,
         num_classes: int = 1000,
         image_size: int = 224,
@@ -195,13 +258,18 @@ class LaViT(Classifier):
             downsample = None
             if attention_residual[m]:
                 downsample = AttentionDownsample(heads[m - 1], heads[m], 2 * grid, old_keys, keys)
-            blocks = []
+            blocks, products = [], False
             for layer, rate in enumerate(rates):
-                kind = VanillaAttention if layer < num_vanilla[m] else LessAttention
-                attention = kind(dims[m], heads[m], grid, sr_ratios[m])
+                shape = (dims[m], heads[m], grid, sr_ratios[m])
+                attention: Values
+                if layer < num_vanilla[m]:
+                    attention = VanillaAttention(*shape, adds=layer == 0 or chained)
+                    products = not attention.adds or (layer == 0 and not attention_residual[m])
+                else:
+                    attention = LessAttention(*shape)
                 ffn = feed_forward(dims[m], dims[m] * mlp_ratios[m], grid)
                 blocks.append(CarryingBlock(attention, ffn, dims[m], rate))
-            stages.append(Stage(embed(in_dim, dims[m], patch), downsample, blocks, dims[m], grid))
+            stages.append(Stage(embed(in_dim, dims[m], patch), downsample, blocks, dims[m], grid, factored and products))
         super().__init__(stages, dims[-1], num_classes)
         self.sr_ratios = tuple(sr_ratios)
 
@@ -305,7 +373,7 @@ def lavit_base(**options: Any) -> LaViT:
 
 @register
 def lavit_nano(**options: Any) -> LaViT:
-    """Ours: phone-sized, with the convolutional parts that a small data set needs."""
+    """Ours: phone-sized, with the convolutional parts that a small data set needs; chained, as its checkpoint was trained."""
     variant: dict[str, Any] = dict(dims=(32, 64, 160, 256), heads=(1, 2, 5, 8), depths=(2, 2, 4, 2), num_vanilla=(2, 2, 1, 1))
-    variant |= dict(mlp_ratios=(4, 4, 4, 4), sr_ratios=(8, 4, 2, 1), convolutional=True)
+    variant |= dict(mlp_ratios=(4, 4, 4, 4), sr_ratios=(8, 4, 2, 1), chained=True, convolutional=True)
     return LaViT(**{**variant, **options})

@@ -11,7 +11,7 @@ from lavit_edge import create_model, list_models
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.models.lavit import AttentionDownsample, LaViT, LessAttention, VanillaAttention, diagonality_loss
+from lavit_edge.models.lavit import AttentionDownsample, LaViT, LessAttention, Scores, VanillaAttention, diagonality_loss
 
 VARIANTS = [name for name in list_models() if name.startswith("lavit_")]
 SHALLOW: dict[str, Any] = dict(depths=(1, 1, 2, 2), num_vanilla=(1, 1, 1, 1))
@@ -52,7 +52,7 @@ def test_less_attention_is_psi_of_theta_in_plain_loops() -> None:
     layer = LessAttention(dim=8, heads=2, grid=4, sr_ratio=2).double()
     queries, keys = 16, 4
     carried = torch.randn(2 * 2, queries, keys, dtype=torch.float64)
-    scores = layer(torch.randn(2, queries, 8, dtype=torch.float64), carried)[1].tolist()
+    scores = layer(torch.randn(2, queries, 8, dtype=torch.float64), Scores(carried))[1].scores.tolist()
     theta, theta_bias = layer.theta.weight.tolist(), layer.theta.bias.tolist()
     psi, psi_bias = layer.psi.weight.tolist(), layer.psi.bias.tolist()
     for row, a in enumerate(carried.tolist()):
@@ -70,8 +70,8 @@ def test_identity_theta_and_psi_reuse_the_scores() -> None:
     batch, heads, grid, dim, keys = 2, 2, 4, 64, 4
     carried = torch.randn(batch * heads, grid**2, keys, dtype=torch.float64)
     x = torch.randn(batch, grid**2, dim, dtype=torch.float64)
-    output, scores = layer(x, carried)
-    assert torch.equal(scores, carried)
+    output, scores = layer(x, Scores(carried))
+    assert torch.equal(scores.scores, carried)
 
     reduced = layer.reduce(x.reshape(batch, grid, grid, dim).permute(0, 3, 1, 2))
     values = layer.value(layer.reduce_norm(reduced.permute(0, 2, 3, 1).reshape(batch, keys, dim)))
@@ -83,13 +83,44 @@ def test_identity_theta_and_psi_reuse_the_scores() -> None:
 
 def test_vanilla_attention_adds_the_carried_scores_before_the_softmax() -> None:
     torch.manual_seed(0)
-    layer = VanillaAttention(dim=8, heads=2, grid=2, sr_ratio=1).double()
+    layer = VanillaAttention(dim=8, heads=2, grid=2, sr_ratio=1, adds=True).double()
     x, carried = torch.randn(3, 4, 8, dtype=torch.float64), torch.randn(6, 4, 4, dtype=torch.float64)
-    output, scores = layer(x, carried)
+    output, scores = layer(x, Scores(carried))
     query, key, value = (linear(x).reshape(3, 4, 2, 4).transpose(1, 2) for linear in (layer.query, layer.key, layer.value))
-    torch.testing.assert_close(scores, layer(x, None)[1] + carried)
+    torch.testing.assert_close(scores.scores, layer(x, None)[1].scores + carried)
+    assert scores.query is None  # no product of factors any more
     attended = nn.functional.scaled_dot_product_attention(query, key, value, attn_mask=carried.reshape(3, 2, 4, 4))
     torch.testing.assert_close(output, layer.project(attended.transpose(1, 2).reshape(3, 4, 8)))
+
+
+def test_factored_less_attention_computes_the_same() -> None:
+    """In float64, through three layers in a row with random Theta, Psi and biases, on maps that are square or not."""
+    for sr_ratios, residual in (((8, 4, 1, 1), (False, True, False, True)), ((8, 4, 2, 1), (False,) * 4)):
+        options: dict[str, Any] = dict(sr_ratios=sr_ratios, attention_residual=residual, depths=(1, 1, 4, 3))
+        model = tiny(64, factored=True, **options).double().eval()
+        for parameter in model.parameters():
+            parameter.data += 0.1 * torch.randn_like(parameter)
+        deployed = model.deploy()
+        factored = [m for m in deployed.modules() if isinstance(m, LessAttention) and m.constant is not None]
+        assert len(factored) == (3 if residual[3] else 5)  # into stage 4 of the first goes a residual
+        x = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+        torch.testing.assert_close(deployed(x), model(x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(deployed.deploy()(x), model(x), rtol=1e-9, atol=1e-9)
+        torch.testing.assert_close(deployed.features(x)[1], model.features(x)[1], rtol=1e-9, atol=1e-9)
+
+
+def test_only_the_first_layer_of_a_stage_adds_scores_unless_chained() -> None:
+    options: dict[str, Any] = dict(depths=(1, 1, 2, 2), num_vanilla=(1, 1, 2, 2))
+    for chained in (False, True):
+        model = tiny(64, chained=chained, **options)
+        for stage in model.stages[2:]:
+            first, second = (block.attention for block in stage.blocks)  # type: ignore[union-attr]
+            assert (first.adds, second.adds) == (True, chained)  # type: ignore[union-attr]
+    assert not [m for m in create_model("pvt_nano").modules() if isinstance(m, AttentionDownsample)]
+    blocks = create_model("pvt_nano", image_size=64).stages[2].blocks  # type: ignore[union-attr]
+    x, carried = torch.randn(1, 16, 160), Scores(torch.randn(5, 16, 4))
+    for block in list(blocks)[1:]:  # type: ignore[arg-type]
+        assert torch.equal(block(x, carried)[0], block(x, None)[0])
 
 
 def test_attention_residual_averages_query_neighbours_at_the_start() -> None:
