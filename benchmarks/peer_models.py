@@ -178,7 +178,7 @@ def peer(name: str, work: Path) -> Iterator[Row]:
 
 def made(row: Row, work: Path, make: Callable[[Path], None]) -> Row:
     """The row with its artifact, which is made unless it is there, or with what went wrong."""
-    path = work / f"{row.model}-{row.precision}{SUFFIXES[row.runtime]}"
+    path = work / f"{row.model}-{row.pixels}-{row.precision}{SUFFIXES[row.runtime]}"
     try:
         if not path.exists():
             with staged(path) as temporary, quiet(), silent_stderr():
