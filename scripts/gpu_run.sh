@@ -54,6 +54,10 @@ train nano-distilled imagenette_nano "${teacher[@]}"
 train nano-scratch imagenette_nano
 train tiny-distilled imagenette_tiny "${teacher[@]}"
 train tiny-scratch imagenette_tiny
+for model in $(python -c 'from lavit_edge import list_models; print(*(n for n in list_models() if n.endswith("_nano")))'); do
+  train "alike-$model" less_attention "model=$model" image_size=160 epochs=100 mix_probability=1.0
+  runs+=("alike-$model")
+done
 for name in "${runs[@]}"; do quantize "$name-int8" "$name"; done
 quantize ablation-labels nano-distilled --no-teacher
 quantize ablation-scores nano-distilled --float-layers '*.query' '*.key' '*.theta' '*.psi' '*.downsample.*'
