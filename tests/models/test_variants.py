@@ -179,3 +179,10 @@ def test_a_start_can_be_repeated(name: str) -> None:
         torch.manual_seed(5)
         states.append(create_model(name, num_classes=10, image_size=64).apply(initialise).state_dict())
     assert all(torch.equal(value, states[1][key]) for key, value in states[0].items())
+
+
+@pytest.mark.parametrize("name", NANO)
+def test_the_comparison_has_its_rows(name: str) -> None:
+    """benchmarks/less_attention.py measures whatever is registered; this says when to run it again."""
+    tables = (DOCS.parent / "less_attention" / "tables.md").read_text(encoding="utf-8")
+    assert len(re.findall(rf"^\| {name} \|", tables, re.MULTILINE)) > 3
