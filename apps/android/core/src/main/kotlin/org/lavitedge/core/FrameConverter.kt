@@ -5,10 +5,6 @@ import java.nio.ByteBuffer
 import java.nio.ByteOrder
 import kotlin.math.min
 
-// of red, green and blue
-private val BLUISH = intArrayOf(0, -22554, 116130)
-private val REDDISH = intArrayOf(91881, -46802, 0)
-
 /**
  * Makes the input of one contract from camera frames: upright RGB, resized, to the bit what lavit_edge/frames.py and
  * lavit_edge/pictures.py make.
@@ -84,15 +80,18 @@ class FrameConverter(private val contract: Contract) {
     }
 }
 
-// Loops of their own from 0 on, so that compilers turn them into vector instructions: Java 17 does not if a variable is added to
-// an index, nor with `min` and `max`.
+// Loops of their own from 0 on, as in Resizer.kt.
 
 private fun addLevels(sums: IntArray, values: IntArray, count: Int) {
     for (i in 0 until count) sums[i] = level(sums[i] + values[i])
 }
 
-private fun mix(u: IntArray, bluish: Int, v: IntArray, reddish: Int, to: IntArray, count: Int) {
-    for (i in 0 until count) to[i] = (bluish * (u[i] - 128) + reddish * (v[i] - 128) + 32768) shr 16
+private fun mix(u: IntArray, v: IntArray, red: IntArray, green: IntArray, blue: IntArray, count: Int) {
+    for (i in 0 until count) {
+        red[i] = (91881 * (v[i] - 128) + 32768) shr 16
+        green[i] = (-22554 * (u[i] - 128) - 46802 * (v[i] - 128) + 32768) shr 16
+        blue[i] = (116130 * (u[i] - 128) + 32768) shr 16
+    }
 }
 
 /**
@@ -216,7 +215,7 @@ private fun place(buffer: Buffer, position: Int) {
  */
 private class Chroma {
     private var terms = IntArray(0)
-    private var mixed = terms
+    private val mixed = Array(3) { terms }
     private var line = -1
 
     /** Before a frame. */
@@ -228,17 +227,14 @@ private class Chroma {
     fun read(frame: Frame, planes: List<PlaneBytes>, line: Int, count: Int): IntArray {
         if (line == this.line) return terms
         this.line = line
-        if (mixed.size < count) {
-            mixed = IntArray(count)
+        if (mixed[0].size < count) {
+            for (channel in 0..2) mixed[channel] = IntArray(count)
             terms = IntArray(6 * count)
         }
         val u = planes[1].read(line, if (frame.format == PixelFormat.NV21) 1 else 0)
         val v = planes[2].read(line, 0)
-        for (channel in 0..2) {
-            mix(u, BLUISH[channel], v, REDDISH[channel], mixed, count)
-            System.arraycopy(mixed, 0, terms, 2 * channel * count, count) // for the even rows
-            System.arraycopy(mixed, 0, terms, (2 * channel + 1) * count, count)
-        }
+        mix(u, v, mixed[0], mixed[1], mixed[2], count)
+        for (half in 0..5) System.arraycopy(mixed[half / 2], 0, terms, half * count, count) // even rows, and the odd ones
         return terms
     }
 }
