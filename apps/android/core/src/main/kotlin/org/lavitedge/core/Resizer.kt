@@ -136,7 +136,7 @@ internal fun level(value: Int): Int {
 // Loops of their own from 0 on, so that compilers turn them into vector instructions: Java 17 does not if a variable is added to
 // the index, which made the loops along columns up to eight times as slow.
 
-private fun addTimes(to: IntArray, k: Int, a: IntArray, l: Int, b: IntArray, m: Int, c: IntArray, n: Int, d: IntArray, count: Int) {
+private fun add(to: IntArray, k: Int, a: IntArray, l: Int, b: IntArray, m: Int, c: IntArray, n: Int, d: IntArray, count: Int) {
     for (i in 0 until count) to[i] += k * a[i] + l * b[i] + m * c[i] + n * d[i]
 }
 
@@ -201,7 +201,7 @@ private class Taps(before: Int, after: Int, from: Int, count: Int, interpolation
             val b = ring[(line + 1) % ring.size]
             val c = ring[(line + 2) % ring.size]
             val d = ring[(line + 3) % ring.size]
-            addTimes(to, weights[at], a, weights[at + 1], b, weights[at + 2], c, weights[at + 3], d, length)
+            add(to, weights[at], a, weights[at + 1], b, weights[at + 2], c, weights[at + 3], d, length)
         }
         toLevels(to, length)
     }
