@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import gc
 import importlib.util
+import math
 import os
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -106,7 +107,7 @@ def read_pair(name: str, int8: Path, floating: Path) -> Trained:
         delegate["macs"],
         {key: interval(figures["top1"], pictures) for key, figures in (("fp32", quantised["metrics"]["fp32"]), ("int8", kept))},
         min(pair["agreement"] for pair in pairs),
-        min(pair["sqnr_db"] for pair in pairs),
+        min((pair["sqnr_db"] for pair in pairs if pair["sqnr_db"] is not None), default=math.inf),  # None: equal to the bit
         kept["sqnr_db"],
         parity["passed"],
         delegate["delegated_macs"],

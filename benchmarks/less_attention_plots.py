@@ -33,23 +33,24 @@ def plot_models(models: Iterable[Any], threads: int, path: Path) -> None:
 
 
 def plot_resolution(rows: dict[int, list[Row]], threads: int, path: Path) -> None:
-    """Multiply-adds and int8 latency against the picture's side, both logarithmic."""
+    """Multiply-adds and latency, of int8 where it was measured, against the picture's side, both logarithmic."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
     sizes = list(rows)
+    precision = "int8" if any(row.precision == "int8" for row in rows[sizes[0]]) else "fp32"
     figure = Figure(figsize=(15, 5), layout="constrained")
     axes = figure.subplots(1, 3)
     for index, name in enumerate(dict.fromkeys(row.model for row in rows[sizes[0]])):
         style: dict[str, Any] = dict(marker="o", color=f"C{index}", label=name.removesuffix("_nano"))
-        ours = {size: [row for row in rows[size] if row.model == name and row.precision == "int8"] for size in sizes}
+        ours = {size: [row for row in rows[size] if row.model == name and row.precision == precision] for size in sizes}
         macs = {size: next((row.macs / 1e6 for row in ours[size] if row.macs), None) for size in sizes}
         _line(axes[0], macs, style)
         for axis, runtime in zip(axes[1:], RUNTIMES, strict=True):
             _line(axis, {s: next((r.ms[threads] for r in ours[s] if r.ms and r.runtime == runtime), None) for s in sizes}, style)
     axes[0].set(title="multiply-adds", ylabel="million")
     for axis, runtime in zip(axes[1:], RUNTIMES, strict=True):
-        axis.set(title=f"{runtime}, int8, {threads} thread{'s' * (threads > 1)}", ylabel="ms, median")
+        axis.set(title=f"{runtime}, {precision}, {threads} thread{'s' * (threads > 1)}", ylabel="ms, median")
     for axis in axes:
         axis.set(xscale="log", yscale="log", xlabel="side of the picture, pixels")
         axis.set_xticks(sizes, [str(size) for size in sizes])
