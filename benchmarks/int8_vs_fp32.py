@@ -118,7 +118,7 @@ def measure(name: str, classes: int, threads: list[int], rounds: int, console: C
         status.update(f"{name}: exporting")
         artifacts, undelegated = export(checkpoint, Path(folder))
         sizes = {
-            suffix: {precision: _bytes(artifacts[suffix, precision]) for precision in PRECISIONS}
+            suffix: {precision: file_bytes(artifacts[suffix, precision]) for precision in PRECISIONS}
             for suffix in FILE_SIZE["lavit_nano"]
         }
         latency = {}
@@ -202,7 +202,8 @@ def plot(results: dict[str, Any], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _bytes(path: Path) -> int:
+def file_bytes(path: Path) -> int:
+    """Of a file, or of all in a folder."""
     return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
 

@@ -24,6 +24,7 @@ from pathlib import Path
 
 import torch
 from attention_cost import FORMS, PRECISIONS, REPEATED, RUNTIMES, SIZES, STAGES, by_block, by_resolution
+from int8_vs_fp32 import file_bytes
 from less_attention_plots import plot_blocks, plot_models, plot_resolution
 from peer_models import SUFFIXES, Row
 from peers import measure
@@ -91,7 +92,9 @@ def read_pair(name: str, int8: Path, floating: Path) -> Trained:
     pixels, classes = manifest["contract"]["size"], len(manifest["contract"]["labels"])
     with torch.device("meta"):
         model = create_model(name, num_classes=classes, image_size=pixels, **manifest["model"].get("options", {}))
-    judged = next(part for part in parity["sets"].values() if part["labelled"])
+    judged = next((part for part in parity["sets"].values() if part["labelled"]), None)
+    if judged is None or "model.pte" not in verdict:
+        raise UserError(f"{int8} lacks a target or labelled pictures; export it with --data and all targets")
     pairs = [pair for pair in judged["pairs"] if pair["row"] == PROGRAM and pair["column"].startswith("model.")]
     quantised = manifest["quantization"]
     kept, pictures = quantised["metrics"][quantised["kept"]], quantised["val_pictures"]
@@ -99,7 +102,7 @@ def read_pair(name: str, int8: Path, floating: Path) -> Trained:
     rows = []
     for runtime, precision in ((runtime, precision) for runtime in RUNTIMES for precision in PRECISIONS):
         path = (int8 if precision == "int8" else floating) / f"model{SUFFIXES[runtime]}"
-        rows.append(Row(name, pixels, "trained", precision, runtime, path=path, megabytes=size(path)))
+        rows.append(Row(name, pixels, "trained", precision, runtime, path=path, megabytes=megabytes(path)))
     return Trained(
         name,
         pixels,
@@ -113,7 +116,7 @@ def read_pair(name: str, int8: Path, floating: Path) -> Trained:
         delegate["delegated_macs"],
         delegate["breaks"],
         {
-            suffix: (size(int8 / f"model{suffix}"), size(floating / f"model{suffix}"))
+            suffix: (megabytes(int8 / f"model{suffix}"), megabytes(floating / f"model{suffix}"))
             for suffix in (".pte", ".onnx", ".mlpackage")
         },
         rows,
@@ -124,9 +127,8 @@ def interval(share: float, pictures: int) -> tuple[float, float, float]:
     return (share, *wilson(round(share * pictures), pictures))
 
 
-def size(path: Path) -> float:
-    """Megabytes."""
-    return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file()) / 1e6
+def megabytes(path: Path) -> float:
+    return file_bytes(path) / 1e6
 
 
 def model_tables(models: Sequence[Trained], threads: Sequence[int]) -> Iterator[tuple[str, Lines]]:
@@ -232,7 +234,7 @@ def main() -> int:
     torch.set_num_threads(1)
     models = read_bundles(arguments.bundles) if arguments.bundles else []
     arguments.work.mkdir(parents=True, exist_ok=True)
-    gc.disable()  # lowering makes many objects and keeps them: a sixth of its time
+    gc.disable()  # lowering makes many objects and keeps them: a sixth of the doctor's time
     resolution = by_resolution(arguments.models, arguments.sizes, arguments.precisions, arguments.work, console)
     blocks = by_block(arguments.block_sizes, arguments.work, console)
     gc.enable()

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The whole GPU job in steps of ten minutes at most: CUDA tests, throughput, training from scratch and distilled, QAT, its ablation,
-# export. Start it again until it says "all done"; a finished step is not repeated, and training goes on where it was stopped.
+# The whole GPU job in steps of ten minutes at most: CUDA tests, throughput, training from scratch and distilled, all nanos alike,
+# QAT, its ablation, export. Start it again until it says "all done"; a finished step is not repeated, and training goes on where it was stopped.
 #
 #   scripts/gpu_run.sh IMAGENETTE.tar.gz|IMAGENETTE_FOLDER OUT
 #
