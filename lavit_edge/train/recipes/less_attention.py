@@ -1,7 +1,7 @@
 """One recipe for all phone-sized architectures, short enough for a CPU: what docs/less_attention.md compares.
 
-Weak augmentation for so short a training; no figure of it is the best that its model can do. Cost: 95 to 150 s an epoch on one core
-that has nothing else to do. Result: 50 to 71 % top-1.
+Weak augmentation for so short a training; no figure of it is the best that its model can do. Cost: 95 to 150 s an epoch on one
+idle core. Result: 50 to 71 % top-1.
 
     python -m lavit_edge.train --recipe less_attention --model lit_nano --data IMAGENETTE --out runs/lit --precision fp32
 """
