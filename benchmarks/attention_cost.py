@@ -30,11 +30,13 @@ SIZES = (160, 224, 320, 448)
 RUNTIMES: dict[str, Callable[[ExportedProgram, Path], None]] = {"ExecuTorch": save_pte, "ONNX Runtime": save_onnx}
 PRECISIONS = ("fp32", "int8")
 REPEATED = 3  # blocks whose time is divided by their number
-# A stage of lavit_nano alone, tokens from 4x4 patches: what it does at 224 pixels it does here at 4 x its grid.
+# A stage of lavit_nano or lavit_small alone, tokens from 4x4 patches: what it does at 224 pixels it does here at 4 x its grid.
 STAGES: dict[str, tuple[int, dict[str, Any]]] = {  # title -> pixels of the picture for one token's side, options
-    "stage 3, keys reduced": (16, dict(dims=(160,), heads=(5,), sr_ratios=(2,))),
-    "stage 3, square": (16, dict(dims=(160,), heads=(5,), sr_ratios=(1,))),
-    "stage 4, square": (32, dict(dims=(256,), heads=(8,), sr_ratios=(1,))),
+    "stage 3, keys reduced": (16, dict(dims=(160,), heads=(5,), sr_ratios=(2,), convolutional=True)),
+    "stage 3, square": (16, dict(dims=(160,), heads=(5,), sr_ratios=(1,), convolutional=True)),
+    "stage 4, square": (32, dict(dims=(256,), heads=(8,), sr_ratios=(1,), convolutional=True)),
+    "small's stage 3, keys reduced": (16, dict(dims=(320,), heads=(5,), sr_ratios=(2,))),
+    "small's stage 3, square": (16, dict(dims=(320,), heads=(5,), sr_ratios=(1,))),
 }
 FORMS = ("vanilla", "less, literal", "less, factored")
 
@@ -84,7 +86,7 @@ def stage(title: str, pixels: int, form: str, depth: int) -> tuple[int, Callable
     """The size of its input, and a maker of a stage of ``depth`` blocks: one vanilla, then blocks of a form."""
     patch, options = STAGES[title]
     size = 4 * (pixels // patch)
-    options = dict(options, mlp_ratios=(4,), attention_residual=(False,), convolutional=True, image_size=size)
+    options = dict(options, mlp_ratios=(4,), attention_residual=(False,), image_size=size)
     options |= dict(num_vanilla=(depth if form == "vanilla" else 1,), factored=form == "less, factored")
     return size, lambda: LaViT(depths=(depth,), num_classes=CLASSES, **options)
 

@@ -73,7 +73,7 @@ def plot_blocks(times: dict[tuple[int, str, str], dict[str, tuple[float, float]]
 
     stages, sizes = list(stages), sorted({size for size, _, _ in times})
     forms = list(dict.fromkeys(form for _, _, form in times))
-    figure = Figure(figsize=(4.5 * len(stages), 3.2 * len(sizes)), layout="constrained")
+    figure = Figure(figsize=(3.8 * len(stages), 3.2 * len(sizes)), layout="constrained")
     grid = figure.subplots(len(sizes), len(stages), squeeze=False)
     for axes, size in zip(grid, sizes, strict=True):
         for axis, stage in zip(axes, stages, strict=True):

@@ -108,7 +108,7 @@ class LessAttention(Values):
         own = psi.sum(1, keepdim=True) * self.theta.bias.detach() + self.psi.bias.detach()[:, None]
         self.constant = own if constant is None else own + psi @ constant @ theta.T
         for layer in (self.theta, self.psi):
-            layer.register_parameter("bias", None)
+            nn.init.zeros_(layer.bias)  # ONNX Runtime has no int8 kernel for a linear map of three axes without one
         return self.constant
 
 

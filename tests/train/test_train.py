@@ -237,6 +237,7 @@ def test_unreadable_pictures_are_skipped_or_refused(colours: Path, tmp_path: Pat
         ("--set epochs=0", "epochs must be at least 1"),
         ("--set batch_size=0", "batch_size must be at least 1"),
         ("--set lr=-1", "lr must be at least 0"),
+        ("--set optimizer=sgd", "optimizer must be adamw or muon"),
         ("--set lr=nan", "lr must be at least 0"),
         ("--set erasing=2", "erasing must be 0 to 1"),
         ("--set drop_path=1", "drop_path"),
