@@ -9,45 +9,51 @@ import kotlin.math.round
 private const val FRACTION = 22 // bits of a weight: with 8 of the pixel and 2 for the weights' overshoot they fill 32
 private const val HALF = 1 shl (FRACTION - 1)
 private const val MOST_PIXELS = 178_956_970L
-private const val QUAD = 4 // columns of the result whose bytes make a word; taps that are added at once
+private const val QUAD = 4 // neighbours whose bytes make a word
 
 /**
  * The resize of PIL, which is the contract's reference, to the last bit: a separable filter, stretched by the factor of shrinking
  * so that it averages over all the pixels it skips; columns first, 8 bits in between.
  *
- * The picture comes a column at a time, and a column of the result is the sum of some of them, so that the loops run along
- * arrays of 32 bits without a gap and compilers turn them into vector instructions. Of the columns only those are kept that the
- * next column of the result needs. Rows lie in the order of the frame's, first the even ones, then the odd ones, as chroma
- * samples, of which there is one for two rows, are added quickest.
+ * The picture comes four columns at a time, a word for the four pixels in a row, and a column of the result is the sum of some of
+ * them, times weights: the loops run along arrays of 32 bits without a gap, and compilers turn them into vector instructions. Four
+ * bytes are taken from a word in less time than four words are read, and all that a column of the result needs fits the processor's
+ * first cache. Then the same with rows.
+ *
+ * Columns and rows are counted as the frame has them; where the picture has them the other way round, its weights are.
  */
 internal class Resizer(private val contract: Contract) {
     private val size = contract.size
     private val line = 3 * size
-    private val sums = IntArray(line)
     private lateinit var columns: Taps
     private lateinit var rows: Taps
-    private var ring = emptyArray<IntArray>() // columns of the picture
-    private var block = Array(QUAD) { IntArray(0) } // columns of the result, with the picture's rows
-    private val quads = Array(size / QUAD) { IntArray(0) } // the same as bytes, four columns to a word
-    private var lines = emptyArray<IntArray>() // the picture's rows at the width of the result, as the next row of it needs them
-    private val words = IntArray(line / QUAD)
-    private val bytes = IntArray(line / QUAD)
+    private var ring = emptyArray<IntArray>() // quads of columns of the frame, of which only those are kept that are needed next
+    private var sums = IntArray(0)
+    private var parts = Array(QUAD) { IntArray(0) } // of four columns of the result every fourth row
+    private var words = IntArray(0)
+    private var narrow = IntArray(0) // columns of the result with all rows of the frame, four rows to a word
+    private var stride = 0 // of a column in it: an odd number of cache lines, as in PlaneBytes
+    private var lines = emptyArray<IntArray>() // quads of rows of that, the same
     private var next = 0
     private var width = 0
     private var height = 0
-    private var backward = false
+    private var leftward = false
+    private var upward = false
 
-    /** The columns of the picture that the square is made of. */
-    val neededColumns: IntRange get() = columns.needed
+    /** The columns of the frame that the square is made of, by four. */
+    val columnQuads: IntRange get() = columns.quads
 
-    /** The same of pairs of rows, as the frame counts them. */
-    lateinit var pairs: IntRange
+    /** The same of rows. */
+    lateinit var rowQuads: IntRange
         private set
 
-    /** Begins a picture, whose rows the frame has from the bottom if it is [backward]. One like the last one makes nothing anew. */
-    fun begin(width: Int, height: Int, backward: Boolean) {
+    /**
+     * Begins a picture, which has the frame's columns from the right if it is [leftward], and its rows from the bottom if it is
+     * [upward]. One like the last one makes nothing anew.
+     */
+    fun begin(width: Int, height: Int, leftward: Boolean, upward: Boolean) {
         next = 0
-        if (width == this.width && height == this.height && backward == this.backward) return
+        if (width == this.width && height == this.height && leftward == this.leftward && upward == this.upward) return
         var across = size
         var down = size
         if (contract.resize == Resize.CROP) {
@@ -59,151 +65,127 @@ internal class Resizer(private val contract: Contract) {
             across = wide.toInt()
             down = high.toInt()
         }
-        columns = Taps(width, across, (across - size) / 2, size, contract.interpolation)
-        rows = Taps(height, down, (down - size) / 2, size, contract.interpolation)
-        val ends = rows.needed
-        val top = if (backward) height - 1 - ends.last else ends.first
-        pairs = top / 2..(top + ends.last - ends.first) / 2
-        val values = 6 * (pairs.last - pairs.first + 1)
+        columns = Taps(width, across, (across - size) / 2, size, contract.interpolation, leftward)
+        rows = Taps(height, down, (down - size) / 2, size, contract.interpolation, upward)
+        rowQuads = rows.quads
+        val count = rowQuads.last - rowQuads.first + 1
+        val values = 3 * QUAD * count
         if (values.toLong() * size > MOST_PIXELS) throw UserError("$width x $height pixels are too long and thin to resize")
-        if (ring.size <= columns.stride || ring[0].size < values) ring = Array(columns.stride + 1) { IntArray(values) }
-        if (lines.size <= rows.stride) lines = Array(rows.stride + 1) { IntArray(line) }
-        if (block[0].size < values) block = Array(QUAD) { IntArray(values) }
-        for (quad in quads.indices) if (quads[quad].size < values) quads[quad] = IntArray(values)
+        if (ring.size < columns.most || ring[0].size < values) ring = Array(columns.most) { IntArray(values) }
+        if (sums.size < max(values, line)) sums = IntArray(max(values, line))
+        if (words.size < values) {
+            words = IntArray(values)
+            parts = Array(QUAD) { IntArray(values) }
+        }
+        stride = ((3 * count + 15) / 16 or 1) * 16
+        if (narrow.size < size * stride) narrow = IntArray(size * stride)
+        if (lines.size < rows.most) lines = Array(rows.most) { IntArray(line) }
         this.width = width
         this.height = height
-        this.backward = backward
+        this.leftward = leftward
+        this.upward = upward
     }
 
-    /** Where a column of the picture is to be written: red of all rows, then green, then blue. */
-    fun column(column: Int): IntArray = ring[column % ring.size]
+    /**
+     * Where a quad of columns is to be written: red of all rows, then green, then blue. Of the rows come first 0, 4, 8 ... of those
+     * needed, then 2, 6, 10 ..., 1, 5, 9 ..., and 3, 7, 11 ...
+     */
+    fun quad(quad: Int): IntArray = ring[quad % ring.size]
 
-    /** Column [column] has been written. */
-    fun add(column: Int) {
-        while (next < size && columns.first[next] + columns.counts[next] <= column + 1) {
-            val values = 6 * (pairs.last - pairs.first + 1)
-            columns.sum(ring, next, block[next % QUAD], values)
-            if (++next % QUAD == 0) pack(block[0], block[1], block[2], block[3], quads[next / QUAD - 1], values)
-        }
-    }
-
-    /** Writes the square, RGB, when all columns have been added. */
-    fun finish(square: ByteArray) {
-        var row = rows.first[0]
-        var to = 0
-        for (at in 0 until size) {
-            while (row < rows.first[at] + rows.counts[at]) unpack(row++)
-            rows.sum(lines, at, sums, line)
-            for (quad in quads.indices) {
-                for (i in 0 until QUAD) {
-                    val from = i * words.size + quad
-                    square[to++] = sums[from].toByte()
-                    square[to++] = sums[from + quads.size].toByte()
-                    square[to++] = sums[from + 2 * quads.size].toByte()
+    /** Quad [quad] has been written. */
+    fun add(quad: Int) {
+        val count = rowQuads.last - rowQuads.first + 1
+        while (next < size && columns.last[next] <= quad) {
+            columns.sum(ring, next, sums, 3 * QUAD * count)
+            for (part in 0 until 3 * QUAD) {
+                System.arraycopy(sums, part * count, parts[part % QUAD], (next % QUAD * 3 + part / QUAD) * count, count)
+            }
+            if (++next % QUAD == 0) {
+                val (a, b, c, d) = parts
+                pack(a, c, b, d, words, 3 * QUAD * count)
+                for (column in next - QUAD until next) {
+                    val to = stride * if (leftward) size - 1 - column else column
+                    System.arraycopy(words, column % QUAD * 3 * count, narrow, to, 3 * count)
                 }
             }
         }
     }
 
-    /** A row of the picture: red of the columns 0, 4, 8 ..., green and blue, then the same of 1, 5, 9 ... */
-    private fun unpack(row: Int) {
-        val to = lines[row % lines.size]
-        var from = placeOf(row)
-        var at = 0
-        for (channel in 0..2) {
-            for (quad in quads) words[at++] = quad[from]
-            from += 2 * (pairs.last - pairs.first + 1)
-        }
-        for (byte in 0 until QUAD) {
-            unpack(words, 8 * byte, bytes, words.size)
-            System.arraycopy(bytes, 0, to, byte * words.size, words.size)
+    /** Writes the square, RGB, when all quads have been added. */
+    fun finish(square: ByteArray) {
+        val count = rowQuads.last - rowQuads.first + 1
+        var quad = 0
+        for (row in 0 until size) {
+            while (quad <= rows.last[row] - rowQuads.first) {
+                val to = lines[(quad + rowQuads.first) % lines.size]
+                for (channel in 0..2) gather(narrow, channel * count + quad, stride, to, channel * size, size)
+                quad++
+            }
+            rows.sum(lines, row, sums, line)
+            var to = line * if (upward) size - 1 - row else row
+            for (column in 0 until size) {
+                square[to] = sums[column].toByte()
+                square[to + 1] = sums[column + size].toByte()
+                square[to + 2] = sums[column + 2 * size].toByte()
+                to += 3
+            }
         }
     }
-
-    /** Of a row of the picture in the order in which rows lie. */
-    private fun placeOf(row: Int): Int {
-        val place = if (backward) height - 1 - row else row
-        return (place shr 1) - pairs.first + if (place % 2 == 0) 0 else pairs.last - pairs.first + 1
-    }
-}
-
-/** [value], but 0 to 255; without `min` and `max`, which Java 17 does not turn into vector instructions. */
-internal fun level(value: Int): Int {
-    val positive = value and (value shr 31).inv()
-    return (positive or ((255 - positive) shr 31)) and 255
-}
-
-// Loops of their own from 0 on, so that compilers turn them into vector instructions: Java 17 does not if a variable is added to
-// the index, which made the loops along columns up to eight times as slow.
-
-private fun add(to: IntArray, k: Int, a: IntArray, l: Int, b: IntArray, m: Int, c: IntArray, n: Int, d: IntArray, count: Int) {
-    for (i in 0 until count) to[i] += k * a[i] + l * b[i] + m * c[i] + n * d[i]
-}
-
-private fun toLevels(sums: IntArray, count: Int) {
-    for (i in 0 until count) sums[i] = level(sums[i] shr FRACTION)
-}
-
-private fun pack(a: IntArray, b: IntArray, c: IntArray, d: IntArray, to: IntArray, count: Int) {
-    for (i in 0 until count) to[i] = a[i] or (b[i] shl 8) or (c[i] shl 16) or (d[i] shl 24)
-}
-
-internal fun unpack(words: IntArray, shift: Int, to: IntArray, count: Int) {
-    for (i in 0 until count) to[i] = (words[i] ushr shift) and 255
 }
 
 /**
- * What the pixels `from` to `from + count` of a side are made of when [before] pixels become [after]: pixel i of [counts] pixels
- * from [first] on, with [weights] from `i * stride` on that sum to `1 shl FRACTION`.
+ * What the pixels `from` to `from + count` of a side are made of when [before] pixels become [after], all counted from the other
+ * end if it is [backward]: pixel i of the quads [first] to [last], with [weights] from `i * QUAD * most` on that sum to
+ * `1 shl FRACTION`. Those of a quad's pixels that are not needed are 0.
+ *
+ * Of each weight 256 times the one before in its quad is taken away, so that bytes need not be cut out of a word: a word shifted
+ * to the byte is the byte and 256 times the word shifted to the next. What overflows does so in both, and is gone in the sum.
  */
-private class Taps(before: Int, after: Int, from: Int, count: Int, interpolation: Interpolation) {
+private class Taps(before: Int, after: Int, from: Int, count: Int, interpolation: Interpolation, backward: Boolean) {
     val first = IntArray(count)
-    val counts = IntArray(count)
-    val stride: Int
+    val last = IntArray(count)
+    val most: Int
     val weights: IntArray
-    val needed: IntRange get() = first[0] until first.last() + counts.last()
+    val quads: IntRange get() = first[0]..last.last()
 
     init {
         val scale = before.toDouble() / after
         val stretch = max(scale, 1.0)
         val reach = stretch * if (interpolation == Interpolation.BICUBIC) 2 else 1
-        stride = (ceil(reach).toInt() * 2 / QUAD + 1) * QUAD
-        weights = IntArray(count * stride)
-        val exact = DoubleArray(stride)
+        val exact = DoubleArray(ceil(reach).toInt() * 2 + 1)
+        most = (exact.size + 2) / QUAD / 2 * 2 + 2 // the first tap may be the last of its quad; even, as two are added at once
+        weights = IntArray(count * QUAD * most)
         for (i in 0 until count) {
             val centre = (from + i + 0.5) * scale
-            first[i] = max((centre - reach + 0.5).toInt(), 0)
-            counts[i] = min((centre + reach + 0.5).toInt(), before) - first[i]
+            val start = max((centre - reach + 0.5).toInt(), 0)
+            val taps = min((centre + reach + 0.5).toInt(), before) - start
             var sum = 0.0
-            for (tap in 0 until counts[i]) {
-                val x = abs((tap + first[i] - centre + 0.5) * (1 / stretch))
+            for (tap in 0 until taps) {
+                val x = abs((tap + start - centre + 0.5) * (1 / stretch))
                 exact[tap] = if (interpolation == Interpolation.BICUBIC) cubic(x) else max(0.0, 1 - x)
                 sum += exact[tap]
             }
-            for (tap in 0 until counts[i]) {
+            val place = if (backward) count - 1 - i else i
+            val begin = if (backward) before - start - taps else start
+            first[place] = begin / QUAD
+            last[place] = (begin + taps - 1) / QUAD
+            for (tap in 0 until taps) {
                 val weight = exact[tap] / sum * (1 shl FRACTION)
-                weights[i * stride + tap] = (weight + if (weight < 0) -0.5 else 0.5).toInt()
+                val at = begin % QUAD + if (backward) taps - 1 - tap else tap
+                weights[place * QUAD * most + at] = (weight + if (weight < 0) -0.5 else 0.5).toInt()
             }
         }
+        for (i in weights.indices.reversed()) if (i % QUAD > 0) weights[i] -= weights[i - 1] shl 8
     }
 
-    /**
-     * Writes pixel [pixel], which is a line of [length] values, made of some of [ring], where line i is at i modulo its size.
-     *
-     * By four taps it takes two thirds of the time that it takes one by one. Weights behind the last are 0.
-     */
+    /** Writes pixel [pixel], which is a line of [length] values, made of some of [ring], where quad i is at i modulo its size. */
     fun sum(ring: Array<IntArray>, pixel: Int, to: IntArray, length: Int) {
-        to.fill(HALF, 0, length)
-        for (tap in 0 until counts[pixel] step QUAD) {
-            val at = pixel * stride + tap
-            val line = first[pixel] + tap
-            val a = ring[line % ring.size]
-            val b = ring[(line + 1) % ring.size]
-            val c = ring[(line + 2) % ring.size]
-            val d = ring[(line + 3) % ring.size]
-            add(to, weights[at], a, weights[at + 1], b, weights[at + 2], c, weights[at + 3], d, length)
+        val from = first[pixel]
+        val end = last[pixel]
+        for (quad in from..end step 2) { // a quad behind the last has no weight
+            val at = (pixel * most + quad - from) * QUAD
+            add(quad == from, quad + 1 >= end, to, weights, at, ring[quad % ring.size], ring[(quad + 1) % ring.size], length)
         }
-        toLevels(to, length)
     }
 
     /** Keys' kernel with a = -1/2. */
@@ -212,4 +194,72 @@ private class Taps(before: Int, after: Int, from: Int, count: Int, interpolation
         x < 2 -> (((x - 5) * x + 8) * x - 4) * -0.5
         else -> 0.0
     }
+}
+
+// Loops of their own from 0 on, so that compilers turn them into vector instructions: Java 17 does not if something that varies is
+// added to the index of what is stored, if a store comes before a load, or if there is too much in a loop: the sum of six arrays
+// times their weights took 15 times as long as that of five.
+
+internal fun gather(words: IntArray, first: Int, step: Int, to: IntArray, at: Int, count: Int) {
+    var from = first
+    for (i in at until at + count) {
+        to[i] = words[from]
+        from += step
+    }
+}
+
+/**
+ * Adds the words of [a] and [b] to sums that begin with the [first] two and are levels after the [last].
+ *
+ * Two at once take two thirds of the time that they take one by one. All in one function of more than 325 bytes of code, which
+ * Java 17 does not inline: where it did, loops were not turned into vector instructions, and preprocessing took 1.6 times as long.
+ *
+ * @param at where in [weights] those of [a] are, then those of [b], as [Taps] has them.
+ */
+private fun add(first: Boolean, last: Boolean, to: IntArray, weights: IntArray, at: Int, a: IntArray, b: IntArray, count: Int) {
+    val k = weights[at]
+    val l = weights[at + 1]
+    val m = weights[at + 2]
+    val n = weights[at + 3]
+    val o = weights[at + 4]
+    val p = weights[at + 5]
+    val q = weights[at + 6]
+    val r = weights[at + 7]
+    if (first) {
+        for (i in 0 until count) {
+            val x = a[i]
+            val y = b[i]
+            to[i] = HALF + k * x + l * (x ushr 8) + m * (x ushr 16) + n * (x ushr 24) +
+                o * y + p * (y ushr 8) + q * (y ushr 16) + r * (y ushr 24)
+        }
+    } else if (!last) {
+        for (i in 0 until count) {
+            val x = a[i]
+            val y = b[i]
+            to[i] += k * x + l * (x ushr 8) + m * (x ushr 16) + n * (x ushr 24) +
+                o * y + p * (y ushr 8) + q * (y ushr 16) + r * (y ushr 24)
+        }
+    } else {
+        for (i in 0 until count) {
+            val x = a[i]
+            val y = b[i]
+            val sum = to[i] + k * x + l * (x ushr 8) + m * (x ushr 16) + n * (x ushr 24) +
+                o * y + p * (y ushr 8) + q * (y ushr 16) + r * (y ushr 24)
+            val level = sum shr FRACTION
+            val positive = level and (level shr 31).inv()
+            to[i] = (positive or ((255 - positive) shr 31)) and 255
+        }
+    }
+    if (first && last) {
+        for (i in 0 until count) {
+            val level = to[i] shr FRACTION
+            val positive = level and (level shr 31).inv()
+            to[i] = (positive or ((255 - positive) shr 31)) and 255
+        }
+    }
+}
+
+/** Words of four bytes. */
+private fun pack(a: IntArray, b: IntArray, c: IntArray, d: IntArray, to: IntArray, count: Int) {
+    for (i in 0 until count) to[i] = a[i] or (b[i] shl 8) or (c[i] shl 16) or (d[i] shl 24)
 }
