@@ -13,6 +13,7 @@ RECIPE = Recipe(
     image_size=160,
     epochs=300,
     batch_size=256,
+    optimizer="muon",
     lr=2e-3,
     warmup_epochs=10,
     drop_path=0.05,
