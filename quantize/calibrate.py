@@ -72,14 +72,15 @@ class Observe(nn.Module):
 def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Collection[str]) -> Deployed:
     """A copy of ``deployed`` whose layers stand between NNCF's learnable quantisers, ranges set from ``pictures``.
 
-    Input and weight ranges, and corrected biases, are NNCF's. The output ranges are ours: the true minimum and maximum over the
-    pictures, measured behind the quantised inputs and weights. NNCF sets none on outputs, and XNNPACK needs them.
+    Input and weight ranges are NNCF's. Corrected biases are ours, and so are the output ranges: the true minimum and maximum over
+    the pictures, measured behind the quantised inputs and weights. NNCF sets none on outputs, and XNNPACK needs them.
 
     Args:
         pictures: ``(1, 3, size, size)`` float32 RGB in 0..255 each.
         float_layers: module paths of the layers that stay as they are.
     """
     advanced = AdvancedQuantizationParameters(
+        disable_bias_correction=True,  # it is _correct_biases that does it
         # smoothing would add multiplications that no kernel absorbs; per-channel activations exist in no back end
         smooth_quant_alphas=AdvancedSmoothQuantParameters(convolution=-1, matmul=-1),
         activations_quantization_params=QuantizationParameters(num_bits=8, mode=QuantizationScheme.ASYMMETRIC, per_channel=False),
@@ -107,6 +108,7 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Coll
         # the output of another layer is quantised there
         before = nn.Identity() if isinstance(quantize_input, str) else quantize_input
         replace(model.model, path, QuantizedLayer(layer, layer.weight, layer.bias, before, quantize_weight, observers[path]))
+    _correct_biases(model, pictures)
     with torch.no_grad():
         for picture in pictures:
             model(picture)
@@ -118,6 +120,34 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Coll
             module.quantize_input = outputs[quantize_input]
     hold_ranges(model)
     return model
+
+
+@torch.no_grad()
+def _correct_biases(model: Deployed, pictures: Sequence[Tensor]) -> None:
+    """Adds to each bias what rounding the layer's input and weight takes from its mean output, by channel, over the pictures.
+
+    NNCF's own correction takes that mean from a constant map. That is wrong where the taps of a convolution see different means
+    (a stride as long as the kernel, zeros at the border), and a threshold leaves most layers out. In a lit_nano after six epochs
+    it put one layer's biases 0.9 output steps off: calibration gave 33.3 dB, 34.6 without any correction, 35.3 with this one.
+    """
+    shifts: dict[QuantizedLayer, Tensor] = {}
+
+    def measure(layer: QuantizedLayer, inputs: tuple[Tensor]) -> None:
+        (x,) = inputs
+        rounded = layer.compute(layer.quantize_input(x), layer.quantize_weight(layer.weight))
+        lost = layer.compute(x, layer.weight) - rounded
+        channels = -1 if layer.compute is nn.functional.linear else 1
+        shifts[layer] = shifts.get(layer, 0) + lost.movedim(channels, 0).flatten(1).mean(1) / len(pictures)
+
+    layers = [layer for layer in model.modules() if isinstance(layer, QuantizedLayer)]
+    hooks = [layer.register_forward_pre_hook(measure) for layer in layers]
+    for picture in pictures:
+        model(picture)
+    for hook in hooks:
+        hook.remove()
+    for layer, shift in shifts.items():
+        if isinstance(layer.bias, Tensor):
+            layer.bias += shift
 
 
 def _sources(found: nn.Module, graph: NNCFGraph, float_layers: Collection[str]) -> dict[str, tuple[nn.Module | str, nn.Module]]:

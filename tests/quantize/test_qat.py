@@ -48,7 +48,7 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
 
 
 def test_every_parameter_learns_and_each_range_at_its_own_rate(calibrated):
-    groups = qat.parameter_groups(calibrated, 1e-5, 1e-3)
+    groups = [group for groups in qat.parameter_groups(calibrated, 1e-5, 1e-3) for group in groups]
     layer = calibrated.model.get_submodule("stages.0.blocks.0.attention.query")
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     assert set(rates) == {parameter for parameter in calibrated.parameters() if parameter.requires_grad}
@@ -72,6 +72,17 @@ def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, che
             assert target in (inputs.get(plain), inputs.get(mirrored))
 
 
+def test_what_a_model_trains_slowly_is_slow_here_too(calibrated, monkeypatch):
+    monkeypatch.setattr(calibrated.model, "learning_rates", {".query.": 0.01})
+    weights, ranges = qat.parameter_groups(calibrated, 1e-5, 1e-3)
+    attention = calibrated.model.get_submodule("stages.0.blocks.0.attention")
+    rates = {parameter: group["lr"] for group in (*weights, *ranges) for parameter in group["params"]}
+    assert rates[attention.query.weight] == rates[attention.query.bias] == pytest.approx(1e-7)
+    assert rates[attention.key.weight] == 1e-5
+    output = attention.query.quantize_output
+    assert rates[output.input_low] == pytest.approx(1e-3 * float(output.input_range))
+
+
 def test_ranges_stay_once_they_are_frozen(deployed, calibrated, calibration):
     inputs, snapshots = [(torch.cat(calibration[:10]), torch.zeros(10))], []
     options = dict(steps=4, lr=1e-4, range_lr=0.01, freeze=2)
@@ -79,7 +90,7 @@ def test_ranges_stay_once_they_are_frozen(deployed, calibrated, calibration):
     def look(loss):
         snapshots.append(([p.clone() for p in watched], calibrated.model.head.weight.detach().clone()))
 
-    watched = [value for group in qat.parameter_groups(calibrated, 1e-5, 1e-3)[1:] for value in group["params"]]
+    watched = [value for group in qat.parameter_groups(calibrated, 1e-5, 1e-3)[1] for value in group["params"]]
     before = [value.detach().clone() for value in watched]
     qat.fine_tune(calibrated, copy.deepcopy(deployed), lambda: iter(inputs), report=look, **options)
     steps = [before, *[ranges for ranges, _ in snapshots]]
