@@ -78,6 +78,8 @@ def stored_float_layers(checkpoint: Checkpoint, model: nn.Module) -> frozenset[s
 def _export(model: nn.Module, size: int) -> ExportedProgram:
     with torch.no_grad():
         program = torch.export.export(model, (torch.zeros(1, 3, size, size),))
+    program.graph.eliminate_dead_code()  # back ends do, and number what is left: `verify --locate` goes by number
+    program.graph_module.recompile()
     for node in program.graph.nodes:  # they would carry this machine's paths and addresses into every file made from the program
         for key in ("stack_trace", "from_node"):
             node.meta.pop(key, None)

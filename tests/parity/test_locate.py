@@ -89,14 +89,15 @@ def four_dimensional(monkeypatch: pytest.MonkeyPatch) -> None:
         assert not self.shrink_keys
         return self.mix(lavit.to_tokens(self.queries(lavit.to_map(scores, self.grid)))[None])
 
-    def vanilla(self: lavit.VanillaAttention, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
+    def vanilla(self: lavit.VanillaAttention, x: Tensor, carried: lavit.Scores | None) -> tuple[Tensor, lavit.Scores]:
         keys = self.key_tokens(x)
-        scores = torch.bmm(self.split(self.query(x)), self.split(self.key(keys)).transpose(1, 2))
+        scores = torch.bmm(*self.factors(x, keys))
         shape = scores.shape
         if carried is not None:
-            scores = scores.reshape(carried.shape) + carried
+            scores = scores.reshape(carried.scores.shape) + carried.scores
         attention = scores.softmax(-1).reshape(shape)
-        return self.project(self.merge(torch.bmm(attention, self.split(self.value(keys))))), scores.reshape(shape)
+        values = self.split(self.value(keys))
+        return self.project(self.merge(torch.bmm(attention, values))), lavit.Scores(scores.reshape(shape))
 
     monkeypatch.setattr(lavit.AttentionDownsample, "forward", downsample)
     monkeypatch.setattr(lavit.VanillaAttention, "forward", vanilla)
