@@ -18,8 +18,8 @@ class Muon(torch.optim.AdamW):
     share a learning rate and a weight decay. Of a convolution's weight, an output channel is a row: ``torch.optim.Muon`` refuses
     such weights, which are nearly all of ``lavit_nano``.
 
-    Four epochs of ``lavit_nano`` at 96 pixels, from scratch, one core (command in docs/training.md): 39.0, 53.3, 62.2, 65.2 % top-1,
-    72 s each; AdamW, with the same rate, 31.6, 35.1, 42.0, 47.9 %, 60 s each.
+    Four epochs of ``lavit_nano`` at 96 pixels, from scratch, one core (docs/training.md): 39.0, 53.3, 62.2, 65.2 % top-1, 72 s
+    each; AdamW, with the same rate, 31.6, 35.1, 42.0, 47.9 %, 60 s each.
 
     Args:
         groups: those with ``matrices`` true take Muon's step.
