@@ -1,8 +1,11 @@
-"""A sound report for every test of the bench package, with whatever a test wants changed."""
+"""What the tests of the bench package share: a sound report, with whatever a test wants changed, and lavit_bench."""
 
 from __future__ import annotations
 
 import copy
+import os
+import platform
+import subprocess
 from collections.abc import Callable
 from itertools import accumulate
 from pathlib import Path
@@ -10,7 +13,9 @@ from typing import Any
 
 import pytest
 
+from lavit_edge.bench import native
 from lavit_edge.bench.report import Report, finish, latency
+from lavit_edge.errors import UserError
 
 _CONDITION: dict[str, Any] = {
     "power": "mains",
@@ -95,3 +100,31 @@ def without_programs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder.mkdir()
     monkeypatch.setenv("PATH", str(folder))
     return folder
+
+
+@pytest.fixture(scope="session")
+def built() -> Callable[[native.Architecture], Path]:
+    """Makes the package of lavit_bench, or skips where Debian's packages for it are not installed."""
+
+    def make(arch: native.Architecture) -> Path:
+        try:
+            return native.package(arch)
+        except UserError as error:
+            if "apt-get install" in str(error) and not os.environ.get("CI"):
+                pytest.skip(str(error))
+            raise
+
+    return make
+
+
+@pytest.fixture(scope="session")
+def run(built: Callable[[native.Architecture], Path]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Starts lavit_bench as on a device, through the shell."""
+    if platform.system() != "Linux" or platform.machine() != "x86_64":
+        pytest.skip("builds and runs lavit_bench for Linux on x86-64")
+    program = built("x86_64") / "run"
+
+    def start(*words: str | Path) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(["sh", program, *words], capture_output=True, text=True, timeout=120, check=False)
+
+    return start
