@@ -39,6 +39,9 @@ def class_names(root: Path) -> dict[str, str]:
 class Pictures(Protocol):
     """What can be judged on: the pictures of a folder, or those of shards."""
 
+    def __len__(self) -> int:
+        """How many there are."""
+
     def part(self, index: int, count: int) -> Pictures:
         """One of ``count`` parts that hold each picture once between them."""
 

@@ -13,7 +13,9 @@ def training_card(name: str, contract: InputContract, training: dict[str, Any], 
     teacher = "none: trained from scratch"
     if recipe["teacher"]:
         teacher = f"{recipe['teacher']}, which has been trained on: {training['teacher_exposure']}"
-    top1 = f"{100 * metrics['val_top1']:.2f} % (EMA weights, epoch {metrics['epoch']} of {recipe['epochs']})"
+    judged = "not judged" if metrics["val_top1"] is None else f"{100 * metrics['val_top1']:.2f} %"
+    top1 = f"{judged} (EMA weights, epoch {metrics['epoch']} of {recipe['epochs']})"
+    device = f"{training['processes']} x {training['device']}, {training['precision']}, {metrics['seconds'] / 60:.0f} min"
     shape = f"{contract.resize} to {contract.size} x {contract.size}, {contract.interpolation}"
     return f"""# {name}, {len(contract.labels)} classes, {contract.size} pixels
 
@@ -22,7 +24,7 @@ def training_card(name: str, contract: InputContract, training: dict[str, Any], 
 | top-1 on {metrics["val_pictures"]} val pictures | {top1} |
 | teacher | {teacher} |
 | started from | {_history(training["started_from"])} |
-| device, precision, time | {training["device"]}, {training["precision"]}, {metrics["seconds"] / 60:.0f} min |
+| processes x device, precision, time | {device} |
 | classes | {", ".join(contract.labels)} |
 | preprocessing | {shape}; normalisation is in the exported graph |
 """

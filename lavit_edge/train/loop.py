@@ -101,7 +101,8 @@ class Run:
         )
         self.transfer = Transfer(self.device)
         self.flops = training_flops(model, contract.size)
-        self.epoch, self.step, self.seconds, self.top1, self.val_pictures = 0, 0, 0.0, 0.0, 0
+        self.epoch, self.step, self.seconds, self.val_pictures = 0, 0, 0.0, len(val)
+        self.top1: float | None = None  # of the last epoch, if it was judged
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
         self.rows: list[dict[str, str]] = []  # of the log
         self.terminated, self.intact, self.saved = False, True, 0.0
@@ -120,15 +121,15 @@ class Run:
                 self.saved = start = time.monotonic()
                 figures = self._train_epoch(logits, start)
                 measured = (self.epoch + 1) % self.recipe.val_every == 0 or self.epoch + 1 == self.recipe.epochs
-                if measured:
-                    self.top1 = self.evaluate()
+                self.top1 = self.evaluate() if measured else None
                 (loss,) = self.world.sum(self.total.item())
                 loss /= self.world.size * self.recipe.accumulate * self.steps
                 self.seconds += time.monotonic() - start
                 self.epoch, self.step = self.epoch + 1, 0
                 self.total.zero_()
-                self._log(loss, f"{self.top1:.4f}" if measured else "", time.monotonic() - start, figures)
+                self._log(loss, "" if self.top1 is None else f"{self.top1:.4f}", time.monotonic() - start, figures)
                 self._save(checkpoint=True)
+        assert self.top1 is not None  # the last epoch is always judged
         if not self.world.main:
             return self.top1
         if not self.intact:
@@ -265,7 +266,6 @@ class Run:
             hits += int((predicted.cpu() == torch.from_numpy(targets)).sum())
             seen += len(targets)
         hits, seen = (round(value) for value in self.world.sum(hits, seen))
-        self.val_pictures = seen
         return hits / seen
 
     def _teacher_logits(self) -> Tensor | None:
@@ -310,7 +310,7 @@ class Run:
     def _save_checkpoint(self) -> None:
         r = asdict(self.recipe)
         metrics = {
-            "val_top1": round(self.top1, 5),
+            "val_top1": None if self.top1 is None else round(self.top1, 5),
             "val_pictures": self.val_pictures,
             "epoch": self.epoch,
             "seconds": round(self.seconds),

@@ -97,8 +97,8 @@ def test_a_run_learns(colours: Path, tmp_path: Path) -> None:
     assert float(rows[-1]["val_top1"]) >= 0.9  # chance is 0.33
 
 
-def interrupted(colours: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The run of ``finished``, stopped after its first epoch."""
+def interrupted(colours: Path, out: Path, monkeypatch: pytest.MonkeyPatch, *more: str) -> None:
+    """The run of ``finished``, or one with ``more``, stopped after its first epoch."""
 
     def stop_after_saving(self: Run, *, checkpoint: bool) -> None:
         save(self, checkpoint=checkpoint)
@@ -108,7 +108,7 @@ def interrupted(colours: Path, out: Path, monkeypatch: pytest.MonkeyPatch) -> No
     with monkeypatch.context() as patch:
         patch.setattr(Run, "_save", stop_after_saving)
         with pytest.raises(KeyboardInterrupt):
-            train(colours, out)
+            train(colours, out, *more)
 
 
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -127,6 +127,24 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert equal(out / "state.safetensors", finished / "state.safetensors")
     assert train(colours, out, "--resume") == 0  # nothing is left to do
     assert len(log(out)) == 2
+
+
+def test_weights_of_an_epoch_that_was_not_judged_have_no_top1(
+    colours: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    more = ("--set", "val_every=2", "epochs=3")
+    interrupted(colours, tmp_path, monkeypatch, *more)
+    card = tmp_path / "checkpoint" / CARD
+    assert load_checkpoint(tmp_path / "checkpoint").config["metrics"]["val_top1"] is None
+    assert "| top-1 on 12 val pictures | not judged (EMA weights, epoch 1 of 3) |" in card.read_text()
+    assert train(colours, tmp_path, "--resume", *more) == 0
+    judged = [row["val_top1"] for row in log(tmp_path)]
+    assert judged[0] == ""
+    assert all(judged[1:]), "every second epoch, and the last"
+    assert f"{100 * float(judged[2]):.2f} % (EMA weights, epoch 3 of 3)" in card.read_text()
+    capsys.readouterr()
+    assert train(colours, tmp_path, "--resume", *more) == 0  # nothing is left to do
+    assert f"{100 * float(judged[2]):.2f} % on 12 pictures" in capsys.readouterr().out
 
 
 def test_a_damaged_state_is_one_line(finished: Path, colours: Path, tmp_path: Path) -> None:
