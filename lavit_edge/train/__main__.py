@@ -11,7 +11,7 @@ from pathlib import Path
 
 import torch
 
-from lavit_edge.checkpoint import fill, load_checkpoint
+from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
@@ -19,7 +19,7 @@ from lavit_edge.data.shards import ShardedPictures, holds_shards
 from lavit_edge.errors import UserError
 from lavit_edge.models import create_model
 from lavit_edge.train.cache import CachedSource, open_cache
-from lavit_edge.train.initial import weights_from
+from lavit_edge.train.initial import fill_from
 from lavit_edge.train.loop import STATE, Run, Stopped
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
 from lavit_edge.train.shards import ShardSource
@@ -37,7 +37,10 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument(
         "--set", nargs="+", action="extend", default=[], metavar="KEY=VALUE", help="settings that differ from the recipe"
     )
-    p.add_argument("--init", type=Path, help="start from this checkpoint; another size or other classes are fine")
+    p.add_argument(
+        "--init", type=Path, nargs="+", default=[], metavar="CHECKPOINT",
+        help="start from this, or from the mean weights of several; another size or other classes are fine",
+    )  # fmt: skip
     p.add_argument("--device", default="auto", help="auto, cpu, cuda")
     p.add_argument("--precision", choices=("bf16", "fp32"), default="bf16", help="autocast type")
     p.add_argument(
@@ -90,12 +93,8 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
     contract = InputContract(size=recipe.image_size, labels=train.labels, resize=recipe.resize)  # type: ignore[arg-type]
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model, num_classes=len(train.labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
-    started_from = None
-    if args.init:
-        initial = load_checkpoint(args.init)
-        fill(model, weights_from(initial, recipe.model, model.state_dict(), recipe.image_size), str(args.init), recipe.model)
-        started_from = {name: initial.config.get(name) for name in ("sha256", "metrics", "training")}
-        started_from["image_size"] = initial.contract.size
+    if initial := [load_checkpoint(path) for path in args.init]:
+        fill_from(initial, model, recipe.model, recipe.image_size)
     if (args.out / STATE).exists() and not args.resume:
         raise UserError(f"{args.out} already holds a run; add --resume to continue it, or choose another --out")
     try:
@@ -116,7 +115,10 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
         "processes": world.size,
         "precision": args.precision,
         "compiled": args.compile,
-        "started_from": started_from,
+        "started_from": [
+            {"image_size": start.contract.size} | {name: start.config.get(name) for name in ("sha256", "metrics", "training")}
+            for start in initial
+        ],
     }
     source: Source
     if isinstance(train, ShardedPictures):

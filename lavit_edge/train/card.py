@@ -30,10 +30,15 @@ def training_card(name: str, contract: InputContract, training: dict[str, Any], 
 """
 
 
-def _history(start: dict[str, Any] | None) -> str:
-    """The runs before this one, latest first."""
-    if start is None:
-        return "random weights"
+def _history(start: list[dict[str, Any]] | dict[str, Any] | None) -> str:
+    """The runs before this one, latest first; each of several. Older checkpoints have one without a list, or None."""
+    before = [_run(one) for one in (start if isinstance(start, list) else [start]) if one]
+    if len(before) > 1:
+        return f"the mean weights of {len(before)} runs: " + "; ".join(f"({i}) {run}" for i, run in enumerate(before, 1))
+    return before[0] if before else "random weights"
+
+
+def _run(start: dict[str, Any]) -> str:
     metrics, training = start["metrics"] or {}, start["training"] or {}
     epochs, minutes = metrics.get("epoch", "an unknown number of"), metrics.get("seconds", 0) / 60
     before = _history(training.get("started_from"))

@@ -10,7 +10,7 @@ import torch
 from lavit_edge import create_model, load_checkpoint
 from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import resize_tokens
-from lavit_edge.train.initial import weights_from
+from lavit_edge.train.initial import fill_from, weights_from
 
 REDUCED = dict(sr_ratios=(8, 4, 2, 1))
 SQUARE: dict[str, Any] = dict(sr_ratios=(8, 4, 1, 1), attention_residual=(False, True, False, True))
@@ -69,3 +69,22 @@ def test_the_head_is_kept_only_for_as_many_classes(tiny_checkpoint: Path, tiny_o
 def test_another_architecture_is_refused(tiny_checkpoint: Path) -> None:
     with pytest.raises(UserError, match="--init holds a lavit_nano, --model asks for a lavit_tiny"):
         weights_from(load_checkpoint(tiny_checkpoint), "lavit_tiny", {}, 64)
+
+
+def test_several_give_the_mean_of_their_weights(tiny_checkpoint: Path, tiny_options: dict[str, Any]) -> None:
+    one, other = load_checkpoint(tiny_checkpoint), load_checkpoint(tiny_checkpoint)
+    with torch.no_grad():
+        for value in other.model.parameters():
+            value.mul_(3)
+    mean = create_model("lavit_nano", num_classes=10, image_size=64, **tiny_options)
+    fill_from([one, other], mean, "lavit_nano", 64)
+    for (name, value), was in zip(mean.named_parameters(), one.model.parameters(), strict=True):
+        torch.testing.assert_close(value, 2 * was, msg=name)
+    assert (mean.state_dict()["stages.0.embedding.stem.1.num_batches_tracked"]).dtype == torch.int64
+
+
+def test_one_gives_its_weights_to_the_bit(tiny_checkpoint: Path, tiny_options: dict[str, Any]) -> None:
+    one = load_checkpoint(tiny_checkpoint)
+    model = create_model("lavit_nano", num_classes=10, image_size=64, **tiny_options)
+    fill_from([one], model, "lavit_nano", 64)
+    assert all(torch.equal(value, one.model.state_dict()[name]) for name, value in model.state_dict().items())

@@ -163,12 +163,18 @@ def test_init_from_another_size_and_other_classes(finished: Path, colours: Path,
     old, new = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "checkpoint")
     assert new.contract.labels == ("green", "red")
     assert new.contract.size == 64
-    assert new.config["training"]["started_from"]["sha256"] == old.config["sha256"]
+    assert [start["sha256"] for start in new.config["training"]["started_from"]] == [old.config["sha256"]]
     assert "epochs at 32 pixels" in (new.path / CARD).read_text()
     before, after = old.model.state_dict(), new.model.state_dict()
     name = "stages.0.blocks.0.ffn.expand.weight"
     torch.testing.assert_close(after[name], before[name])  # at a learning rate of 0, what was loaded is what is saved
     assert after["head.weight"].shape == (2, 256)
+
+
+def test_init_from_two_runs_is_told_by_the_card(finished: Path, colours: Path, tmp_path: Path) -> None:
+    init = str(finished / "checkpoint")
+    train(colours, tmp_path / "run", "--init", init, init, "--set", "epochs=1", "lr=0", "weight_decay=0")
+    assert "the mean weights of 2 runs: (1) " in (tmp_path / "run" / "checkpoint" / CARD).read_text()
 
 
 def test_init_with_other_options_is_one_line(colours: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
