@@ -258,15 +258,14 @@ class Run:
         """Top-1 of the EMA weights on the val split, preprocessed by the contract."""
         model = self.ema_model.eval()
         self.world.share(model.buffers())  # each process has averaged over its own batches
-        hits = seen = 0
+        hits = 0
         for pictures, targets in batches(self.val_set, self.contract, 64):
             x = (torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() - self.mean) / self.std
             with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
                 predicted = model(x).argmax(1)
             hits += int((predicted.cpu() == torch.from_numpy(targets)).sum())
-            seen += len(targets)
-        hits, seen = (round(value) for value in self.world.sum(hits, seen))
-        return hits / seen
+        (of_all,) = self.world.sum(hits)
+        return of_all / self.val_pictures
 
     def _teacher_logits(self) -> Tensor | None:
         if self.teacher is None:
