@@ -26,8 +26,15 @@ class DropPath(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if not self.training or self.rate == 0.0:
             return x
-        keep = torch.empty(x.shape[0], 1, 1, dtype=x.dtype, device=x.device).bernoulli_(1.0 - self.rate)
+        keep = torch.empty(x.shape[0], *[1] * (x.dim() - 1), dtype=x.dtype, device=x.device).bernoulli_(1.0 - self.rate)
         return x * keep / (1.0 - self.rate)
+
+
+class Add(nn.Module):
+    """``x + y`` as a module, for the additions that int8 kernels compute: quantisation gives its output a range."""
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return x + y
 
 
 def to_map(x: Tensor, grid: int) -> Tensor:

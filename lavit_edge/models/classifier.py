@@ -40,7 +40,7 @@ class Classifier(nn.Module):
     def __init__(self, stages: Iterable[nn.Module], dim: int, num_classes: int) -> None:
         super().__init__()
         self.stages = nn.ModuleList(stages)
-        self.norm = nn.LayerNorm(dim)
+        self.norm: nn.Module = nn.LayerNorm(dim)
         self.head = nn.Linear(dim, num_classes)
         self.apply(initialise)
 
@@ -89,6 +89,17 @@ def over_grid(x: Tensor, old: int, new: int) -> Tensor:
     """``(old^2, ...)`` -> ``(new^2, ...)``, interpolated in the plane."""
     image = to_map(x.reshape(1, old**2, -1), old)
     return to_tokens(F.interpolate(image, (new, new), mode="bicubic", align_corners=False)).reshape(-1, *x.shape[1:])
+
+
+def over_token_map(value: Tensor, old: int, new: int) -> Tensor:
+    """Weight ``(old^2, old^2)`` or bias ``(old^2,)`` of a linear map over the tokens of a square grid, for a grid of ``new``.
+
+    A weight is interpolated as its difference from the identity, scaled so that the sum over inputs stays the same.
+    """
+    if value.dim() == 1:
+        return over_grid(value, old, new)
+    difference = over_grid(over_grid(value - torch.eye(old**2), old, new).T, old, new).T
+    return torch.eye(new**2) + difference * (old / new) ** 2
 
 
 def check_stages(drop_path: float, **numbers: Sequence[int]) -> None:

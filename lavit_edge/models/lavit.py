@@ -30,7 +30,7 @@ from lavit_edge.models.blocks import (
     to_map,
     to_tokens,
 )
-from lavit_edge.models.classifier import Classifier, check_stages, drop_rates, over_grid, shape_of
+from lavit_edge.models.classifier import Classifier, check_stages, drop_rates, over_grid, over_token_map, shape_of
 from lavit_edge.models.registry import register
 
 
@@ -336,12 +336,7 @@ def resize_tokens(state: dict[str, Tensor], old_size: int, new_size: int, sr_rat
         if name.endswith(".position"):
             resized[name] = over_grid(value[0], *queries)[None]
         elif ".theta." in name or ".psi." in name:
-            old, new = keys if ".theta." in name else queries
-            if name.endswith(".bias"):
-                resized[name] = over_grid(value, old, new)
-            else:
-                difference = over_grid(over_grid(value - torch.eye(old**2), old, new).T, old, new).T
-                resized[name] = torch.eye(new**2) + difference * (old / new) ** 2
+            resized[name] = over_token_map(value, *(keys if ".theta." in name else queries))
         elif ".downsample.queries." in name:  # one filter per key of the stage before
             resized[name] = over_grid(value, *(2 * grid // sr_ratios[stage - 1] for grid in queries))
         elif ".downsample.key_pool." in name:  # one filter per query of this stage
