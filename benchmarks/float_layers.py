@@ -27,7 +27,7 @@ from rich.table import Table
 from lavit_edge.checkpoint import INT8, Checkpoint, load_checkpoint, load_tensors, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.export.payload import make_payload
-from lavit_edge.export.targets import OnnxOptions, find_target
+from lavit_edge.export.targets import find_target
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.program import float_program, int8_program
@@ -72,10 +72,8 @@ def main() -> int:
             program = int8_program(with_float(checkpoint, deployed, chosen[name], Path(folder) / name))
             for suffix, target in ((".pte", "executorch"), (".onnx", "onnx")):
                 artifacts[suffix, name] = Path(folder) / f"{len(artifacts)}{suffix}"
-                options = OnnxOptions(ort_format="none") if target == "onnx" else None
-                find_target(target).export(
-                    program, make_payload(program, checkpoint.contract, {}, 8.0), artifacts[suffix, name], options
-                )
+                payload = make_payload(program, checkpoint.contract, {}, 8.0)
+                find_target(target).export(program, payload, artifacts[suffix, name])
         status.update("timing")
         times = {
             key: float(np.median(values)) for key, values in time_all(artifacts, 1, arguments.rounds, time.process_time).items()

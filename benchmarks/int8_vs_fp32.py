@@ -35,7 +35,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch
 from lavit_edge.export.payload import make_payload
-from lavit_edge.export.targets import ExecutorchOptions, OnnxOptions, find_target
+from lavit_edge.export.targets import ExecutorchOptions, find_target
 from lavit_edge.export.writing import quiet
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
@@ -82,7 +82,7 @@ def export(checkpoint: Checkpoint, folder: Path) -> tuple[Artifacts, dict[str, i
         undelegated = executorch.undelegated(lowered)
         artifacts[".pte", precision].write_bytes(lowered.to_executorch().buffer)
         payload = make_payload(program, checkpoint.contract, {}, 8.0)
-        find_target("onnx").export(program, payload, artifacts[".onnx", precision], OnnxOptions(ort_format="none"))
+        find_target("onnx").export(program, payload, artifacts[".onnx", precision])
         find_target("coreml").export(program, payload, artifacts[".mlpackage", precision])
     return artifacts, undelegated
 

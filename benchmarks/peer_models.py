@@ -20,7 +20,7 @@ from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.export import executorch
-from lavit_edge.export.onnx import OPSET, fold_weight_transposes
+from lavit_edge.export.onnx import to_onnx
 from lavit_edge.export.targets import ExecutorchOptions
 from lavit_edge.export.writing import quiet, staged
 from lavit_edge.parity.bundle import free_pictures
@@ -206,11 +206,7 @@ def save_pte(program: torch.export.ExportedProgram, path: Path) -> None:
 def save_onnx(program: torch.export.ExportedProgram, path: Path) -> None:
     import onnx
 
-    names: dict[str, Any] = dict(input_names=["image"], output_names=["logits"])
-    exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, optimize=True, verbose=False, **names)
-    assert exported is not None
-    fold_weight_transposes(exported.model_proto)
-    onnx.save(exported.model_proto, path)
+    onnx.save(to_onnx(program), path)
 
 
 def pt2e(model: nn.Module, pixels: int) -> torch.export.ExportedProgram:

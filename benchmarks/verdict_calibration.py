@@ -31,7 +31,7 @@ from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.export.payload import make_payload
-from lavit_edge.export.targets import OnnxOptions, find_target
+from lavit_edge.export.targets import find_target
 from lavit_edge.export.writing import quiet
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
@@ -108,22 +108,9 @@ def lavit(work: Path, name: str, size: int, islands: str = "", **options: Any) -
             if not path.exists():
                 stored = checkpoint(name, size, work / f"{title}-checkpoint", islands, **options)
                 program = int8_program(stored) if precision == "int8" else float_program(stored)
-                settings = OnnxOptions(ort_format="none") if target == "onnx" else None
-                find_target(target).export(program, make_payload(program, stored.contract, {}, 8.0), path, settings)
+                find_target(target).export(program, make_payload(program, stored.contract, {}, 8.0), path)
         cases.append(Case(f"{title} {suffix}", paths["int8"], paths["float"]))
     return cases
-
-
-def arm_ort(work: Path, case: Case) -> Case:
-    """The ``.ort`` made for ARM: int8 activations."""
-    import onnxruntime
-
-    from lavit_edge.export.onnx import _save_ort
-
-    for path in (case.int8, case.float32):
-        if not path.with_suffix(".ort").exists():
-            _save_ort(onnxruntime, path, "arm")
-    return Case(case.name.replace(".onnx", ".ort for ARM"), case.int8.with_suffix(".ort"), case.float32.with_suffix(".ort"))
 
 
 def ort_quantised(work: Path, source: Path, kind: str) -> Case:
@@ -177,14 +164,13 @@ def cases(work: Path) -> list[Case]:
     for name, size in (("lavit_nano", 96), ("lavit_nano", 224), ("lavit_tiny", 160), ("lavit_small", 160)):
         made += lavit(work, name, size)
     nano = next(case for case in made if case.name == "lavit_nano-96 .onnx")
-    made.append(arm_ort(work, nano))
     made += [ort_quantised(work, nano.float32, kind) for kind in ("everything", "dynamic", "signed")]
     made += [ort_quantised(work, separable(work, 160), kind) for kind in ("everything", "signed")]
     # those above were looked at while the model of costs was made; these were added when it was done
     made += lavit(work, "lavit_tiny", 96) + lavit(work, "lavit_tiny", 96, "project")
     tiny = next(case for case in made if case.name == "lavit_tiny-96 .onnx")
     made += [ort_quantised(work, tiny.float32, kind) for kind in ("everything", "dynamic", "signed")]
-    made += [arm_ort(work, tiny), ort_quantised(work, separable(work, 96), "everything")]
+    made.append(ort_quantised(work, separable(work, 96), "everything"))
     return made
 
 

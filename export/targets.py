@@ -48,14 +48,7 @@ class CoremlOptions(Options):
 
 @dataclass(frozen=True)
 class OnnxOptions(Options):
-    """
-    Attributes:
-        ort_format: also write ONNX Runtime's own format, for its small builds, beside the ``.onnx``. It is optimised ahead of
-            time for ``arm`` (phones) or ``amd64`` (also WebAssembly). Both run anywhere; int8 made for ``arm`` is 7 times slower
-            on ``amd64``.
-    """
-
-    ort_format: Literal["none", "arm", "amd64"] = "arm"
+    """ONNX has nothing to choose: the ``.ort`` beside the ``.onnx`` is the same for every machine."""
 
 
 @dataclass(frozen=True)

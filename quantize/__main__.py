@@ -30,7 +30,7 @@ from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import batches, better, logits, measure
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.report import card, show
-from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, quantizable, quantized_model
+from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, quantized_model
 from lavit_edge.quantize.sensitivity import Judge, LimitMissed, hold_out
 
 PROGRAM = "int8.pt2"
@@ -148,14 +148,11 @@ def quantize(
     pictures = [inputs for inputs, _ in batches(chosen, contract, 1)]
 
     def calibrated(float_layers: frozenset[str]) -> Deployed:
-        progress.stop()  # NNCF draws its own bars
         try:
-            model = calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures, float_layers)
+            return calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures, float_layers)
         except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
             message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
             raise UserError(message) from error
-        progress.start()
-        return model
 
     def on_val(title: str, model: torch.nn.Module) -> tuple[Tensor, Tensor]:
         inputs = batches(val, contract, EVAL_BATCH)
@@ -210,9 +207,10 @@ def quantize(
         if "qat" in deciding and better(deciding["qat"], deciding["ptq"], len(judge.targets if judge else targets))
         else "ptq"
     )
+    order = [path for path, _ in deployed.model.named_modules()]
     return forms[kept], {
         "scheme": DESCRIPTION,
-        "float_layers": [path for path in quantizable(deployed.model, ()) if path in float_layers],
+        "float_layers": sorted(float_layers, key=order.index),
         "kept": kept,
         "metrics": _plain(metrics),
         "sensitivity": found

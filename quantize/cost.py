@@ -2,19 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Collection
 
-import torch
-from torch import fx
 from torch.export import ExportedProgram
 
-from lavit_edge.quantize.program import SHAPE_OPS, is_call
+from lavit_edge.quantize.graph import LayerGraph
 
 # The price of a conversion, in layers. benchmarks/float_layers.py measured 0.11 to 0.30 in ExecuTorch and 0.55 to 0.68 in ONNX
 # Runtime on x86-64. Under 0.5 no layer becomes float for nothing: it takes two conversions away at most, before and behind it.
 CONVERSION = 0.25
-LAYER_OPS = (torch.ops.aten.linear, torch.ops.aten.conv2d)
-PREFIX = "model."  # of the names of the model inside Deployed
 
 
 class Cost:
@@ -31,7 +27,7 @@ class Cost:
 
     def __init__(self, program: ExportedProgram, float_layers: Collection[str]) -> None:
         self.float_layers = frozenset(float_layers)
-        self.tensors = list(_tensors(program))
+        self.tensors = list(LayerGraph(program).tensors())
         self.fewest = self.conversions(())
 
     def conversions(self, extra: Collection[str]) -> int:
@@ -44,29 +40,3 @@ class Cost:
 
     def __call__(self, extra: Collection[str]) -> float:
         return len(extra) + CONVERSION * (self.conversions(extra) - self.fewest)
-
-
-def _tensors(program: ExportedProgram) -> Iterator[tuple[str | None, set[str | None]]]:
-    """For each tensor: the path of the layer that made it, and of those that read it; None for operators that are always float.
-
-    Reshapes and transposes, and a ReLU that alone follows a layer, hand int8 on: a tensor is the same behind them.
-    """
-    weights = program.graph_signature.inputs_to_parameters
-
-    def layer(node: fx.Node) -> str | None:
-        if not is_call(node, *LAYER_OPS):
-            return None
-        return weights[node.args[1].name].removeprefix(PREFIX).removesuffix(".weight")  # type: ignore[union-attr]
-
-    def hands_on(node: fx.Node) -> bool:
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        rectifies = is_call(node, torch.ops.aten.relu) and source is not None and layer(source) is not None
-        return is_call(node, *SHAPE_OPS) or (rectifies and source is not None and len(source.users) == 1)
-
-    def users(node: fx.Node) -> Iterator[fx.Node]:
-        for user in node.users:
-            yield from users(user) if hands_on(user) else [user]
-
-    for node in program.graph.nodes:
-        if node.op == "call_function" and not hands_on(node):
-            yield layer(node), {layer(user) for user in users(node)}

@@ -15,7 +15,14 @@ from torch.export import ExportedProgram
 from lavit_edge.checkpoint import CONFIG, INT8, Checkpoint, load_tensors
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.quantize.scheme import LOW, check_tensors, default_float_layers, quantizable, quantized_model
+from lavit_edge.quantize.scheme import (
+    LOW,
+    check_tensors,
+    default_float_layers,
+    quantizable,
+    quantizable_additions,
+    quantized_model,
+)
 
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
 DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
@@ -27,7 +34,7 @@ SHAPE_OPS = frozenset(
 
 def float_program(checkpoint: Checkpoint) -> ExportedProgram:
     """The fp32 program of a checkpoint."""
-    return _export(Deployed(checkpoint.model, checkpoint.contract).eval(), checkpoint.contract.size)
+    return export_program(Deployed(checkpoint.model, checkpoint.contract).eval(), checkpoint.contract.size)
 
 
 def int8_program(checkpoint: Checkpoint) -> ExportedProgram:
@@ -38,8 +45,8 @@ def int8_program(checkpoint: Checkpoint) -> ExportedProgram:
     Raises:
         UserError: the checkpoint is not quantised, or its ``int8.safetensors`` is damaged.
     """
-    program = _export(_quantized(checkpoint, "int8"), checkpoint.contract.size)
-    return _export(tidy(program.module(check_guards=False)), checkpoint.contract.size)
+    program = export_program(_quantized(checkpoint, "int8"), checkpoint.contract.size)
+    return export_program(tidy(program.module(check_guards=False)), checkpoint.contract.size)
 
 
 def fake_quantized(checkpoint: Checkpoint) -> nn.Module:
@@ -69,13 +76,14 @@ def stored_float_layers(checkpoint: Checkpoint, model: nn.Module) -> frozenset[s
     facts = checkpoint.config.get("quantization")
     if not isinstance(facts, dict) or "float_layers" not in facts:
         return default_float_layers(model)
-    paths, known = facts["float_layers"], quantizable(model, ())
+    paths, known = facts["float_layers"], {**quantizable(model, ()), **quantizable_additions(model, ())}
     if not isinstance(paths, list) or not all(isinstance(path, str) and path in known for path in paths):
         raise UserError(f"{checkpoint.path / CONFIG}: 'float_layers' must list linear or convolution layers of the model")
     return frozenset(paths)
 
 
-def _export(model: nn.Module, size: int) -> ExportedProgram:
+def export_program(model: nn.Module, size: int) -> ExportedProgram:
+    """The program of a module that takes ``(1, 3, size, size)``, without this machine's paths."""
     with torch.no_grad():
         program = torch.export.export(model, (torch.zeros(1, 3, size, size),))
     program.graph.eliminate_dead_code()  # back ends do, and number what is left: `verify --locate` goes by number

@@ -18,9 +18,8 @@ from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.pictures import UnreadablePicture, load_input
-from lavit_edge.quantize.calibrate import hold_ranges
+from lavit_edge.quantize.calibrate import AsymmetricQuantizer, SymmetricQuantizer, hold_ranges
 from lavit_edge.quantize.evaluate import to_input
-from lavit_edge.quantize.scheme import QuantizedLayer
 
 Batch = tuple[Tensor, Tensor]
 
@@ -51,11 +50,10 @@ def parameter_groups(model: Deployed, lr: float, range_lr: float) -> tuple[list[
     """
     ranges: dict[Tensor, float] = {}
     for layer in model.modules():
-        if isinstance(layer, QuantizedLayer):
-            for quantizer in (layer.quantize_input, layer.quantize_weight, layer.quantize_output):
-                learnable = [value for value in quantizer.parameters() if value.requires_grad]
-                size = max(float(value.detach().abs().mean()) for value in learnable)
-                ranges |= dict.fromkeys(learnable, size)
+        if isinstance(layer, AsymmetricQuantizer | SymmetricQuantizer):
+            learnable = [value for value in layer.parameters() if value.requires_grad]
+            size = max(float(value.detach().abs().mean()) for value in learnable)
+            ranges |= dict.fromkeys(learnable, size)
     shares: dict[str, float] = getattr(model.model, "learning_rates", {})
     weights: dict[float, list[Tensor]] = {}
     for name, value in model.named_parameters():

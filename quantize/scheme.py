@@ -1,8 +1,8 @@
 """The int8 scheme as data, and the modules that compute it.
 
 Every ``nn.Linear`` and ``nn.Conv2d`` is quantised but for a checkpoint's *float layers*, by default those that its architecture
-names (the first embedding and the head in all of them); those, softmax, attention products, LayerNorm, GELU and additions stay
-float (docs/int8.md says why). One quantised layer computes
+names (the first embedding and the head in all of them), and so is the output of every ``Add``; softmax, attention products,
+LayerNorm, GELU and other additions stay float (docs/int8.md says why). One quantised layer computes
 
     y = q_out( conv_or_linear( q_in(x), q_weight(W) ) + b ),        q(x) = (clamp(round(x / s) + z, low, high) - z) * s
 
@@ -30,6 +30,7 @@ import torch.ao.quantization.fx._decomposed
 from torch import Tensor, nn
 
 from lavit_edge.errors import UserError
+from lavit_edge.models.blocks import Add
 from lavit_edge.models.classifier import Classifier
 
 LOW, HIGH = -128, 127
@@ -40,8 +41,8 @@ DESCRIPTION = {
     "weights": "int8 [-127, 127], symmetric, one scale per output channel",
     "activations": "int8 [-128, 127], asymmetric, one scale and zero point per tensor, at inputs and outputs of quantised layers",
     "biases": "multiples of input scale x weight scale, which back ends keep as int32",
-    "quantized": "every Linear and Conv2d except the float layers",
-    "float": "the float layers, softmax, attention products, LayerNorm, GELU, additions",
+    "quantized": "every Linear, Conv2d and Add except the float layers",
+    "float": "the float layers, softmax, attention products, LayerNorm, GELU, other additions",
 }
 
 
@@ -79,6 +80,17 @@ class QuantizedLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.quantize_output(self.compute(self.quantize_input(x), self.quantize_weight(self.weight), self.bias))
+
+
+class QuantizedAdd(nn.Module):
+    """An addition whose output is quantised; takes the place of an :class:`lavit_edge.models.blocks.Add`."""
+
+    def __init__(self, quantize_output: nn.Module) -> None:
+        super().__init__()
+        self.quantize_output = quantize_output
+
+    def forward(self, x: Tensor, y: Tensor) -> Tensor:
+        return self.quantize_output(x + y)
 
 
 class QuantizeDequantize(nn.Module):
@@ -141,6 +153,11 @@ def quantizable(model: nn.Module, float_layers: Collection[str]) -> dict[str, nn
     return {path: layer for path, layer in layers.items() if path not in float_layers}
 
 
+def quantizable_additions(model: nn.Module, float_layers: Collection[str]) -> dict[str, Add]:
+    """Module path -> addition, for each that is a module of its own and is not to stay float."""
+    return {path: module for path, module in model.named_modules() if isinstance(module, Add) and path not in float_layers}
+
+
 def default_float_layers(model: nn.Module) -> frozenset[str]:
     """Module paths of the layers that stay float unless a checkpoint says otherwise: the model's own ``float_layers``."""
     layers, patterns = quantizable(model, ()), cast(Classifier, model).float_layers
@@ -149,11 +166,11 @@ def default_float_layers(model: nn.Module) -> frozenset[str]:
 
 def chosen_float_layers(model: nn.Module, patterns: Collection[str]) -> frozenset[str]:
     """The default ones, and those whose path matches a shell pattern. Raises :class:`UserError` for a pattern without a match."""
-    layers, chosen = quantizable(model, ()), default_float_layers(model)
+    layers, chosen = [*quantizable(model, ()), *quantizable_additions(model, ())], default_float_layers(model)
     for pattern in patterns:
         matching = fnmatch.filter(layers, pattern)
         if not matching:
-            near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.3) or list(layers)[:1]
+            near = difflib.get_close_matches(pattern, layers, n=1, cutoff=0.3) or layers[:1]
             raise UserError(f"--float-layers {pattern}: no such layer; one is called {near[0]}")
         chosen |= set(matching)
     return chosen
@@ -170,15 +187,16 @@ def check_tensors(model: nn.Module, tensors: dict[str, Tensor], float_layers: Co
 
     The int8 form holds, for each quantised layer at path P: ``P.weight`` (int8), ``P.weight_scale`` (float32, one per output
     channel), ``P.bias``, and ``P.input_scale``, ``P.input_zero_point``, ``P.output_scale``, ``P.output_zero_point`` (float32 and
-    int32 scalars); and every other tensor of ``model.state_dict()`` under its own name.
+    int32 scalars); for each quantised addition the last two; and every other tensor of ``model.state_dict()`` under its own name.
     """
     wanted = {name: (value.dtype, value.shape) for name, value in model.state_dict().items()}
     for path, layer in quantizable(model, float_layers).items():
         wanted[f"{path}.weight"] = (torch.int8, layer.weight.shape)
         wanted[f"{path}.weight_scale"] = (torch.float32, layer.weight.shape[:1])
-        for end in ("input", "output"):
-            wanted[f"{path}.{end}_scale"] = (torch.float32, torch.Size())
-            wanted[f"{path}.{end}_zero_point"] = (torch.int32, torch.Size())
+    ends = [f"{path}.{end}" for path in quantizable(model, float_layers) for end in ("input", "output")]
+    for end in [*ends, *(f"{path}.output" for path in quantizable_additions(model, float_layers))]:
+        wanted[f"{end}_scale"] = (torch.float32, torch.Size())
+        wanted[f"{end}_zero_point"] = (torch.int32, torch.Size())
     again = "; quantise the checkpoint again"
     if missing := sorted(set(wanted) - set(tensors)):
         raise UserError(f"{source}: tensor {missing[0]!r} is missing ({len(missing)} in all){again}")
@@ -207,15 +225,17 @@ def quantized_model(
     layers = quantizable(model, float_layers)
     float_names = [name for name in model.state_dict() if name.rpartition(".")[0] not in layers]
     model.load_state_dict({name: tensors[name] for name in float_names}, strict=False)
+    activation, of_weight = (QuantizeDequantize, Dequantize) if kind == "int8" else (FakeQuantize, FakeQuantizeWeight)
+
+    def quantizer(end: str) -> nn.Module:
+        return activation(float(tensors[f"{end}_scale"]), int(tensors[f"{end}_zero_point"]))
+
     for path, layer in layers.items():
         weight, scale, bias = tensors[f"{path}.weight"], tensors[f"{path}.weight_scale"], tensors.get(f"{path}.bias")
-        ranges = [
-            (float(tensors[f"{path}.{end}_scale"]), int(tensors[f"{path}.{end}_zero_point"])) for end in ("input", "output")
-        ]
-        if kind == "int8":
-            quantizers = [QuantizeDequantize(*ranges[0]), Dequantize(scale), QuantizeDequantize(*ranges[1])]
-        else:
+        if kind == "fake":
             weight = weight * scale.reshape(-1, *[1] * (weight.dim() - 1))
-            quantizers = [FakeQuantize(*ranges[0]), FakeQuantizeWeight(scale), FakeQuantize(*ranges[1])]
-        replace(model, path, QuantizedLayer(layer, weight, bias, *quantizers))
+        ends = quantizer(f"{path}.input"), of_weight(scale), quantizer(f"{path}.output")
+        replace(model, path, QuantizedLayer(layer, weight, bias, *ends))
+    for path in quantizable_additions(model, float_layers):
+        replace(model, path, QuantizedAdd(quantizer(f"{path}.output")))
     return model.eval()

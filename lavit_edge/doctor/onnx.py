@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import statistics
-import tempfile
-import time
 from pathlib import Path
 from typing import Any
 
@@ -80,33 +77,8 @@ def opset() -> tuple[Status, str]:
     return "OK", f"not seen here; we write opset {OPSET}"
 
 
-def signed_activations() -> tuple[Status, str]:
-    """Times one layer; reported, never judged."""
-    x = torch.randn(1, 256, 512)
-    _, model = exported(x, OPSET)
-    seconds = {}
-    with tempfile.TemporaryDirectory() as folder:
-        for platform, signed in (("amd64", "0"), ("arm", "1")):
-            path = Path(folder) / f"{platform}.ort"
-            session(model, path, save_model_format="ORT", qdqisint8allowed=signed)
-            seconds[platform] = median_time(session(path), x.numpy())
-    ratio = seconds["arm"] / seconds["amd64"]
-    detail = f".ort for arm takes {ratio:.1f} times the time of one for amd64 here"
-    return ("known", f"{detail}; on a desktop export with --ort-format amd64") if ratio > 2 else ("OK", detail)
-
-
-def median_time(run: Any, x: np.ndarray) -> float:
-    times = []
-    for _ in range(12):
-        start = time.perf_counter()
-        run.run(None, {"x": x})
-        times.append(time.perf_counter() - start)
-    return statistics.median(times[2:])
-
-
 REPAIR = pins.repair("onnx")
 PROBES = (
     Probe("int8 .onnx and .ort", lambda: round_trip("onnx"), REPAIR),
     Probe(f"Q/DQ in opset {OPSET + 1}", opset, REPAIR),
-    Probe("signed activations", signed_activations, REPAIR),
 )

@@ -12,8 +12,8 @@ diagonality-preserving loss. Ours is the rest (docs/architectures.md has what wa
   33 of them, entering and leaving it, ``lavit_nano`` spent a third of its time there.
 - Queries, keys, values and the FFN are 1x1 convolutions on the map, so that tokens are laid out anew for attention alone.
 - A re-parameterised depthwise convolution mixes neighbours at the block's width (RepViT, Wang et al., 2024), not at the FFN's.
-- Attention in the last stage alone (as LIT, Pan et al., 2022). With N tokens Theta and Psi take 2 H N^3 multiply-adds where queries
-  and keys take 2 N C H d: at 160 pixels N is 25, and less attention is the cheaper of the two.
+- Attention in the last stage alone (as LIT, Pan et al., 2022). With N tokens Theta and Psi take 2 H N^3 multiply-adds where
+  queries and keys take 2 N C H d: at 160 pixels N is 25, and less attention is the cheaper of the two.
 - Additions are modules: int8 kernels want a range for each (docs/int8.md).
 """
 
@@ -99,8 +99,8 @@ class FeedForward(nn.Module):
 class Attention(nn.Module):
     """What vanilla and less attention share: values and the output projection, on a map.
 
-    Scores are 3-D, ``(B*H, N, N)`` (``models/blocks.py`` says why). ``(B, C, g, g)`` and the scores of the layer before, if any ->
-    ``(B, C, g, g)`` and this layer's scores, before the softmax.
+    Scores are 3-D, ``(B*H, N, N)`` (``models/blocks.py`` says why). ``(B, C, g, g)`` and the scores of the layer before, if any,
+    give ``(B, C, g, g)`` and this layer's scores, before the softmax.
     """
 
     def __init__(self, dim: int, heads: int, value_dim: int) -> None:
@@ -295,7 +295,8 @@ class LaViTMobile(Classifier):
 
     def fold(self) -> None:
         """The last batch norm into the head."""
-        assert isinstance(norm := self.norm, nn.BatchNorm1d)
+        norm = self.norm
+        assert isinstance(norm, nn.BatchNorm1d)
         assert norm.running_mean is not None
         assert norm.running_var is not None
         scale = norm.weight * (norm.running_var + norm.eps).rsqrt()

@@ -182,7 +182,7 @@ def _advice(plan: Plan, rates: Rates) -> str:
         return 1 - (sum(seconds(op, rates) for op in new if op) + plan.calls * rates.call_us / 1e6) / time
 
     options: list[tuple[float, str]] = []  # share of the time, what to say; {} is that share
-    slow = "{} of the time goes to slow int8 kernels: give them static uint8 activations (an .ort: --ort-format amd64)"
+    slow = "{} of the time goes to slow int8 kernels: give them static uint8 activations"
     options.append((saved(lambda op: dataclasses.replace(op, slow=False)), slow))
     if outside := [op for op in ops if op.outside]:
         gain = saved(lambda op: dataclasses.replace(op, outside=False))

@@ -81,8 +81,6 @@ def test_exporting_again_replaces_the_same_bundle_and_no_other(
                 str(int8),
                 "--target",
                 "onnx",
-                "--ort-format",
-                "none",
                 "--out",
                 str(copy),
                 *gates,
@@ -92,7 +90,7 @@ def test_exporting_again_replaces_the_same_bundle_and_no_other(
         )
         == 0
     )
-    assert set(open_bundle(copy).manifest["artifacts"]) == {"model.onnx"}
+    assert set(open_bundle(copy).manifest["artifacts"]) == {"model.onnx", "model.ort"}
     assert not (copy / "model.pte").exists()
     other = tmp_path / "mine"
     other.mkdir()

@@ -236,11 +236,10 @@ def test_an_ort_is_read_as_it_was_made(save_onnx: Save) -> None:
     from lavit_edge.export.onnx import _save_ort
 
     path = save_onnx(Planted(nn.GELU), tokens())
-    for platform, signed in (("arm", 3), ("amd64", 0)):
-        _save_ort(onnxruntime, path, platform)
-        plan, _ = read(path.with_suffix(".ort"), "x86-vnni")
-        assert macs(plan, int8=True) == 3 * LINEAR
-        assert sum(op.slow for op in plan.ops) == signed
+    _save_ort(onnxruntime, path)
+    plan, _ = read(path.with_suffix(".ort"), "x86-vnni")
+    assert macs(plan, int8=True) == 3 * LINEAR
+    assert not any(op.slow for op in plan.ops)
 
 
 def _symbolic(path: Path, axis: int) -> None:
