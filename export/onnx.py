@@ -84,7 +84,7 @@ def _drop_traces(model: Any) -> None:
 
 
 def _save_ort(onnxruntime: Any, path: Path, platform: str) -> None:
-    """What ``onnxruntime.tools.convert_onnx_models_to_ort --optimization_style Fixed`` does to a file, and one more setting."""
+    """What ``onnxruntime.tools.convert_onnx_models_to_ort --optimization_style Fixed`` does to a file."""
     options = onnxruntime.SessionOptions()
     options.optimized_model_filepath = str(path.with_suffix(".ort"))
     options.log_severity_level = 3
@@ -92,8 +92,6 @@ def _save_ort(onnxruntime: Any, path: Path, platform: str) -> None:
         "session.save_model_format": "ORT",
         # x86 wants uint8 activations: with int8 ones, which suit ARM, the same model is 7 times slower there
         "session.qdqisint8allowed": "1" if platform == "arm" else "0",
-        # drops Q/DQ pairs between float operators; ours repeat a rounding already done: the same bits, 2 % sooner
-        "session.enable_quant_qdq_cleanup": "1",
     }
     for name, value in settings.items():
         options.add_session_config_entry(name, value)
