@@ -33,6 +33,8 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
     assert manifest["tools"]["executorch"] == "1.5.1"
     parity = json.loads((bundle / "parity.json").read_text())
     assert parity["passed"]
+    assert set(parity["layers"]["compared"]) == set(manifest["artifacts"])
+    assert parity["layers"]["wrong"] == []
     free, labelled = parity["sets"].values()
     assert free["pictures"] == 50
     assert not free["labelled"]
@@ -42,6 +44,9 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
         noise = {p["row"]: p["sqnr_db"] for p in result["pairs"] if p["column"] == "int8 program"}
         for name in ("model.pte", "model.onnx", "model.ort", "model.mlpackage"):
             assert noise[name] is None or noise[name] >= 20
+        assert {row["artifact"] for row in result["noise"]} == set(manifest["artifacts"])
+        own = next(p["sqnr_db"] for p in result["pairs"] if (p["row"], p["column"]) == ("int8 program", "torch fp32"))
+        assert all(row["int8_sqnr_db"] == own and row["least_db"] == own - 3 for row in result["noise"])
         # int8 is not fp32: a program that had quantised nothing would be caught here
         assert 5 < noise["torch fp32"] < 80
     assert "model.mlpackage" in (bundle / "README.md").read_text()
@@ -61,9 +66,10 @@ def test_verify_prints_the_matrix_and_its_gates_set_the_exit_code(
     assert result["pictures"] == 10
     assert result["passed"]
     assert set(result["top1"]) == set(result["names"])
-    assert verify([*command, "--int8-sqnr", "300"]) == 1
+    assert verify([*command, "--int8-margin", "-300"]) == 1
     result = json.loads(capsys.readouterr().out)
-    assert any("wanted 300" in line for line in result["failures"])
+    assert result["selftest"] == dict.fromkeys(result["layers"]["compared"], True)
+    assert any("wanted 90" in line for line in result["failures"])
 
 
 def test_exporting_again_replaces_the_same_bundle_and_no_other(
