@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -106,6 +107,36 @@ def test_exporting_again_replaces_the_same_bundle_and_no_other(
     with pytest.raises(UserError, match="not a bundle"):
         export(["--checkpoint", str(int8), "--target", "onnx", "--out", str(other)])
     assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_converter_that_loses_a_layer_fails_the_export(
+    int8: Path, gates: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealed by the exporter itself, and verify finds the same."""
+    from onnx import numpy_helper
+
+    from lavit_edge.export import onnx as exporter
+
+    layer = "stages.2.blocks.1.ffn.contract"
+    sound = exporter.fold_weight_transposes
+
+    def broken(model: Any) -> None:
+        sound(model)
+        (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == f"model.{layer}.weight")
+        weight.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(weight), weight.name))
+
+    monkeypatch.setattr(exporter, "fold_weight_transposes", broken)
+    out, loose = tmp_path / "out", [*gates, "--int8-margin", "300", "--agreement", "0"]
+    command = ["--checkpoint", str(int8), "--target", "onnx", "--ort-format", "none", "--tolerance-steps", "1000", *loose]
+    assert export([*command, "--out", str(out)]) == 1
+    parity = json.loads((out / "parity.json").read_text())
+    assert parity["selftest"] == {"model.onnx": True}
+    assert not any(result["failures"] for result in parity["sets"].values())
+    (wrong,) = parity["layers"]["wrong"]
+    assert wrong.startswith("model.onnx (ONNX Runtime): parts from the int8 program in block stages.2.blocks.1, at linear of")
+    assert layer in wrong
+    assert layer in (out / "parity.html").read_text()
+    assert verify([str(out), "--checkpoint", str(int8), *loose]) == 1
 
 
 def test_float_artifacts_match_torch(fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -36,7 +36,7 @@ def test_an_offset_of_all_classes_is_no_signal() -> None:
 def test_a_step_is_one_255th_of_the_range_that_pictures_have_of_their_own() -> None:
     own = np.array([[51.0, -51.0], [-51.0, 51.0]])
     assert logit_step(own) == pytest.approx(102 / 255)
-    assert logit_step(own + [7.0, -300.0]) == pytest.approx(102 / 255)
+    assert logit_step(own + np.array([7.0, -300.0])) == pytest.approx(102 / 255)
     assert logit_step(np.ones((3, 4))) == 0
 
 
