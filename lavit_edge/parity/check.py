@@ -1,5 +1,5 @@
-"""All that a bundle's artifacts must pass: each tests itself, its layers are compared with the program's, and all forms of the model
-with each other on pictures. ``export`` asks it of its own work, ``verify`` of anybody's.
+"""All that a bundle's artifacts must pass: each tests itself, its layers are compared with the program's, and all forms of the
+model with each other. ``export`` asks it of its own work, ``verify`` of anybody's.
 """
 
 from __future__ import annotations

@@ -1,5 +1,5 @@
-"""A fault in any layer is named, in every runtime, whatever the logits show; and no sound layer is, in an int8 net of convolutions,
-ReLU and residual additions alone.
+"""A fault in any layer is named, in every runtime, whatever the logits show; and no sound layer is, in an int8 net of nothing but
+convolutions, ReLU and residual additions.
 """
 
 from __future__ import annotations
