@@ -22,8 +22,8 @@ from lavit_edge.selftest import print_selftest, selftest
 
 PROGRAMS = {"int8": int8_program, "float": float_program}
 NAMES = {"int8": PROGRAM, "float": "float program"}  # of the program, by precision
-# A wrong layer is wrong on any picture: one was enough for every planted fault (docs/parity.md). Two, for a channel may be dead
-# on one of them.
+# A wrong layer is wrong on nearly any picture; a channel may be dead on one. With two, every weight zeroed, negated or rotated in
+# tests/parity/test_locate_layers.py is named.
 LAYER_PICTURES = 2
 
 
