@@ -30,17 +30,14 @@ from lavit_edge.parity.bundle import (
     VERDICT,
     Bundle,
     artifact_sha256,
-    forms,
     free_pictures,
     labelled_pictures,
-    measure,
 )
+from lavit_edge.parity.check import PROGRAMS, Pictures, check
 from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, Parity
-from lavit_edge.parity.render import page, print_parity
+from lavit_edge.parity.render import page
 from lavit_edge.payload import TOLERANCE
-from lavit_edge.quantize import float_program, int8_program
 from lavit_edge.seal import content_sha256
-from lavit_edge.selftest import print_selftest, selftest
 from lavit_edge.signing import sign_bundle
 from lavit_edge.verdict.read import verdicts
 from lavit_edge.verdict.render import print_summary
@@ -61,7 +58,7 @@ def export_bundle(
     strict: bool = False,
     private_key: Path | None = None,
 ) -> dict[str, Any]:
-    """Writes the bundle ``out`` and returns its manifest with ``parity``, ``verdict`` and ``passed`` added.
+    """Writes the bundle ``out`` and returns its manifest with what was found added: ``passed``, ``parity``, ``layers``...
 
     Args:
         source: the checkpoint folder.
@@ -77,9 +74,11 @@ def export_bundle(
     console = Console(stderr=True)
     checkpoint = load_checkpoint(source)
     _check_out(out, checkpoint, precision)
-    labelled = labelled_pictures(data, checkpoint.contract, pictures) if data else None
+    sets = {"free pictures": Pictures(free_pictures(checkpoint.contract), False)}
+    if data is not None:
+        sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, checkpoint.contract, pictures), True)
     with console.status("building the program"):
-        program = int8_program(checkpoint) if precision == "int8" else float_program(checkpoint)
+        program = PROGRAMS[precision](checkpoint)
     with new_folder(out, replace=True) as folder:
         seconds = {}
         for name, target_options in options.items():
@@ -93,32 +92,8 @@ def export_bundle(
             console.print(f"exported {name} in {seconds[name]} s")
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(checkpoint, options, precision, artifacts, seconds, out)
-        tested = {}
-        for artifact in Bundle(folder, manifest).runnable:
-            outcome = selftest(artifact)
-            tested[artifact.name] = outcome.passed
-            if not outcome.passed:
-                print_selftest(outcome, console)
-        runs = forms(checkpoint, Bundle(folder, manifest).runnable, precision)
-        reference = PROGRAM if precision == "int8" else FLOAT
-        sets = {"free pictures": (free_pictures(checkpoint.contract), False)}
-        if labelled is not None and data is not None:
-            sets[f"{data.name}/val"] = (labelled, True)
-        results: dict[str, Parity] = {}
-        for title, (pictures_set, has_labels) in sets.items():
-            results[title] = measure(
-                runs,
-                pictures_set,
-                checkpoint.contract,
-                labelled=has_labels,
-                reference=reference,
-                gates=gates,
-                strict=strict,
-                console=console,
-            )
-            print_parity(title, results[title], console)
-        parity = {title: result.to_dict() for title, result in results.items()}
-        passed = all(tested.values()) and not any(result.failures for result in results.values())
+        checked = check(Bundle(folder, manifest), checkpoint, sets, gates, strict=strict, console=console)
+        parity = {title: result.to_dict() for title, result in checked.sets.items()}
         with console.status("judging the artifacts"):
             judged = {path.name: verdicts(path) for path in artifacts}
         print_summary(judged, console)
@@ -126,13 +101,13 @@ def export_bundle(
         title = f"{checkpoint.path.resolve().name}, {precision}: agreement"
         _write_json(folder / MANIFEST, manifest)
         _write_json(folder / VERDICT, verdict)
-        _write_json(folder / PARITY, {"gates": vars(gates), "passed": passed, "selftest": tested, "sets": parity})
-        (folder / PAGE).write_text(page(title, results), encoding="utf-8")
-        (folder / CARD).write_text(_card(checkpoint, manifest, results), encoding="utf-8")
+        _write_json(folder / PARITY, {"gates": vars(gates), **checked.to_dict(), "sets": parity})
+        (folder / PAGE).write_text(page(title, checked.sets, checked.wrong_layers), encoding="utf-8")
+        (folder / CARD).write_text(_card(checkpoint, manifest, checked.sets), encoding="utf-8")
         if private_key:
             sign_bundle(folder, private_key)
     _print_artifacts(manifest, out, console)
-    return {**manifest, "parity": parity, "selftest": tested, "verdict": verdict, "passed": passed, "out": str(out)}
+    return {**manifest, "parity": parity, **checked.to_dict(), "verdict": verdict, "out": str(out)}
 
 
 def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:

@@ -54,41 +54,24 @@ def main(argv: list[str] | None = None) -> int:
         return run_locate(args, gates)
     from rich.console import Console
 
-    from lavit_edge.parity.bundle import checkpoint_of, forms, free_pictures, labelled_pictures, measure, open_bundle
-    from lavit_edge.parity.compare import FLOAT, PROGRAM
-    from lavit_edge.parity.render import page, print_parity
-    from lavit_edge.selftest import print_selftest, selftest
+    from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.parity.check import Pictures, check
+    from lavit_edge.parity.render import page
 
     console = Console(stderr=args.json)
     bundle = open_bundle(args.bundle)
-    tested = {path.name: selftest(path) for path in bundle.runnable}
-    for outcome in tested.values():
-        if not outcome.passed:
-            print_selftest(outcome, console)
     checkpoint = checkpoint_of(bundle, args.checkpoint)
     contract = checkpoint.contract
     folder = labelled_pictures(args.data, contract, args.pictures) if args.data else free_pictures(contract)
-    parity = measure(
-        forms(checkpoint, bundle.runnable, bundle.precision),
-        folder,
-        contract,
-        labelled=args.data is not None,
-        reference=PROGRAM if bundle.precision == "int8" else FLOAT,
-        gates=gates,
-        strict=args.strict,
-        console=console,
-    )
     title = f"{args.data.name}/val" if args.data else "free pictures"
-    print_parity(title, parity, console)
+    sets = {title: Pictures(folder, args.data is not None)}
+    checked = check(bundle, checkpoint, sets, gates, strict=args.strict, console=console)
     if args.page:
-        args.page.write_text(
-            page(f"{checkpoint.path.resolve().name}, {bundle.precision}: agreement", {title: parity}), encoding="utf-8"
-        )
-    passed = not parity.failures and all(outcome.passed for outcome in tested.values())
+        heading = f"{checkpoint.path.resolve().name}, {bundle.precision}: agreement"
+        args.page.write_text(page(heading, checked.sets, checked.wrong_layers), encoding="utf-8")
     if args.json:
-        selftests = {name: outcome.passed for name, outcome in tested.items()}
-        print(json.dumps({"gates": vars(gates), "passed": passed, "selftest": selftests, **parity.to_dict()}, indent=1))
-    return 0 if passed else 1
+        print(json.dumps({"gates": vars(gates), **checked.sets[title].to_dict(), **checked.to_dict()}, indent=1))
+    return 0 if checked.passed else 1
 
 
 def run_locate(args: argparse.Namespace, gates: Gates) -> int:
@@ -100,10 +83,9 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
     from rich.console import Console
 
     from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
-    from lavit_edge.parity.compare import PROGRAM
+    from lavit_edge.parity.check import NAMES, PROGRAMS
     from lavit_edge.parity.locate import locate
     from lavit_edge.parity.locate_render import print_located, sentence
-    from lavit_edge.quantize import float_program, int8_program
 
     console = Console(stderr=args.json)
     bundle = open_bundle(args.bundle)
@@ -111,9 +93,9 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
     contract = checkpoint.contract
     folder = labelled_pictures(args.data, contract, args.locate) if args.data else free_pictures(contract)
     pictures = (picture for picture, _ in islice(folder.inputs(contract, args.strict), args.locate))
-    reference, make = (PROGRAM, int8_program) if bundle.precision == "int8" else ("float program", float_program)
+    reference = NAMES[bundle.precision]
     with console.status("building the program"):
-        program = make(checkpoint)
+        program = PROGRAMS[bundle.precision](checkpoint)
     results = locate(program, bundle.runnable, pictures, gates, console)
     print_located(results, reference, console)
     passed = not any(result.first for result in results)

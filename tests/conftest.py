@@ -195,7 +195,7 @@ def gates() -> list[str]:
     """Gates for the tiny model. 64 pixels and 80 steps of training are far noisier in int8 than a real model: two runtimes that
     round one value apart part by 25 to 45 dB. The bundled checkpoint is held to the real gates in test_bundled.py.
     """
-    return ["--int8-sqnr", "20", "--foreign-sqnr", "20", "--agreement", "0.8", "--max-drop", "100"]
+    return ["--agreement", "0.8", "--max-drop", "100"]
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,7 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from rich.console import Console
@@ -19,6 +19,9 @@ from lavit_edge.documents import check_shape, read_json
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.parity.compare import FAKE, FLOAT, PROGRAM, Gates, Parity, compare
 from lavit_edge.parity.runners import SUFFIXES, open_artifact
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 FORMAT = "lavit_edge.bundle/1"
 MANIFEST, PARITY, VERDICT, PAGE, CARD = "manifest.json", "parity.json", "verdict.json", "parity.html", "README.md"
@@ -124,15 +127,15 @@ def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
     return checkpoint
 
 
-def forms(checkpoint: Checkpoint, artifacts: list[Path], precision: str) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name.
+def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
+    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``.
 
     Each runs on one thread: three runtimes whose threads spin and wait for each other took minutes over 50 pictures on two cores.
     """
     import torch
 
     from lavit_edge.models.deployed import Deployed
-    from lavit_edge.quantize import fake_quantized, int8_program
+    from lavit_edge.quantize import fake_quantized
 
     def from_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Run:
         @torch.no_grad()
@@ -143,9 +146,9 @@ def forms(checkpoint: Checkpoint, artifacts: list[Path], precision: str) -> dict
 
     torch.set_num_threads(1)
     runs = {FLOAT: from_torch(Deployed(checkpoint.model, checkpoint.contract).eval())}
-    if precision == "int8":
+    if program is not None:
         runs[FAKE] = from_torch(fake_quantized(checkpoint))
-        runs[PROGRAM] = from_torch(int8_program(checkpoint).module())
+        runs[PROGRAM] = from_torch(program.module())
     return runs | {path.name: open_artifact(path, threads=1) for path in artifacts}
 
 

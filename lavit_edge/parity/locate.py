@@ -132,15 +132,21 @@ def locate(
 
 
 class _Tally:
-    """Differences of one value, gathered over pictures."""
+    """Differences of one value, gathered over pictures.
 
-    def __init__(self) -> None:
+    Args:
+        centre: the value is logits, and an offset of all classes is no signal.
+    """
+
+    def __init__(self, centre: bool) -> None:
+        self.centre = centre
         self.signal = self.noise = self.largest = 0.0
         self.count, self.low, self.high = 0, math.inf, -math.inf
 
     def add(self, reference: Tensor, other: Tensor) -> None:
         difference = (reference - other).double()
-        self.signal += float(reference.double().square().sum())
+        signal = reference.double()
+        self.signal += float((signal - signal.mean(-1, keepdim=True) if self.centre else signal).square().sum())
         self.noise += float(difference.square().sum())
         self.largest = float(np.maximum(self.largest, float(difference.abs().max())))  # keeps NaN
         self.count += reference.numel()
@@ -157,30 +163,24 @@ class _Comparison:
     def __init__(self, path: Path, reference: Reference, folder: Path) -> None:
         self.path, self.reference = path, reference
         self.run = open_artifact(path, threads=1)
-        self.values = open_values(path, reference, folder) if path.suffix in RUNTIMES else None
+        self.values = open_values(path, reference, folder)
         feeds: tuple[Feed, ...] = ("layers", "blocks", "nothing")
         self.tallies: dict[Feed, dict[str, _Tally]] = {feed: {} for feed in feeds}
-        self.logits = _Tally()  # of the artifact itself, against the copy whose values are seen, or else against the program
+        self.logits = _Tally(True)  # of the artifact itself, against the copy whose values are seen
         self.pictures = 0
 
     def add(self, picture: np.ndarray, tensor: Tensor, unaided: dict[str, Tensor]) -> None:
         self.pictures += 1
         logits = torch.from_numpy(self.run(picture))[None]
-        if self.values is None:
-            self.logits.add(unaided[self.reference.logits], logits)
-            return
         seen = self.values.run(picture)
         self.logits.add(seen[self.reference.logits], logits)
         for feed, tallies in self.tallies.items():
             found = unaided if feed == "nothing" else self.reference.run(tensor, seen, feed)
             for name, value in seen.items():
-                tallies.setdefault(name, _Tally()).add(found[name], value)
+                tallies.setdefault(name, _Tally(name == self.reference.logits)).add(found[name], value)
 
     def result(self, gates: Gates) -> Located:
-        result = Located(self.path.name, RUNTIMES.get(self.path.suffix, "ONNX Runtime"), self.pictures)
-        if self.values is None:
-            result.notes.append(f"its values cannot be taken out; its logits are {self.logits.sqnr_db:.1f} dB from the program's")
-            return result
+        result = Located(self.path.name, RUNTIMES[self.path.suffix], self.pictures)
         if self.logits.noise != 0:  # also when it is not a number
             result.notes.append(f"taking values out moved its logits ({self.logits.sqnr_db:.1f} dB): other kernels may have run")
         blocks: dict[str, list[tuple[str, Layer]]] = {}
@@ -195,7 +195,6 @@ class _Comparison:
         return result
 
     def _layer(self, name: str, point: Point, gates: Gates) -> Layer:
-        assert self.values is not None
         tally = self.tallies["layers"][name]
         step = point.scale or (tally.high - tally.low) / 255 or 1.0
         steps, rms_steps = tally.largest / step, math.sqrt(tally.noise / tally.count) / step

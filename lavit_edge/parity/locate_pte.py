@@ -28,7 +28,7 @@ from lavit_edge.parity.locate_points import QUANTIZE, Reference, operator
 from lavit_edge.parity.locate_values import Values
 from lavit_edge.parity.runners import executorch_method, missing, to_tensor
 
-NO_HANDLE = 65535  # xnnpack_preprocess.DEFAULT_DEBUG_HANDLE: a node that a pass of the back end put in, to change the layout
+NO_HANDLE = 65535  # xnnpack_preprocess.DEFAULT_DEBUG_HANDLE: a node that a pass of the back end put in
 OUTPUT = 2  # xnnpack_constants.XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 HEADER = 32  # bytes before the graph in an XNNPACK payload: XNNHeader, padded
 ACTIVATIONS = ("relu", "hardtanh", "clamp")  # that XNNPACK computes in the node before
@@ -120,10 +120,10 @@ class _Copy:
             value = values[id_]
             tensor, grid = getattr(value, "tensorValue", value), getattr(value, "quantParams", None)
             inputs = [getattr(kind, name) for name in ("inputId", "input1Id", "input2Id") if hasattr(kind, name)]
-            if node.debugHandle == NO_HANDLE:  # changes the layout
+            if node.debugHandle == NO_HANDLE:  # changes the layout, or converts between float and int8
                 if inputs[0] in calls:
                     calls[id_] = calls[inputs[0]]
-                if list(kind.perm) == [0, 2, 3, 1]:
+                if list(kind.perm) == [0, 2, 3, 1] if hasattr(kind, "perm") else inputs[0] in last:
                     last.add(id_)
                 continue
             if hasattr(kind, "kernelHeight") or last.intersection(inputs):

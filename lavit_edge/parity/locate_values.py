@@ -12,14 +12,13 @@ import torch
 from torch import Tensor
 
 from lavit_edge.errors import UserError
-from lavit_edge.parity.locate_points import QUANTIZE, Reference
+from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference
 from lavit_edge.parity.runners import missing, onnx_session, to_tensor
 
-# suffix of the artifacts whose values can be seen -> what runs them. The .ort is ONNX Runtime's own form of the .onnx, optimised
-# already and in a format that takes no further outputs.
-RUNTIMES = {
+RUNTIMES = {  # by the suffix of the artifact
     ".pte": "ExecuTorch, XNNPACK",
     ".onnx": "ONNX Runtime",
+    ".ort": "ONNX Runtime",
     ".mlpackage": "reference evaluator, fp16",
 }
 
@@ -61,7 +60,7 @@ class Values:
 def open_values(path: Path, reference: Reference, folder: Path) -> Values:
     """
     Args:
-        path: the artifact, ``.pte``, ``.onnx`` or ``.mlpackage``.
+        path: the artifact, ``.pte``, ``.onnx``, ``.ort`` or ``.mlpackage``.
         reference: the program that it was made from.
         folder: takes a copy of the artifact in which intermediate values are outputs.
 
@@ -72,33 +71,36 @@ def open_values(path: Path, reference: Reference, folder: Path) -> Values:
         from lavit_edge.parity.locate_pte import open_pte
 
         return open_pte(path, reference, folder)
-    return {".onnx": _onnx, ".mlpackage": _mlprogram}[path.suffix](path, reference, folder)
+    return (_mlprogram if path.suffix == ".mlpackage" else _onnx)(path, reference, folder)
 
 
 def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     """Looks into the graph that ONNX Runtime makes of the file: its own kernels, on weights and scales of the file.
 
     Outputs added to the file itself would keep ONNX Runtime from fusing, and other kernels would run: on the bundled model that
-    moved logits by up to 0.026. The optimised graph is saved, given the outputs, and run as it is: the same bits.
-    Float values keep the names of the program's nodes there; int8 layers are known by the names of their weights.
+    moved logits by up to 0.026. The optimised graph is saved, given the outputs, and run as it is: the same bits. A ``.ort``
+    holds such a graph already, and ONNX Runtime saves it as ONNX.
+    Float values and dequantisers keep the names of the program's nodes there; int8 layers are known by the names of their
+    weights.
     """
     try:
         import onnx
         import onnxruntime
     except ImportError as error:
         raise missing("ONNX Runtime", "onnx", error) from error
-    copy = folder / path.name
+    copy = folder / f"{path.name}.onnx"
     onnx_session(path, threads=1, optimized_model_filepath=str(copy))
     model = onnx.load(copy)
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
     names = {reference.logits: "logits"}
     grids: dict[str, tuple[float, int]] = {}
     last: set[str] = set()
+    floats = {name for name, point in reference.points.items() if point.scale is None}
+    dequantized = {node.name: node.args[0].name for node in reference.calls if node.target == DEQUANTIZE}
 
     def codes(point: str, value: str, grid: Sequence[str], channels_last: bool) -> None:
         names[point], grids[point] = value, (float(stored[grid[0]]), int(stored[grid[1]]))
-        if channels_last:
-            last.add(point)
+        (last.add if channels_last else last.discard)(point)
 
     for node in model.graph.node:
         output, weight = node.output[0], node.input[3] if len(node.input) > 3 else ""
@@ -110,7 +112,9 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
             codes(after, output, node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9], channels_last)
         elif output in reference.points and node.op_type == "QuantizeLinear":
             codes(output, output, node.input[1:3], False)
-        elif (point := output.removesuffix("_pre_q")) in reference.points:  # the ending: a quantiser was moved next to it
+        elif node.op_type == "DequantizeLinear" and dequantized.get(output) in reference.points:
+            codes(dequantized[output], node.input[0], node.input[1:3], False)
+        elif (point := output.removesuffix("_pre_q")) in floats:  # the ending: a quantiser was moved next to it
             names[point] = output
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))
     onnx.save(model, copy)
@@ -125,7 +129,8 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     """Values have the names of the program's nodes, with an ending where they are fp16.
 
-    Quantisers are known by their input, or else by their number, which counts those of the program.
+    Quantisers are known by their input, or else by their number, which counts those of the program. coremltools divides the three
+    scales around an int8 addition by that of one summand, whose own becomes 1; the sum's is multiplied by it again.
     """
     try:
         from lavit_edge.parity.mlprogram import MLProgram
@@ -136,13 +141,17 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     grids: dict[str, tuple[float, int]] = {}
     quantizers = [node for node in reference.calls if node.target == QUANTIZE and node.name in reference.points]
     quantized = {node.args[0].name: node.name for node in quantizers}
+    points: dict[str, str] = {}  # of the codes, by their name in the package
     for type_, value in program.operations:
         point = value.removesuffix("_cast_fp16")
         if type_ == "quantize":
-            source, scale, zero_point = program.quantizers[value]
+            source, scale, zero_point, unit = program.quantizers[value]
             number = point.removeprefix("quantize_")
             by_number = "quantize_per_tensor" if number == "0" else f"quantize_per_tensor_{number}"
             point = quantized.get(source.removesuffix("_cast_fp16"), by_number)
+            points[value] = point
+            if unit is not None:
+                scale *= reference.points[points[unit]].scale or math.nan
         if point in reference.points:
             names[point] = value
             if type_ == "quantize":

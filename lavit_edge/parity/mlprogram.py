@@ -60,7 +60,8 @@ class MLProgram:
     Attributes:
         inputs, outputs: :class:`Feature` by name.
         operations: ``(type, name of the first output)`` in order of evaluation; those names are what :meth:`evaluate` takes.
-        quantizers: of every ``quantize``, by the name of its output, the name of its input, its scale and its zero point.
+        quantizers: of every ``quantize``, by the name of its output, the name of its input, its scale, its zero point, and the
+            name of the codes that its scale counts in: of a summand whose dequantiser has scale 1, None where there is no such.
 
     Raises :class:`UserError` for a package that cannot be read or that contains anything unknown. Nothing unknown is left for
     later: loading evaluates the program once, on zeros.
@@ -104,11 +105,13 @@ class MLProgram:
         self.predict({name: np.zeros(f.shape, np.uint8 if f.kind == "image" else np.float32) for name, f in self.inputs.items()})
         self._seen_to_fit = True
         self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
+        made = {name: operation for operation in self._program for name in operation.outputs}
         self.quantizers = {
             next(iter(operation.outputs)): (
                 operation.references["input"],
                 operation.constants["scale"],
                 operation.constants.get("zero_point", 0),
+                _unit(operation, made),
             )
             for operation in self._program
             if operation.type == "quantize"
@@ -254,6 +257,18 @@ class MLProgram:
         if not shape or min(shape) < 1 or math.prod(shape) > LARGEST:
             raise UserError(f"{self.name}: {name} of shape {shape} is beyond reason")
         return shape
+
+
+def _unit(quantize: _Operation, made: Mapping[str, _Operation]) -> str | None:
+    """What a quantiser behind an addition, and perhaps a ReLU, counts in (:attr:`MLProgram.quantizers`)."""
+    total = made.get(quantize.references["input"])
+    if total is not None and total.type == "relu":
+        total = made.get(total.references["x"])
+    if total is None or total.type not in ("add", "sub"):
+        return None
+    summands = [made[name] for name in total.references.values() if name in made]
+    units = [each for each in summands if each.type == "dequantize" and each.constants["scale"] == 1.0]
+    return units[0].references["input"] if units else None
 
 
 def user_metadata(path: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from lavit_edge.parity.compare import Pair, Parity
+from lavit_edge.parity.compare import Noise, Pair, Parity
 
 
 def print_parity(title: str, parity: Parity, console: Console) -> None:
@@ -29,6 +29,10 @@ def print_parity(title: str, parity: Parity, console: Console) -> None:
         cells += ["·" if row == column else cell(parity.pair(row, column)) for column in parity.names]
         table.add_row(*cells)
     console.print(table)
+    judged = Table("artifact", "SQNR, dB", "int8 against fp32", "wanted")
+    for noise in parity.noise:
+        judged.add_row(noise.artifact, *_noise(noise))
+    console.print(judged)
     for line in parity.skipped:
         console.print(f"skipped: {line}", markup=False)
     for line in parity.failures:
@@ -38,19 +42,32 @@ def print_parity(title: str, parity: Parity, console: Console) -> None:
 
 
 def cell(pair: Pair) -> str:
-    noise = "equal" if math.isinf(pair.sqnr_db) else f"{pair.sqnr_db:.1f}"
-    return f"{100 * pair.agreement:.1f}\n{noise}\n{pair.max_delta_steps:.2f}"
+    return f"{100 * pair.agreement:.1f}\n{_decibels(pair.sqnr_db)}\n{pair.max_delta_steps:.2f}"
 
 
-def page(title: str, matrices: dict[str, Parity]) -> str:
-    """A self-contained HTML page: one heat map per set of pictures, and top-1 with its interval as bars."""
+def _noise(noise: Noise) -> tuple[str, str, str]:
+    own = "" if noise.int8_sqnr_db is None else _decibels(noise.int8_sqnr_db)
+    return _decibels(noise.sqnr_db), own, f"{noise.least_db:.1f}"
+
+
+def _decibels(value: float) -> str:
+    return "equal" if value == math.inf else f"{value:.1f}"
+
+
+def page(title: str, matrices: dict[str, Parity], wrong_layers: list[str]) -> str:
+    """A self-contained HTML page: one heat map per set of pictures, and top-1 with its interval as bars.
+
+    Args:
+        wrong_layers: a sentence for each artifact that has one.
+    """
     title = html.escape(title)
     parts = [f"<!doctype html><meta charset=utf-8><title>{title}</title>{_STYLE}<h1>{title}</h1>"]
+    parts += [f"<p class=bad>{html.escape(line)}</p>" for line in wrong_layers]
     for name, parity in matrices.items():
         verdict = "all gates passed" if not parity.failures else "; ".join(parity.failures)
         kind = "good" if not parity.failures else "bad"
         parts.append(f"<h2>{html.escape(name)}: {parity.pictures} pictures</h2><p class={kind}>{html.escape(verdict)}</p>")
-        parts.append(_heat_map(parity))
+        parts += [_heat_map(parity), _noise_table(parity)]
         if parity.labelled:
             parts.append(_bars(parity))
     return "\n".join(parts) + "\n"
@@ -74,12 +91,20 @@ def _heat_map(parity: Parity) -> str:
                 continue
             pair = parity.pair(row, column)
             shade = min(max((min(pair.sqnr_db, 130) - 15) / 75, 0), 1)  # 15 dB pale red, 90 dB and up green
-            noise = "equal" if math.isinf(pair.sqnr_db) else f"{pair.sqnr_db:.1f} dB"
+            noise = _decibels(pair.sqnr_db)
             detail = f"{100 * pair.agreement:.1f} % · {pair.max_delta_steps:.2f} steps"
             cells.append(f"<td style='background:hsl({shade * 130:.0f} 60% 86%)'>{noise}<small>{detail}</small></td>")
         rows.append("".join(cells) + "</tr>")
-    note = "SQNR of the row against the column; same top-1; largest logit difference in steps of 1/255 of the logits' range."
+    note = "SQNR of the row against the column, dB; same top-1; largest logit difference in steps of 1/255 of the logits' range."
     return "\n".join(rows) + f"</table><p><small>{note}</small></p>"
+
+
+def _noise_table(parity: Parity) -> str:
+    rows = ["<table><tr><th>artifact</th><th>SQNR, dB</th><th>int8 against fp32</th><th>wanted</th></tr>"]
+    for row in parity.noise:
+        cells = "".join(f"<td>{text}</td>" for text in _noise(row))
+        rows.append(f"<tr><th>{html.escape(row.artifact)}</th>{cells}</tr>")
+    return "\n".join(rows) + "</table>"
 
 
 def _bars(parity: Parity) -> str:

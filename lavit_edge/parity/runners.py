@@ -181,7 +181,6 @@ def onnx_session(path: Path, threads: int | None, trusted: bool = False, **setti
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it has to say is in its exception
     options.intra_op_num_threads = threads or 0
-    options.add_session_config_entry("session.enable_quant_qdq_cleanup", "1")  # as in the .ort: same bits, 2 % sooner
     for name, value in settings.items():
         setattr(options, name, value)
     try:

@@ -24,7 +24,6 @@ FLOAT_PRODUCTS = {"Conv", "FusedConv", "ConvTranspose", "Gemm", "FusedGemm", "Ma
 UNCOUNTED = {"Attention", "MultiHeadAttention", "QAttention", "Einsum", "LSTM", "GRU", "MatMulNBits"}
 # of onnx.TensorProto.DataType; what is not listed has 4 bytes
 UNSIGNED, SIGNED, WIDTHS = 2, 3, {2: 1, 3: 1, 4: 2, 5: 2, 6: 4, 7: 8, 9: 1, 10: 2, 11: 8, 13: 8, 16: 2, 21: 0.5, 22: 0.5}
-SETTINGS = "session.enable_quant_qdq_cleanup", "1"  # as the runner of artifacts does
 
 
 def read(path: Path, arm: bool) -> Plan:
@@ -92,7 +91,6 @@ def _optimised(onnxruntime: Any, path: Path, out: Path, arm: bool, notes: list[s
     options.intra_op_num_threads = 1
     options.optimized_model_filepath = str(out)
     options.add_session_config_entry("session.save_model_format", "ORT")
-    options.add_session_config_entry(*SETTINGS)
     if arm:
         options.add_session_config_entry("session.qdqisint8allowed", "1")
     for name in _batch_names(path):

@@ -39,10 +39,11 @@ def others(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> 
     """Logits ``(50, classes)`` on the CPU: the fp32 model, the fake-quantised one, the int8 program, each artifact."""
     from lavit_edge.export.__main__ import main
     from lavit_edge.parity.bundle import forms, open_bundle
+    from lavit_edge.quantize import int8_program
 
     out = tmp_path_factory.mktemp("export") / "bundle"
     assert main(["--out", str(out)]) == 0
-    runs = forms(checkpoint, open_bundle(out).runnable, "int8")
+    runs = forms(checkpoint, open_bundle(out).runnable, int8_program(checkpoint))
     rows = [picture for picture, _ in free_pictures(checkpoint.contract).inputs(checkpoint.contract)]
     return {name: np.stack([run(picture) for picture in rows]) for name, run in runs.items()}
 

@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -33,6 +34,8 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
     assert manifest["tools"]["executorch"] == "1.5.1"
     parity = json.loads((bundle / "parity.json").read_text())
     assert parity["passed"]
+    assert set(parity["layers"]["compared"]) == set(manifest["artifacts"])
+    assert parity["layers"]["wrong"] == []
     free, labelled = parity["sets"].values()
     assert free["pictures"] == 50
     assert not free["labelled"]
@@ -42,6 +45,9 @@ def test_the_bundle_is_whole_and_its_artifacts_agree(bundle: Path) -> None:
         noise = {p["row"]: p["sqnr_db"] for p in result["pairs"] if p["column"] == "int8 program"}
         for name in ("model.pte", "model.onnx", "model.ort", "model.mlpackage"):
             assert noise[name] is None or noise[name] >= 20
+        assert {row["artifact"] for row in result["noise"]} == set(manifest["artifacts"])
+        own = next(p["sqnr_db"] for p in result["pairs"] if (p["row"], p["column"]) == ("int8 program", "torch fp32"))
+        assert all(row["int8_sqnr_db"] == own and row["least_db"] == own - 3 for row in result["noise"])
         # int8 is not fp32: a program that had quantised nothing would be caught here
         assert 5 < noise["torch fp32"] < 80
     assert "model.mlpackage" in (bundle / "README.md").read_text()
@@ -61,9 +67,10 @@ def test_verify_prints_the_matrix_and_its_gates_set_the_exit_code(
     assert result["pictures"] == 10
     assert result["passed"]
     assert set(result["top1"]) == set(result["names"])
-    assert verify([*command, "--int8-sqnr", "300"]) == 1
+    assert verify([*command, "--int8-margin", "-300"]) == 1
     result = json.loads(capsys.readouterr().out)
-    assert any("wanted 300" in line for line in result["failures"])
+    assert result["selftest"] == dict.fromkeys(result["layers"]["compared"], True)
+    assert any("wanted 90" in line for line in result["failures"])
 
 
 def test_exporting_again_replaces_the_same_bundle_and_no_other(
@@ -98,6 +105,36 @@ def test_exporting_again_replaces_the_same_bundle_and_no_other(
     with pytest.raises(UserError, match="not a bundle"):
         export(["--checkpoint", str(int8), "--target", "onnx", "--out", str(other)])
     assert (other / "thesis.txt").read_text() == "years of work"
+
+
+def test_a_converter_that_loses_a_layer_fails_the_export(
+    int8: Path, gates: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Sealed by the exporter itself, and verify finds the same."""
+    from onnx import numpy_helper
+
+    from lavit_edge.export import onnx as exporter
+
+    layer = "stages.2.blocks.1.ffn.contract"
+    sound = exporter.fold_weight_transposes
+
+    def broken(model: Any) -> None:
+        sound(model)
+        (weight,) = (tensor for tensor in model.graph.initializer if tensor.name == f"model.{layer}.weight")
+        weight.CopyFrom(numpy_helper.from_array(0 * numpy_helper.to_array(weight), weight.name))
+
+    monkeypatch.setattr(exporter, "fold_weight_transposes", broken)
+    out, loose = tmp_path / "out", [*gates, "--int8-margin", "300", "--agreement", "0"]
+    command = ["--checkpoint", str(int8), "--target", "onnx", "--ort-format", "none", "--tolerance-steps", "1000", *loose]
+    assert export([*command, "--out", str(out)]) == 1
+    parity = json.loads((out / "parity.json").read_text())
+    assert parity["selftest"] == {"model.onnx": True}
+    assert not any(result["failures"] for result in parity["sets"].values())
+    (wrong,) = parity["layers"]["wrong"]
+    assert wrong.startswith("model.onnx (ONNX Runtime): parts from the int8 program in block stages.2.blocks.1, at linear of")
+    assert layer in wrong
+    assert layer in (out / "parity.html").read_text()
+    assert verify([str(out), "--checkpoint", str(int8), *loose]) == 1
 
 
 def test_float_artifacts_match_torch(fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -48,10 +48,7 @@ export function heapBytes() {
 export async function openModel(ort, bytes, size) {
   let session;
   try {
-    session = await ort.InferenceSession.create(bytes, {
-      executionProviders: ["wasm"],
-      extra: { session: { enable_quant_qdq_cleanup: "1" } }, // as lavit_edge.parity.runners has it
-    });
+    session = await ort.InferenceSession.create(bytes, { executionProviders: ["wasm"] });
   } catch (error) {
     throw new ArtifactError(`ONNX Runtime Web refuses it (${error.message ?? error})`);
   }

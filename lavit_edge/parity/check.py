@@ -1,0 +1,116 @@
+"""All that a bundle's artifacts must pass: each tests itself, its layers are compared with the program's, and all forms of the
+model with each other. ``export`` asks it of its own work, ``verify`` of anybody's.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from itertools import islice
+from typing import Any
+
+from rich.console import Console
+
+from lavit_edge.checkpoint import Checkpoint
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.parity.bundle import Bundle, forms, free_pictures, measure
+from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, Parity
+from lavit_edge.parity.locate import Located, locate
+from lavit_edge.parity.locate_render import print_located, sentence
+from lavit_edge.parity.render import print_parity
+from lavit_edge.quantize import float_program, int8_program
+from lavit_edge.selftest import print_selftest, selftest
+
+PROGRAMS = {"int8": int8_program, "float": float_program}
+NAMES = {"int8": PROGRAM, "float": "float program"}  # of the program, by precision
+# A wrong layer is wrong on nearly any picture; a channel may be dead on one. With two, every weight zeroed, negated or rotated in
+# tests/parity/test_locate_layers.py is named.
+LAYER_PICTURES = 2
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Pictures to compare all forms on, and whether their labels are the model's."""
+
+    folder: PictureFolder
+    labelled: bool
+
+
+@dataclass(frozen=True)
+class Checked:
+    """
+    Attributes:
+        selftest: whether it passed, by artifact.
+        layers: of each artifact.
+        sets: the agreement on each set of pictures.
+    """
+
+    precision: str
+    selftest: dict[str, bool]
+    layers: list[Located]
+    sets: dict[str, Parity]
+
+    @property
+    def wrong_layers(self) -> list[str]:
+        """A sentence for each artifact that parts from the program, naming runtime and layer."""
+        return [sentence(located, NAMES[self.precision]) for located in self.layers if located.first]
+
+    @property
+    def passed(self) -> bool:
+        agree = not any(parity.failures for parity in self.sets.values())
+        return all(self.selftest.values()) and not self.wrong_layers and agree
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain JSON values, without the sets."""
+        layers = {"compared": {located.artifact: len(located.layers) for located in self.layers}, "wrong": self.wrong_layers}
+        return {"passed": self.passed, "selftest": self.selftest, "layers": layers}
+
+
+def check(
+    bundle: Bundle,
+    checkpoint: Checkpoint,
+    sets: dict[str, Pictures],
+    gates: Gates,
+    *,
+    strict: bool,
+    console: Console,
+) -> Checked:
+    """Checks all that can run on this host, and prints what it finds.
+
+    The program is made from the checkpoint again: an exporter that altered the one it was given would alter the reference too.
+
+    Args:
+        checkpoint: that the bundle was exported from.
+        sets: by title.
+        strict: refuse a picture that cannot be decoded.
+
+    Raises:
+        UserError: an artifact cannot run, or it was not made from this program.
+    """
+    tested = {}
+    for path in bundle.runnable:
+        outcome = selftest(path)
+        tested[path.name] = outcome.passed
+        if not outcome.passed:
+            print_selftest(outcome, console)
+    with console.status("building the program"):
+        program = PROGRAMS[bundle.precision](checkpoint)
+    contract, int8 = checkpoint.contract, bundle.precision == "int8"
+    pictures = (picture for picture, _ in islice(free_pictures(contract).inputs(contract), LAYER_PICTURES))
+    layers = locate(program, bundle.runnable, pictures, gates, console)
+    print_located([located for located in layers if located.first], NAMES[bundle.precision], console)
+    runs = forms(checkpoint, bundle.runnable, program if int8 else None)
+    reference = PROGRAM if int8 else FLOAT
+    results = {}
+    for title, each in sets.items():
+        results[title] = measure(
+            runs,
+            each.folder,
+            contract,
+            labelled=each.labelled,
+            reference=reference,
+            gates=gates,
+            strict=strict,
+            console=console,
+        )
+        print_parity(title, results[title], console)
+    return Checked(bundle.precision, tested, layers, results)
