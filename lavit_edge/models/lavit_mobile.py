@@ -54,6 +54,7 @@ class ConvNorm(nn.Module):
         return self.norm(self.conv(x))
 
     def fold(self) -> None:
+        assert isinstance(self.norm, nn.BatchNorm2d)
         self.conv, self.norm = fuse_conv_bn_eval(self.conv, self.norm), nn.Identity()
 
 

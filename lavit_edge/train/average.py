@@ -29,8 +29,8 @@ class Average(AveragedModel):
         decay = min(self.decay, (1 + number) / (WARM_UP + number)) if number else 0.0
         averages, values = ([*m.parameters(), *m.buffers()] for m in (self.module, model))
         pairs = list(zip(averages, values, strict=True))
-        floats = [(average, value) for average, value in pairs if average.is_floating_point()]
-        torch._foreach_lerp_(*map(list, zip(*floats, strict=True)), 1 - decay)
+        floats = [pair for pair in pairs if pair[0].is_floating_point()]
+        torch._foreach_lerp_([average for average, _ in floats], [value for _, value in floats], 1 - decay)
         for average, value in pairs:
             if not average.is_floating_point():
                 average.copy_(value)
