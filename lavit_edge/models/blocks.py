@@ -182,8 +182,9 @@ class FeedForward(nn.Module):
 
 
 class ConvFeedForward(nn.Module):
-    """Ours, not a paper's: a 3x3 depthwise convolution between the two linear maps (as in PVTv2), written as 1x1
-    convolutions so that a runtime leaves the map layout once per block, at width ``dim`` and not at ``hidden``.
+    """Ours, not a paper's, for ``pvt_nano``, ``lit_nano`` and ``lsla_nano``: a 3x3 depthwise convolution between the two linear
+    maps (as in PVTv2), written as 1x1 convolutions so that a runtime leaves the map layout once per block, at width ``dim`` and
+    not at ``hidden``.
     """
 
     def __init__(self, dim: int, hidden: int, grid: int) -> None:
@@ -229,7 +230,8 @@ class PatchEmbedding(nn.Module):
 
 
 class ConvPatchEmbedding(nn.Module):
-    """Ours, not a paper's: overlapping 3x3 stride-2 convolutions, two with a batch norm between in the stem, one later."""
+    """Ours, not a paper's, for the same three: overlapping 3x3 stride-2 convolutions, two with a batch norm
+    between in the stem, one later."""
 
     def __init__(self, in_dim: int, dim: int, patch: int) -> None:
         super().__init__()

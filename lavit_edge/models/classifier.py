@@ -21,7 +21,7 @@ class Classifier(nn.Module):
 
     This is all that the rest of the package knows of a model. A new architecture is a file beside this one: a subclass, and
     functions under ``@register`` that build it. Reports name a layer's block by its path, so paths are ``stages.M.embedding`` and
-    ``stages.M.blocks.L.attention`` or ``.ffn`` in all of them.
+    ``stages.M.blocks.L.attention`` or ``.ffn`` (``.mixer`` beside them) in all of them.
 
     Attributes:
         float_layers: shell patterns of the layers that stay in float unless a checkpoint says otherwise. The head: an int8 output
@@ -29,6 +29,7 @@ class Classifier(nn.Module):
             lavit_nano it took the logits from 36.0 to 31.8 dB after calibration, for 3 % of the multiply-adds.
         undecayed: parts of names of parameters that weight decay leaves alone, beside all vectors.
         learning_rates: parts of names of parameters -> their learning rate as a multiple of the recipe's.
+        folded: it is in inference form, as :meth:`deploy` gives it.
 
     Shapes: ``(B, 3, image_size, image_size)`` normalised RGB -> ``(B, num_classes)``.
     """
@@ -36,6 +37,7 @@ class Classifier(nn.Module):
     float_layers: tuple[str, ...] = ("head", "stages.0.embedding.*")
     undecayed: tuple[str, ...] = ("position", "class_token")
     learning_rates: dict[str, float] = {}  # noqa: RUF012  (read only)
+    folded = False
 
     def __init__(self, stages: Iterable[nn.Module], dim: int, num_classes: int) -> None:
         super().__init__()
@@ -61,11 +63,12 @@ class Classifier(nn.Module):
         return torch.zeros(())
 
     def deploy(self) -> Self:
-        """A copy in inference form: each part that has a ``fold`` folded. The original stays as it is."""
+        """A copy in inference form: each part that has a ``fold`` folded, once. The original stays as it is."""
         model = copy.deepcopy(self).eval()
-        for module in list(model.modules()):
+        for module in () if self.folded else list(model.modules()):
             if callable(fold := getattr(module, "fold", None)):
                 fold()
+        model.folded = True
         return model
 
     def resized(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:

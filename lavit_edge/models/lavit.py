@@ -200,7 +200,6 @@ class Stage(nn.Module):
         for block in self.blocks:
             if self.factored and isinstance(less := block.attention, LessAttention):
                 constant = less.factor(constant)
-        self.factored = False  # once is enough
 
 
 class LaViT(Classifier):
@@ -211,11 +210,9 @@ class LaViT(Classifier):
         sr_ratios: spatial reduction of keys and values per stage; the published multiply-adds are out of reach without it.
         num_vanilla: vanilla-attention layers at the start of each stage (the paper's ``L^VA``); less attention follows.
         attention_residual: per stage, whether the last scores of the stage before are added to its first layer's scores.
-        chained: every vanilla layer adds the scores of the layer before it, not the first of a stage alone (not the paper's).
         factored: for inference less attention has the factored form, in stages where the vanilla layer before it adds nothing.
-        convolutional: our overlapping stem, merging and FFN instead of the paper's (small data sets need them).
+        convolutional: our overlapping stem, merging and FFN instead of the paper's, for ``pvt_nano``.
         drop_path: stochastic depth of the last block; rises linearly from 0.
-
     """
 
     undecayed = (*Classifier.undecayed, ".theta.", ".psi.")  # decay would pull them away from the identity
@@ -230,7 +227,6 @@ class LaViT(Classifier):
         sr_ratios: Sequence[int],
         num_vanilla: Sequence[int],
         attention_residual: Sequence[bool] = (False, True, True, True),
-        chained: bool = False,
         factored: bool = False,
         convolutional: bool = False,
         num_classes: int = 1000,
@@ -263,8 +259,8 @@ class LaViT(Classifier):
                 shape = (dims[m], heads[m], grid, sr_ratios[m])
                 attention: Values
                 if layer < num_vanilla[m]:
-                    attention = VanillaAttention(*shape, adds=layer == 0 or chained)
-                    products = not attention.adds or (layer == 0 and not attention_residual[m])
+                    attention = VanillaAttention(*shape, adds=layer == 0 and attention_residual[m])
+                    products = not attention.adds
                 else:
                     attention = LessAttention(*shape)
                 ffn = feed_forward(dims[m], dims[m] * mlp_ratios[m], grid)
@@ -363,12 +359,4 @@ def lavit_small(**options: Any) -> LaViT:
 @register
 def lavit_base(**options: Any) -> LaViT:
     variant = dict(_PAPER, dims=(64, 128, 320, 512), depths=(2, 4, 18, 3), num_vanilla=(2, 4, 1, 1))
-    return LaViT(**{**variant, **options})
-
-
-@register
-def lavit_nano(**options: Any) -> LaViT:
-    """Ours: phone-sized, with the convolutional parts that a small data set needs; chained, as its checkpoint was trained."""
-    variant: dict[str, Any] = dict(dims=(32, 64, 160, 256), heads=(1, 2, 5, 8), depths=(2, 2, 4, 2), num_vanilla=(2, 2, 1, 1))
-    variant |= dict(mlp_ratios=(4, 4, 4, 4), sr_ratios=(8, 4, 2, 1), chained=True, convolutional=True)
     return LaViT(**{**variant, **options})

@@ -259,10 +259,14 @@ class LaViTMobile(Classifier):
         image_size: int = 224,
         drop_path: float = 0.0,
     ) -> None:
-        check_stages(drop_path, dims=dims, depths=depths, heads=[max(count, 1) for count in heads], num_vanilla=num_vanilla)
+        check_stages(drop_path, dims=dims, depths=depths, heads=[count or 1 for count in heads], num_vanilla=num_vanilla)
+        if min(ratio, key_dim) < 1:
+            raise ValueError(f"ratio and key_dim must be at least 1, not {ratio} and {key_dim}")
         stages = []
         for m, rates in enumerate(drop_rates(depths, drop_path)):
             tokens, value_dim = (image_size // 2 ** (m + 2)) ** 2, int(dims[m] * value_ratio)
+            if heads[m] and (value_dim < 1 or value_dim % heads[m]):
+                raise ValueError(f"value_ratio {value_ratio} gives {value_dim} channels, no multiple of {heads[m]} heads")
             blocks = []
             for layer, rate in enumerate(rates):
                 attention: Attention | None = None

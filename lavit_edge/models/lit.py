@@ -196,7 +196,7 @@ def lit_base(**options: Any) -> LIT:
 
 @register
 def lit_nano(**options: Any) -> LIT:
-    """Ours: ``lavit_nano``'s stem and FFN, LIT's merging; position embeddings, since a table of biases looked up for
+    """Ours: a convolutional stem and FFN, LIT's merging; position embeddings, since a table of biases looked up for
     every pair of tokens would be as large as the rest of the int8 model.
     """
     variant: dict[str, Any] = dict(dims=(32, 64, 160, 256), heads=(1, 2, 5, 8), depths=(2, 2, 4, 2), mlp_ratios=(4, 4, 4, 4))

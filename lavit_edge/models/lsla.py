@@ -190,7 +190,7 @@ def lsla_tiny(**options: Any) -> LSLA:
 
 @register
 def lsla_nano(**options: Any) -> LSLA:
-    """Ours: ``lavit_nano``'s stem, merging and FFN; windows of 7, whose biases take a sixteenth of the room of those of
+    """Ours: a convolutional stem, merging and FFN; windows of 7, whose biases take a sixteenth of the room of those of
     14. The depthwise convolutions of the FFN reach across windows."""
     variant: dict[str, Any] = dict(dims=(32, 64, 160, 256), heads=(1, 2, 5, 8), depths=(2, 2, 4, 2), mlp_ratios=(4, 4, 4, 4))
     return LSLA(**{**variant, "windows": (7, 7, 7, 7), "convolutional": True, **options})

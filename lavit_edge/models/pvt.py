@@ -37,6 +37,6 @@ def pvt_medium(**options: Any) -> LaViT:
 
 @register
 def pvt_nano(**options: Any) -> LaViT:
-    """Ours: ``lavit_nano``'s layout but for stage 4, which is narrower so that it keeps to 4 M parameters."""
+    """Ours: ``lit_nano``'s widths but for stage 4, which is narrower so that it keeps to 4 M parameters."""
     variant: dict[str, Any] = dict(dims=(32, 64, 160, 192), heads=(1, 2, 5, 6), depths=(2, 2, 4, 2), mlp_ratios=(4, 4, 4, 4))
     return _pvt({**variant, "sr_ratios": (8, 4, 2, 1), "convolutional": True}, options)

@@ -10,6 +10,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.classifier import Classifier
 
 _BUILDERS: dict[str, Callable[..., Classifier]] = {}
+REMOVED = {"lavit_nano": "0.1.0"}  # model -> the last version of lavit-edge that has it
 
 
 def register(builder: Callable[..., Classifier]) -> Callable[..., Classifier]:
@@ -39,6 +40,8 @@ def create_model(name: str, *, num_classes: int = 1000, image_size: int = 224, *
     Raises:
         UserError: the name, the size or an option is not known or does not fit.
     """
+    if name in REMOVED:
+        raise UserError(f"this version has no {name!r} any more; lavit-edge {REMOVED[name]} reads its checkpoints")
     if name not in _BUILDERS:
         near = difflib.get_close_matches(name, _BUILDERS, n=1)
         hint = f"did you mean {near[0]!r}?" if near else f"known models: {', '.join(list_models())}"
