@@ -27,15 +27,22 @@ class Cost:
 
     def __init__(self, program: ExportedProgram, float_layers: Collection[str]) -> None:
         self.float_layers = frozenset(float_layers)
-        self.tensors = list(LayerGraph(program).tensors())
+        graph = LayerGraph(program)
+        self.tensors = list(graph.tensors())
+        self.additions = {layer for layers in self.tensors for layer in layers[1]} - {None, *graph.inputs}
         self.fewest = self.conversions(())
 
     def conversions(self, extra: Collection[str]) -> int:
         """How many tensors are converted when the layers ``extra`` are in float, too."""
 
-        def int8(layer: str | None) -> bool:
+        def quantised(layer: str | None) -> bool:
             return layer is not None and layer not in self.float_layers and layer not in extra
 
+        def int8(layer: str | None) -> bool:
+            return quantised(layer) and layer not in mixed
+
+        # an addition one of whose sides is float adds in float, and its sum is quantised
+        mixed = self.additions & {user for producer, users in self.tensors if not quantised(producer) for user in users}
         return sum(any(int8(user) != int8(producer) for user in users) for producer, users in self.tensors)
 
     def __call__(self, extra: Collection[str]) -> float:
