@@ -159,7 +159,7 @@ def test_a_runtime_with_other_numbers_fails(monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(smallest, "open_artifact", lambda path, threads: lambda x: 1.5 * real(path, threads)(x))
     (found,) = examine("onnx", [probe for probe in onnx.PROBES if probe.name == "int8 .onnx and .ort"])
     assert found.status == "FAIL"
-    assert "6.0 dB, wanted 15" in found.detail
+    assert "6.0 dB, wanted 25" in found.detail
     assert found.mend == onnx.REPAIR
 
 
