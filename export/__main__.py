@@ -16,7 +16,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.export.targets import TARGETS, choices, find_target
 from lavit_edge.payload import TOLERANCE
 
-DEFAULT_CHECKPOINT = "lavit_nano_imagenette160"
+DEFAULT_CHECKPOINT = "lavit_mobile_s_imagenette160"
 
 
 def parser() -> argparse.ArgumentParser:

@@ -1,6 +1,6 @@
 """Builds the Android app without Gradle: kotlinc, aapt2, R8, apksigner, and a key that is thrown away.
 
-    python scripts/android_apk.py bundle/lavit_nano_imagenette160-int8/model.pte --out lavit.apk
+    python scripts/android_apk.py bundle/lavit_mobile_s_imagenette160-int8/model.pte --out lavit.apk
 
 Needs Debian's ``openjdk-17-jdk-headless aapt apksigner``; the rest is fetched as scripts/app_tools.py does. The APK shows that
 all of it fits together. It does not run on a phone: two small libraries of Facebook's that ExecuTorch needs are on Maven Central

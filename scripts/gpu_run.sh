@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole GPU job in steps of ten minutes at most: CUDA tests, throughput, training from scratch and distilled, all nanos alike,
+# The whole GPU job in steps of ten minutes at most: CUDA tests, throughput, training from scratch and distilled, all small ones alike,
 # QAT, its ablation, export. Start it again until it says "all done"; a finished step is not repeated, and training goes on where it was stopped.
 #
 #   scripts/gpu_run.sh IMAGENETTE.tar.gz|IMAGENETTE_FOLDER OUT
@@ -8,7 +8,7 @@
 # kernels and one CUDA device. Never run on a GPU yet. All steps but the CUDA tests went through on a CPU, with
 #
 #   DEVICE=cpu COMPILE= QAT_STEPS=2 LIMIT=1500 SETTINGS="image_size=32 epochs=1 batch_size=8 warmup_epochs=0 teacher_views=1 val_every=1" \
-#     THROUGHPUT="--models lavit_nano --batch-size 2 --image-size 64 --seconds 1 --modes eager" \
+#     THROUGHPUT="--models lavit_mobile_s --batch-size 2 --image-size 64 --seconds 1 --modes eager" \
 #     scripts/gpu_run.sh lavit_edge/pictures_cc0 OUT
 set -euo pipefail
 data="$1" out="$2" limit="${LIMIT:-540}" device="${DEVICE:-cuda}"
@@ -49,9 +49,9 @@ quantize() {  # NAME CHECKPOINT [OPTION...]
 [ "$device" = cuda ] && step tests pytest -q -m cuda -n 0 -s
 step throughput python benchmarks/train_throughput.py --device "$device" --data "$data" --workers "$workers" ${THROUGHPUT-}
 teacher=(teacher=efficientnet_lite0 mix_probability=0.3)
-runs=(nano-distilled nano-scratch tiny-distilled tiny-scratch)
-train nano-distilled imagenette_nano "${teacher[@]}"
-train nano-scratch imagenette_nano
+runs=(mobile-s-distilled mobile-s-scratch tiny-distilled tiny-scratch)
+train mobile-s-distilled imagenette_mobile_s "${teacher[@]}"
+train mobile-s-scratch imagenette_mobile_s
 train tiny-distilled imagenette_tiny "${teacher[@]}"
 train tiny-scratch imagenette_tiny
 for model in $(python -c 'from lavit_edge import list_models; print(*(n for n in list_models() if n.endswith("_nano")))'); do
@@ -59,9 +59,9 @@ for model in $(python -c 'from lavit_edge import list_models; print(*(n for n in
   runs+=("alike-$model")
 done
 for name in "${runs[@]}"; do quantize "$name-int8" "$name"; done
-quantize ablation-labels nano-distilled --no-teacher
-quantize ablation-scores nano-distilled --float-layers '*.query' '*.key' '*.theta' '*.psi' '*.downsample.*'
-quantize ablation-frozen nano-distilled --freeze-ranges 0.67
+quantize ablation-labels mobile-s-distilled --no-teacher
+quantize ablation-scores mobile-s-distilled --float-layers '*.query.conv' '*.key.conv' '*.theta' '*.psi'
+quantize ablation-frozen mobile-s-distilled --freeze-ranges 0.67
 for name in "${runs[@]}"; do
   # exit code 1: exported, but a gate failed; parity.json says which
   step "export-$name" bash -c '"$@" || [ $? = 1 ]' - python -m lavit_edge.export --checkpoint "$out/$name-int8" --data "$data" --out "$out/$name-bundle"

@@ -32,7 +32,7 @@ class Recipe:
         val_every: epochs between judgements on the val split.
     """
 
-    model: str = "lavit_nano"
+    model: str = "lavit_mobile_s"
     image_size: int = 160
     resize: str = "squash"
     epochs: int = 100

@@ -7,6 +7,6 @@ Cost and result: never run.
 
 from dataclasses import replace
 
-from lavit_edge.train.recipes import imagenette_nano
+from lavit_edge.train.recipes import imagenette_mobile_s
 
-RECIPE = replace(imagenette_nano.RECIPE, model="lavit_tiny", lr=1e-3, drop_path=0.1)
+RECIPE = replace(imagenette_mobile_s.RECIPE, model="lavit_tiny", lr=1e-3, drop_path=0.1)
