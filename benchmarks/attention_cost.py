@@ -30,7 +30,8 @@ SIZES = (160, 224, 320, 448)
 RUNTIMES: dict[str, Callable[[ExportedProgram, Path], None]] = {"ExecuTorch": save_pte, "ONNX Runtime": save_onnx}
 PRECISIONS = ("fp32", "int8")
 REPEATED = 3  # blocks whose time is divided by their number
-# A stage of lavit_nano or lavit_small alone, tokens from 4x4 patches: what it does at 224 pixels it does here at 4 x its grid.
+# A stage alone, of lit_nano's widths and pvt_nano's FFN or of lavit_small, tokens from 4x4 patches: what it does at 224 pixels it
+# does here at 4 x its grid.
 STAGES: dict[str, tuple[int, dict[str, Any]]] = {  # title -> pixels of the picture for one token's side, options
     "stage 3, keys reduced": (16, dict(dims=(160,), heads=(5,), sr_ratios=(2,), convolutional=True)),
     "stage 3, square": (16, dict(dims=(160,), heads=(5,), sr_ratios=(1,), convolutional=True)),

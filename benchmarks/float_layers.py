@@ -2,14 +2,16 @@
 
     python benchmarks/float_layers.py
 
-The model is lavit_nano with random weights, 224 pixels, batch 1, one thread. In the FFN of every block the first layer, the
-second or both are kept in float. Times are processor time, which other processes disturb least, medians of calls in turns. With
-E, D and B for what each adds:
+The model is lavit_mobile_s with random weights, 224 pixels, batch 1, one thread. In every FFN the first layer, the second or both
+are kept in float; after the second the addition is in float, too. Times are processor time, which other processes disturb least,
+medians of calls in turns. With E, C and B for what each adds:
 
-    E = first layers,   D = second layers + 2 conversions each,   B = first and second layers
+    E = first layers + 2 conversions each
+    C = second layers and additions + 3 conversions each
+    B = all of these + 2 conversions each
 
-so that E + D - B is the time of two conversions in each block, and B that of two layers. lavit_edge.quantize.cost takes the price
-of a conversion, in layers, from here.
+so that E + C - B is the time of three conversions in each FFN; the rest of B is that of two layers. The price of a conversion in
+lavit_edge.quantize.cost, in layers, is from here.
 """
 
 from __future__ import annotations
@@ -33,12 +35,12 @@ from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.scheme import default_float_layers, quantizable
 
-MODEL = "lavit_nano"
+MODEL = "lavit_mobile_s"
 VARIANTS = {
     "none": (),
     "expand": ("expand",),
-    "depthwise": ("depthwise",),
-    "expand, depthwise": ("expand", "depthwise"),
+    "contract": ("contract",),
+    "expand, contract": ("expand", "contract"),
 }
 
 
@@ -68,7 +70,8 @@ def main() -> int:
         chosen = {}
         for name, kinds in VARIANTS.items():
             status.update(f"exporting: {name}")
-            chosen[name] = [p for p in quantizable(deployed.model, default) if ".ffn." in p and p.endswith(tuple(kinds) or "-")]
+            ends = tuple(f".ffn.{kind}.conv" for kind in kinds)
+            chosen[name] = [path for path in quantizable(deployed.model, default) if path.endswith(ends)]
             program = int8_program(with_float(checkpoint, deployed, chosen[name], Path(folder) / name))
             for suffix, target in ((".pte", "executorch"), (".onnx", "onnx")):
                 artifacts[suffix, name] = Path(folder) / f"{len(artifacts)}{suffix}"
@@ -88,8 +91,8 @@ def main() -> int:
     for suffix, title in RUNTIMES.items():
         added = {name: times[suffix, name] - times[suffix, "none"] for name in VARIANTS}
         blocks = len(chosen["expand"])
-        conversion = (added["expand"] - (added["expand, depthwise"] - added["depthwise"])) / 2 / blocks
-        layer = added["expand, depthwise"] / 2 / blocks
+        conversion = (added["expand"] + added["contract"] - added["expand, contract"]) / 3 / blocks
+        layer = added["expand, contract"] / 2 / blocks - conversion
         console.print(f"{title}: a layer in float +{1e3 * layer:.0f} us, a conversion +{1e3 * conversion:.0f} us")
         console.print(f"  so a conversion costs {conversion / layer:.2f} layers")
     return 0

@@ -1,6 +1,6 @@
 """What the benchmark harness adds to the time it reports: its loop against a bare one around the runtime's own call.
 
-    python benchmarks/harness_overhead.py bundle/lavit_nano_imagenette160-int8/model.onnx
+    python benchmarks/harness_overhead.py bundle/lavit_mobile_s_imagenette160-int8/model.onnx
 
 Both run the same artifact in one process, call by call in turns, so that another process on the machine slows both. The figure
 to reach: p50 within 2 %. Needs lavit-edge with the artifact's runtime.

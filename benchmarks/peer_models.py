@@ -29,7 +29,7 @@ from lavit_edge.quantize.program import float_program, int8_program
 
 CLASSES = 1000
 SUFFIXES = {"ExecuTorch": ".pte", "ONNX Runtime": ".onnx", "LiteRT": ".tflite"}
-LAVIT = ("lavit_nano", "lavit_tiny")
+LAVIT = ("lavit_mobile_s", "lavit_mobile_m", "lavit_tiny")
 # name in the table -> name in timm, pixels (MobileViT's windows want 256)
 TIMM = {
     "MobileNetV2": ("mobilenetv2_100", 224),
@@ -53,7 +53,7 @@ class Row:
         int8_by: whose tool quantised it; '' for fp32.
         macs: multiply-adds; None where they are not known.
         ms: median by number of threads.
-        ratio: to ``lavit_nano`` in int8 in the same runtime at the same number of threads.
+        ratio: to ``lavit_mobile_s`` in int8 in the same runtime at the same number of threads.
         limit_share: time that the multiply-adds would take at the machine's limit, divided by the time taken, at one thread.
         failure: why there is no artifact, or why it does not run.
     """

@@ -11,8 +11,8 @@ Runtime's static quantisation, since this package puts quantisers around layers 
 than ReLU behind them. All models are timed in turns, a block of calls each, so that another process on the machine slows all of
 them; on one thread it is processor time, which is the latency without the turns of other processes. The share of the limit is the
 time that the multiply-adds would take at the rate of square matrix products in the same runtime and precision, divided by the
-time taken. A .tflite is set against ExecuTorch's nano and limit. Artifacts are made once, in --work. What cannot be exported is a
-row that says why.
+time taken. A .tflite is set against ExecuTorch's lavit_mobile_s and limit. Artifacts are made once, in --work. What cannot be
+exported is a row that says why.
 """
 
 from __future__ import annotations
@@ -86,8 +86,8 @@ def measure(rows: list[Row], threads: Iterable[int], rounds: int, console: Conso
 
 
 def compare(rows: list[Row], floors: dict[str, Floor]) -> None:
-    """Fills in ratios and shares of the limit. LiteRT's are to ExecuTorch's nano and limit: both compute in XNNPACK."""
-    ours = {row.runtime: row.ms for row in rows if (row.model, row.precision) == ("lavit_nano", "int8") and row.ms}
+    """Fills in ratios and shares of the limit. LiteRT's are to ExecuTorch's lavit_mobile_s and limit: both compute in XNNPACK."""
+    ours = {row.runtime: row.ms for row in rows if (row.model, row.precision) == ("lavit_mobile_s", "int8") and row.ms}
     for row in rows:
         runtime = "ExecuTorch" if row.runtime == "LiteRT" else row.runtime
         if row.ms and (reference := ours.get(runtime)):
@@ -107,7 +107,7 @@ def print_rows(rows: list[Row], threads: list[int], console: Console) -> None:
         for column in ("model", "px", "weights", "precision", "int8 by"):
             table.add_column(column, no_wrap=True)
         heads = [f"ms, {count} thr." for count in threads]
-        for column in ("MMAC", "MB", *heads, "to nano int8", "% of limit"):
+        for column in ("MMAC", "MB", *heads, "to mobile_s int8", "% of limit"):
             table.add_column(column, justify="right")
         for row in sorted((row for row in members if row.ms), key=lambda row: next(iter((row.ms or {}).values()))):
             times = row.ms or {}

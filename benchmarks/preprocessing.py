@@ -1,6 +1,6 @@
 """What the Kotlin core's preprocessing of a 640 x 480 camera frame takes on the JVM, beside the model that it feeds, in one run.
 
-    python benchmarks/preprocessing.py bundle/lavit_nano_imagenette160-int8/model.pte
+    python benchmarks/preprocessing.py bundle/lavit_mobile_s_imagenette160-int8/model.pte
 
 Frames and inferences come in turns of twenty, so that another process on the machine slows both. The frame is YUV_420_888 as
 phones give it, outside the Java heap; its time is that of ``convert`` and ``tensor``. The model runs on one thread of

@@ -230,7 +230,7 @@ def _short(value: float | str | None) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--device", default="auto", help="auto, cpu, cuda")
-    parser.add_argument("--models", nargs="+", default=["lavit_nano", "lavit_tiny", *OTHERS], help="default: %(default)s")
+    parser.add_argument("--models", nargs="+", default=["lavit_mobile_s", "lavit_tiny", *OTHERS], help="default: %(default)s")
     parser.add_argument("--modes", nargs="+", choices=("eager", "compiled"), default=["eager", "compiled"])
     parser.add_argument("--batch-size", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--image-size", type=int, default=224, help="default: %(default)s")

@@ -1,6 +1,6 @@
 """The web app in headless Chromium, with a film as its camera: what the page measures of itself, and whether its label is right.
 
-    python benchmarks/web_app.py bundle/lavit_nano_imagenette160-int8 --clip camera.mp4
+    python benchmarks/web_app.py bundle/lavit_mobile_s_imagenette160-int8 --clip camera.mp4
 
 The film is played at 30 frames a second, 640 x 480, for ever. Where a table of the same name lies beside it (``camera.csv``:
 ``first_frame``, ``last_frame``, ``name``), the label shown is compared with the name: twenty times a second it is looked at
