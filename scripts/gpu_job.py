@@ -135,6 +135,8 @@ def job(arguments: argparse.Namespace, environment: dict[str, str], end: float) 
 
 def summarise(arguments: argparse.Namespace, results: dict[str, str]) -> int:
     """Prints and writes what came of it; ZIPs beyond the limit are left out, the least wanted ones."""
+    for part in arguments.out.glob("*.part"):  # of a training that was killed
+        part.unlink()
     figures = {name: facts(arguments.out / f"{name}.zip") for name in results}
     lines, room = [], arguments.home_mb * 1e6
     for name in results:

@@ -8,6 +8,7 @@ epochs=N`` there are N, whatever the clock says.
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import tempfile
 import time
@@ -80,9 +81,11 @@ def main() -> int:
             print(f"not compiled, trained eager: {one_line(str(error))[:300]}", flush=True)
             run = train(arguments, Path(work) / "eager", compiled=False)
         top1 = finish(run)
-        with zipfile.ZipFile(arguments.out, "w", zipfile.ZIP_LZMA) as file:
+        temporary = arguments.out.with_suffix(".part")  # who is killed here leaves no half ZIP
+        with zipfile.ZipFile(temporary, "w", zipfile.ZIP_LZMA) as file:
             for path in (run.out / LOG, *sorted((run.out / CHECKPOINT).iterdir())):
                 file.write(path, Path(arguments.out.stem) / path.relative_to(run.out))
+        os.replace(temporary, arguments.out)
     print(f"{run.recipe.epochs} epochs, val top-1 {100 * top1:.2f} % on {run.val_pictures} pictures of the package, fp32")
     return 0
 

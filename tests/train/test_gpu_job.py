@@ -215,13 +215,15 @@ def test_what_is_beyond_the_limit_stays_there(tmp_path: Path, monkeypatch: pytes
             file.writestr(f"{name}/checkpoint/config.json", config)
             file.writestr(f"{name}/log.csv", "epoch,img_per_s\n7,1000\n")
             file.writestr("ballast", bytes(600_000))
-    results = {"throughput": "failed with 2: why", "s-distilled": "", "s-scratch": ""}
+    (tmp_path / "m-scratch.part").write_bytes(b"of a training that was killed")
+    results = {"throughput": "failed with 2: why", "s-distilled": "", "s-scratch": "", "m-scratch": "stopped, as time was up"}
     assert job.summarise(Namespace(out=tmp_path, home_mb=1.0), results) == 1
     assert sorted(path.name for path in tmp_path.iterdir()) == ["s-distilled.zip", "summary.json"]
     lines = capsys.readouterr().out.splitlines()
     assert lines[0] == "throughput: failed with 2: why"
     assert lines[1] == "s-distilled: done, top-1 0.9, epochs 7, seconds 60, img/s 1000, MB 0.6"
     assert lines[2].startswith("s-scratch: left out, 0.6 MB are more than --home-mb leaves, top-1 0.9")
+    assert lines[3] == "m-scratch: stopped, as time was up"
 
 
 def test_damage_is_found_before_anything_begins(package: Path, tmp_path: Path) -> None:
