@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import json
 import statistics
 import sys
@@ -109,10 +110,17 @@ def rows_of(name: str, modes: list[str], size: int, device: torch.device) -> lis
     return [Row(name, mode, stepping(torch.compile(model) if mode == "compiled" else model), gflop, resident) for mode in modes]
 
 
-def time_in_turns(rows: list[Row], pixels: Tensor, targets: Tensor, seconds: float, say: Callable[[str], None]) -> list[Row]:
-    """Fills in times and peaks; returns the rows that could run. ``seconds`` are timed for each."""
-    device, able = pixels.device, []
+def time_in_turns(
+    rows: list[Row], pixels: Tensor, targets: Tensor, seconds: float, limit: float, say: Callable[[str], None]
+) -> list[Row]:
+    """Fills in times and peaks; returns the rows that could run. ``seconds`` are timed for each, and none is compiled when
+    compiling those before it took ``limit`` seconds."""
+    device, start = pixels.device, time.perf_counter()
+    able: list[Row] = []
     for row in rows:  # compiles, and shows how many steps a block has
+        if time.perf_counter() - start > limit:
+            say(f"{row.name}, {row.mode}, left out: --limit is over")
+            continue
         try:
             row.step(pixels, targets)
             row.times = [_time(row, 1, pixels, targets)]
@@ -235,6 +243,7 @@ def main() -> int:
     parser.add_argument("--batch-size", type=int, default=128, help="default: %(default)s")
     parser.add_argument("--image-size", type=int, default=224, help="default: %(default)s")
     parser.add_argument("--seconds", type=float, default=20, help="timed for each row; default: %(default)s")
+    parser.add_argument("--limit", type=float, default=3600, help="seconds of compiling after which no more models are begun")
     parser.add_argument("--data", type=Path, help="folder with train/<class>/: time the loading of its pictures too")
     parser.add_argument("--workers", type=int, default=2, help="of the loading; default: %(default)s")
     parser.add_argument("--json", action="store_true", help="print the figures as JSON on stdout, tables on stderr")
@@ -252,7 +261,8 @@ def main() -> int:
             console.print(f"{name} left out: {error}", markup=False)
     pixels = torch.randint(0, 256, (batch, size, size, 3), dtype=torch.uint8, device=device)
     targets = torch.randint(0, CLASSES, (batch,), device=device)
-    rows = time_in_turns(rows, pixels, targets, arguments.seconds, lambda line: console.print(line, markup=False))
+    say = functools.partial(console.print, markup=False)
+    rows = time_in_turns(rows, pixels, targets, arguments.seconds, arguments.limit, say)
     if not rows:
         raise UserError("none of the models could be run")
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"CPU, {torch.get_num_threads()} threads"

@@ -38,6 +38,27 @@ CHUNK = 256  # pictures decoded before they are written
 BOX, FLIP, HOLE, OPERATIONS = slice(0, 4), 4, slice(5, 9), 9  # columns of a picture's chance; then pairs of number and magnitude
 
 
+def draw_chance(recipe: Recipe, epoch: int, view: int, index: int) -> np.ndarray:
+    """A picture's box, mirroring, hole and operations, from the random numbers of :class:`lavit_edge.train.dataset.Augmentation`:
+    the box from the view's, all else from the epoch's."""
+    r = recipe
+    row = np.zeros(OPERATIONS + 2 * r.randaugment_operations)
+    row[BOX] = random_box(np.random.default_rng((r.seed, 0, view, index)), r.min_scale)
+    rng = np.random.default_rng((r.seed, 1, epoch, index))
+    row[FLIP] = rng.random() < 0.5
+    row[OPERATIONS:] = np.ravel(draw_operations(rng, r.randaugment_operations, r.randaugment_magnitude))
+    row[HOLE] = draw_hole(rng, r.image_size, r.erasing) or 0
+    return row
+
+
+def apply_chance(pixels: Tensor, chance: Tensor, size: int) -> Tensor:
+    """uint8 RGB ``(B, H, W, 3)`` to ``(B, size, size, 3)``, by rows of :func:`draw_chance`, ``(B, C)`` in the host's memory."""
+    rows = chance.numpy()
+    planes = crop_batch(pixels, rows[:, BOX], rows[:, FLIP], size)
+    planes = rand_augment_batch(planes, rows[:, OPERATIONS::2], rows[:, OPERATIONS + 1 :: 2])
+    return erase_batch(planes, rows[:, HOLE]).permute(0, 2, 3, 1)
+
+
 class CachedPictures(Dataset[list[Tensor]]):
     """Whole batches of the cache, as :class:`CachedSource` gives them. Each process maps the file anew.
 
@@ -61,20 +82,10 @@ class CachedPictures(Dataset[list[Tensor]]):
 
     def __getitems__(self, indices: list[int]) -> list[Tensor]:
         view = self.epoch if self.logits is None else self.epoch % len(self.logits)
-        chance = torch.from_numpy(np.stack([self._chance(view, index) for index in indices]))
+        chance = torch.from_numpy(np.stack([draw_chance(self.recipe, self.epoch, view, index) for index in indices]))
         logits = torch.empty(len(indices), 0) if self.logits is None else self.logits[view, indices]
         targets = torch.tensor([self.targets[index] for index in indices])
         return [torch.from_numpy(self.pixels[indices]), targets, logits, chance]
-
-    def _chance(self, view: int, index: int) -> np.ndarray:
-        r = self.recipe
-        row = np.zeros(OPERATIONS + 2 * r.randaugment_operations)
-        row[BOX] = random_box(np.random.default_rng((r.seed, 0, view, index)), r.min_scale)
-        rng = np.random.default_rng((r.seed, 1, self.epoch, index))
-        row[FLIP] = rng.random() < 0.5
-        row[OPERATIONS:] = np.ravel(draw_operations(rng, r.randaugment_operations, r.randaugment_magnitude))
-        row[HOLE] = draw_hole(rng, r.image_size, r.erasing) or 0
-        return row
 
 
 class CachedSource(FolderSource):
@@ -97,10 +108,7 @@ class CachedSource(FolderSource):
         """``chance`` stays in the host's memory; without it (a batch made to try the device's memory) nothing is done."""
         if not chance:
             return pixels
-        rows = chance[0].numpy()
-        planes = crop_batch(pixels, rows[:, BOX], rows[:, FLIP], self.recipe.image_size)
-        planes = rand_augment_batch(planes, rows[:, OPERATIONS::2], rows[:, OPERATIONS + 1 :: 2])
-        return erase_batch(planes, rows[:, HOLE]).permute(0, 2, 3, 1)
+        return apply_chance(pixels, chance[0], self.recipe.image_size)
 
     def views(self, view: int, size: int) -> Iterable[Sequence[Tensor]]:
         data = CachedPictures(self.file, self.pictures.targets, self.recipe, view, None)

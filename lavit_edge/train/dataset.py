@@ -23,7 +23,7 @@ class Augmentation:
     Attributes:
         size: side of the square, pixels.
         operations, magnitude, erasing: RandAugment and erasing on top of crop and flip.
-        logits: ``(views, pictures, T)`` of the teacher, whose crops are then used; None draws a new crop each epoch.
+        logits: ``(views, pictures, 2, K)`` of the teacher, whose crops are then used; None draws a new crop each epoch.
     """
 
     size: int
@@ -50,7 +50,7 @@ class Augmentation:
         return cls(size, recipe.seed, view, recipe.min_scale, flip=False)
 
     def __call__(self, source: Path | bytes, number: int) -> tuple[np.ndarray, Tensor]:
-        """``(uint8 (S, S, 3), teacher logits (T,) or (0,))`` of picture ``number``.
+        """``(uint8 (S, S, 3), teacher logits (2, K) or (0,))`` of picture ``number``.
 
         Raises :class:`lavit_edge.pictures.UnreadablePicture`.
         """
@@ -64,7 +64,7 @@ class Augmentation:
 
 
 class TrainingPictures(Dataset[tuple[np.ndarray, int, Tensor]]):
-    """``(uint8 (S, S, 3), class index, teacher logits (T,))`` of the pictures of a folder in one epoch."""
+    """``(uint8 (S, S, 3), class index, teacher logits (2, K))`` of the pictures of a folder in one epoch."""
 
     def __init__(self, folder: PictureFolder, augmented: Augmentation) -> None:
         self.folder, self.augmented = folder, augmented

@@ -9,8 +9,8 @@ import json
 import os
 import signal
 import time
-from collections.abc import Iterator
-from dataclasses import asdict
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -35,7 +35,7 @@ from lavit_edge.train.optimizer import Muon, parameter_groups
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import Source
 from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
-from lavit_edge.train.teacher import Teacher, view_logits
+from lavit_edge.train.teacher import Teacher, probabilities, stored_views
 from lavit_edge.train.transfer import Transfer
 from lavit_edge.train.world import World
 
@@ -82,8 +82,10 @@ class Run:
         precision: torch.dtype = torch.bfloat16,
         compiled: bool = False,
         save_minutes: float | None = None,
+        teacher_file: Path | None = None,
     ) -> None:
         self.recipe, self.contract, self.source, self.teacher, self.out = recipe, contract, source, teacher, out
+        self.teacher_file = teacher_file or out / "teacher.safetensors"
         self.world, self.device, self.facts, self.precision = world, world.device, facts, precision
         self.steps = source.steps()  # of an epoch
         self.val_set = val.part(world.rank, world.size)
@@ -108,8 +110,12 @@ class Run:
         self.terminated, self.intact, self.saved = False, True, 0.0
         self.console = Console(stderr=True, quiet=not world.main)
 
-    def fit(self) -> float:
+    def fit(self, plan: Callable[[int], int] | None = None) -> float:
         """Trains to the last epoch and returns the EMA model's top-1 on the val split.
+
+        Args:
+            plan: asked before each epoch, with its number from 0, how many epochs there shall be, at least one more: for a run
+                that must end by the clock. Such a run is short, and saved only when it is judged.
 
         Raises:
             Stopped: on SIGTERM; the run is saved at the step that it had reached.
@@ -118,6 +124,8 @@ class Run:
         logits = self._teacher_logits()
         with self._on_sigterm():
             while self.epoch < self.recipe.epochs:
+                if plan:
+                    self.recipe = replace(self.recipe, epochs=plan(self.epoch))
                 self.saved = start = time.monotonic()
                 figures = self._train_epoch(logits, start)
                 measured = (self.epoch + 1) % self.recipe.val_every == 0 or self.epoch + 1 == self.recipe.epochs
@@ -128,7 +136,8 @@ class Run:
                 self.epoch, self.step = self.epoch + 1, 0
                 self.total.zero_()
                 self._log(loss, "" if self.top1 is None else f"{self.top1:.4f}", time.monotonic() - start, figures)
-                self._save(checkpoint=True)
+                if measured or not plan:
+                    self._save(checkpoint=True)
         assert self.top1 is not None  # the last epoch is always judged
         if not self.world.main:
             return self.top1
@@ -188,7 +197,7 @@ class Run:
             torch.cuda.empty_cache()
             shape = (size, self.contract.size, self.contract.size, 3)
             pictures = torch.zeros(shape, dtype=torch.uint8, device=self.device)
-            teacher = torch.zeros(size, self.teacher.classes if self.teacher else 0, device=self.device)
+            teacher = torch.zeros(size, 2, self.teacher.kept if self.teacher else 0, device=self.device)
             with contextlib.suppress(torch.OutOfMemoryError):
                 self._loss(pictures, torch.zeros(size, dtype=torch.long, device=self.device), teacher).backward()
                 break
@@ -233,7 +242,7 @@ class Run:
         finally:
             signal.signal(signal.SIGTERM, before)
 
-    def _loss(self, pixels: Tensor, targets: Tensor, teacher_logits: Tensor, *chance: Tensor) -> Tensor:
+    def _loss(self, pixels: Tensor, targets: Tensor, teacher_views: Tensor, *chance: Tensor) -> Tensor:
         r = self.recipe
         planes = self.source.augment(pixels, *chance).permute(0, 3, 1, 2)
         x = (planes.to(torch.float32, memory_format=torch.channels_last) - self.mean) / self.std
@@ -246,7 +255,7 @@ class Run:
         loss = share * F.cross_entropy(logits, targets, label_smoothing=r.label_smoothing)
         loss = loss + (1 - share) * F.cross_entropy(logits, targets[partner], label_smoothing=r.label_smoothing)
         if to_teacher is not None:
-            soft = teacher_logits.float().softmax(-1)
+            soft = probabilities(teacher_views, to_teacher.shape[1])
             soft = share * soft + (1 - share) * soft[partner]
             loss = loss + r.distill_weight * F.kl_div(to_teacher.float().log_softmax(-1), soft, reduction="batchmean")
         if r.diagonality:
@@ -270,15 +279,13 @@ class Run:
     def _teacher_logits(self) -> Tensor | None:
         if self.teacher is None:
             return None
-        r, size = self.recipe, self.teacher.size
-        key = json.dumps([self.teacher.name, size, r.seed, r.min_scale, r.teacher_views, self.source.identity()])
-        file = self.out / "teacher.safetensors"
+        r, key = self.recipe, views_key(self.teacher, self.recipe, self.source)
         if not self.world.main:
             self.world.wait()  # until the first process has written them
-        logits = view_logits(self.teacher, self.source, r.teacher_views, file, key, self.device, self.precision)
+        views = stored_views(self.teacher, self.source, r.teacher_views, self.teacher_file, key, self.device, self.precision)
         if self.world.main:
             self.world.wait()
-        return logits
+        return views
 
     def _progress(self) -> Progress:
         loss = TextColumn("loss {task.fields[loss]:.3f}")
@@ -365,6 +372,12 @@ class Run:
         temporary = self.out / f"{LOG}.part"
         temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
         os.replace(temporary, self.out / LOG)
+
+
+def views_key(teacher: Teacher, recipe: Recipe, source: Source) -> str:
+    """What the stored views of a teacher depend on."""
+    r = recipe
+    return json.dumps([teacher.name, teacher.size, teacher.kept, r.seed, r.min_scale, r.teacher_views, source.identity()])
 
 
 def _seed(*numbers: int) -> int:

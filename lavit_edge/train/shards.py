@@ -148,7 +148,7 @@ def _sound(batch: list[Tensor] | str) -> list[Tensor]:
 
 
 def _batches(samples: Iterator[Sample], augmented: Augmentation, size: int) -> Iterator[list[Tensor] | str]:
-    """uint8 ``(B, S, S, 3)``, int64 ``(B,)``, logits ``(B, T)`` or ``(B, 0)``; the last may be smaller."""
+    """uint8 ``(B, S, S, 3)``, int64 ``(B,)``, logits ``(B, 2, K)`` or ``(B, 0)``; the last may be smaller."""
     try:
         while rows := [_row(sample, augmented) for sample in islice(samples, size)]:
             yield default_collate(rows)

@@ -26,11 +26,12 @@ class Source(Protocol):
         """This process's batches of an epoch from step ``start`` on, ``recipe.accumulate`` to a step.
 
         Args:
-            logits: ``(views, pictures, T)`` of the teacher.
+            logits: what the teacher says, ``(views, pictures, 2, K)`` of :func:`lavit_edge.train.teacher.stored_views`.
 
         Yields:
-            uint8 RGB ``(B, S, S, 3)``, int64 class indices ``(B,)``, and the teacher's logits ``(B, T)`` or ``(B, 0)``; then
-            what :meth:`augment` wants besides the pixels, which stays in the host's memory.
+            uint8 RGB ``(B, S, S, 3)``, or whatever :meth:`augment` takes in their place, int64 class indices ``(B,)``, and what
+            the teacher says, ``(B, 2, K)`` or ``(B, 0)``; then what :meth:`augment` wants besides, which stays in the host's
+            memory.
         """
 
     def augment(self, pixels: Tensor, *chance: Tensor) -> Tensor:
@@ -43,7 +44,7 @@ class Source(Protocol):
         """All pictures in order, cropped to ``size`` as in training at ``epoch = view`` and not mirrored, for the teacher."""
 
     def identity(self) -> str:
-        """What the teacher's logits depend on."""
+        """Which pictures the teacher sees."""
 
     def order(self) -> dict[str, str]:
         """What the order of the pictures depends on besides recipe and processes, by name; a resumed run must share it."""

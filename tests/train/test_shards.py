@@ -184,7 +184,7 @@ def test_the_teacher_sees_all_pictures_in_their_order(pictures: ShardedPictures,
 def test_distillation_from_shards(shards: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
     out, teacher = tmp_path / "run", ["--set", f"teacher={tiny_checkpoint}", "teacher_views=2", "epochs=1"]
     assert main(["--data", str(shards), "--out", str(out), *OPTIONS, *teacher]) == 0
-    assert load_file(out / "teacher.safetensors")["logits"].shape == (2, 150, 10)
+    assert load_file(out / "teacher.safetensors")["classes"].shape == (2, 150, 10)
 
 
 def test_a_step_is_named_by_a_sample_of_its_batch(pictures: ShardedPictures) -> None:

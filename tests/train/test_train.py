@@ -23,6 +23,8 @@ from lavit_edge.train.__main__ import main
 from lavit_edge.train.dataset import Augmentation, TrainingPictures
 from lavit_edge.train.loop import Run
 from lavit_edge.train.recipe import Recipe
+from lavit_edge.train.source import FolderSource
+from lavit_edge.train.world import World
 
 BASIC = "--workers 0 --precision fp32 --device cpu --set image_size=32 epochs=2 batch_size=8 ema=0.5 warmup_epochs=0 lr=2e-3"
 
@@ -189,9 +191,9 @@ def test_distillation_from_a_checkpoint(
 ) -> None:
     out, options = tmp_path / "run", ("--set", f"teacher={tiny_checkpoint}", "teacher_views=2", "epochs=1")
     train(colours, out, *options)
-    stored = load_file(out / "teacher.safetensors")["logits"]
-    assert stored.shape == (2, 48, 10)
-    assert stored.dtype == torch.float16
+    stored = load_file(out / "teacher.safetensors")
+    assert stored["log_probabilities"].shape == stored["classes"].shape == (2, 48, 10)
+    assert stored["log_probabilities"].dtype == torch.float16
     assert str(tiny_checkpoint) in (out / "checkpoint" / CARD).read_text()
     load_checkpoint(out / "checkpoint")  # without the map to the teacher's classes
 
@@ -205,6 +207,29 @@ def test_distillation_from_a_checkpoint(
         (out / "state.safetensors").unlink()
         with pytest.raises(AssertionError, match="not used"):  # other crops need other logits
             train(colours, out, *options, "--set", "seed=1")
+
+
+def test_what_the_teacher_says_beside_its_largest_probabilities_is_spread_evenly(colours: Path, tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    logits = 4 * torch.randn(48, 40)
+    folder, here, key = PictureFolder(colours, "train"), torch.device("cpu"), "key"
+
+    def passing() -> teachers.Forward:
+        parts = iter(logits.split(64))  # the source gives 64 at a time
+        return lambda x: next(parts)
+
+    teacher = teachers.Teacher("random", 32, 40, "nothing", passing)
+    source = FolderSource(folder, Recipe(), World(0, 1, here), 0)
+    for _ in range(2):  # computed, then read
+        views = teachers.stored_views(teacher, source, 1, tmp_path / "views", key, here, torch.float32)
+        assert views.shape == (1, 48, 2, teachers.KEPT)
+        given, wanted = teachers.probabilities(views[0], 40), logits.softmax(1)
+        torch.testing.assert_close(given.sum(1), torch.ones(48), atol=2e-3, rtol=0)
+        largest = wanted.topk(teachers.KEPT).indices
+        torch.testing.assert_close(given.gather(1, largest), wanted.gather(1, largest), rtol=5e-3, atol=1e-6)
+        rest = given.scatter(1, largest, torch.nan)
+        torch.testing.assert_close(rest.nansum(1), 1 - wanted.gather(1, largest).sum(1), rtol=0, atol=2e-3)
+        assert all(len(row[~row.isnan()].unique()) == 1 for row in rest)
 
 
 def test_the_student_sees_the_crops_that_the_teacher_saw(colours: Path) -> None:
