@@ -164,7 +164,7 @@ def test_gradients_of_accumulated_batches_add_up(colours: Path, tmp_path: Path) 
 @pytest.mark.parametrize(
     ("more", "words"),
     [
-        (["--recipe", "imagenete_nano"], "did you mean 'imagenette_nano'"),
+        (["--recipe", "imagenete_mobile_s"], "did you mean 'imagenette_mobile_s'"),
         (["--set", "learning_rate=1"], "--set learning_rate: no such setting"),
         (["--set", "epoch=1"], "did you mean 'epochs'"),
         (["--set", "epochs"], "write it as key=value"),
