@@ -1,4 +1,4 @@
-"""``python -m lavit_edge.quantize``: NNCF ranges, quantisation-aware training, and a checkpoint that carries its int8 form.
+"""``python -m lavit_edge.quantize``: measured ranges, quantisation-aware training, and a checkpoint that carries its int8 form.
 
 Exit codes: 0 saved; 1 --max-drop cannot be met; 2 a mistake that one line on stderr explains; 130 interrupted. Nothing is written
 but for 0.

@@ -115,14 +115,14 @@ def test_missing_weights_file(checkpoint: Path) -> None:
 
 def test_missing_and_surplus_tensors(checkpoint: Path) -> None:
     edit_tensors(checkpoint, lambda tensors: tensors.pop("norm.bias"))
-    assert "'norm.bias' of lavit_nano is missing" in refused(checkpoint)
+    assert "'norm.bias' of lavit_mobile_s is missing" in refused(checkpoint)
     edit_tensors(checkpoint, lambda tensors: tensors.update({"norm.bias": torch.zeros(64), "extra": torch.zeros(1)}))
-    assert "'extra' is not part of lavit_nano" in refused(checkpoint)
+    assert "'extra' is not part of lavit_mobile_s" in refused(checkpoint)
 
 
 def test_wrong_shape(checkpoint: Path) -> None:
     edit_tensors(checkpoint, lambda tensors: tensors.update({"norm.bias": torch.zeros(65)}))
-    assert "'norm.bias' has shape (65,), lavit_nano wants (64,)" in refused(checkpoint)
+    assert "'norm.bias' has shape (65,), lavit_mobile_s wants (64,)" in refused(checkpoint)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf")])
@@ -176,12 +176,13 @@ def test_no_such_checkpoint(tmp_path: Path, path: str) -> None:
 @pytest.mark.parametrize(
     ("model", "words"),
     [
-        ({"name": "lavit_nan"}, "did you mean 'lavit_nano'?"),
+        ({"name": "lavit_mobil_s"}, "did you mean 'lavit_mobile_s'?"),
         ({"name": 3}, "'model' must be an object"),
         (None, "'model' must be an object"),
-        ({"name": "lavit_nano", "options": [1]}, "'options'"),
-        ({"name": "lavit_nano", "options": {"num_classes": 10}}, "'options'"),
-        ({"name": "lavit_nano", "options": {"window": 7}}, "window"),
+        ({"name": "lavit_nano", "options": {}}, "no 'lavit_nano' any more; lavit-edge 0.1.0 reads its checkpoints"),
+        ({"name": "lavit_mobile_s", "options": [1]}, "'options'"),
+        ({"name": "lavit_mobile_s", "options": {"num_classes": 10}}, "'options'"),
+        ({"name": "lavit_mobile_s", "options": {"window": 7}}, "window"),
     ],
 )
 def test_a_config_with_another_model(checkpoint: Path, model: Any, words: str) -> None:

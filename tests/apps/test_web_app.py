@@ -73,13 +73,13 @@ def other_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
     contract = InputContract(96, labels, "crop", "bilinear", 0.875, (0.4, 0.5, 0.6), (0.3, 0.2, 0.25))
     torch.manual_seed(0)
     with torch.no_grad():
-        model = create_model("lavit_nano", num_classes=len(labels), image_size=96, **OPTIONS).eval()
-        torch.nn.init.normal_(model.get_parameter("head.weight"))
+        model = create_model("lavit_mobile_s", num_classes=len(labels), image_size=96, **OPTIONS).eval()
+        torch.nn.init.normal_(model.get_parameter("head.weight"), std=0.005)
         inputs = [torch.from_numpy(to_input(Image.open(file).convert("RGB"), contract)) for file in PICTURES]
         pictures = torch.stack(inputs).permute(0, 3, 1, 2).float()
         model.get_parameter("head.bias").sub_(Deployed(model, contract)(pictures).mean(0))  # else one label is always first
         int8 = int8_form(Deployed(model, contract).eval(), pictures)
-        spec = {"name": "lavit_nano", "options": OPTIONS}
+        spec = {"name": "lavit_mobile_s", "options": OPTIONS}
         save_checkpoint(folder / "c", model.state_dict(), model=spec, contract=contract, card="# other\n", int8=int8)
         program = int8_program(load_checkpoint(folder / "c"))
         payload = make_payload(program, contract, {"checkpoint": {"name": "other"}, "precision": "int8"}, 50.0)

@@ -48,7 +48,7 @@ _REPORT: dict[str, Any] = {
         "sha256": "a" * 64,
         "content_sha256": "b" * 64,
         "contract_sha256": "c" * 64,
-        "model": "lavit_nano",
+        "model": "lavit_mobile_s",
         "precision": "int8",
         "image_size": 160,
         "top1_permille": 894,

@@ -121,8 +121,8 @@ def test_int8_artifact_computes_the_int8_program(name, artifact, programs, pictu
     assert len(set(wanted[clear].argmax(1))) > 1, "the check means nothing when every picture is the same class"
 
 
-def test_executorch_delegates_every_quantised_layer(lowered) -> None:
-    assert set(lowered[1]) == {"aten_native_layer_norm_default", "aten_mean_dim"}
+def test_executorch_delegates_everything(lowered) -> None:
+    assert lowered[1] == {}
 
 
 @pytest.mark.parametrize("suffix", [".pte", ".onnx", ".ort", ".mlpackage"])

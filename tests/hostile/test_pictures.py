@@ -112,7 +112,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def command(folder: Path) -> list[str]:
-    small = ["--set", "image_size=32", "--model", "lavit_nano", "--device", "cpu", "--workers", "0"]
+    small = ["--set", "image_size=32", "--model", "lavit_mobile_s", "--device", "cpu", "--workers", "0"]
     return ["--data", str(folder), "--out", str(folder.parent / "run"), "--strict", *small]
 
 

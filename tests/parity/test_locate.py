@@ -6,6 +6,7 @@ import copy
 import json
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -17,12 +18,14 @@ from torch.export import ExportedProgram
 pytest.importorskip("executorch")
 pytest.importorskip("onnx")
 pytest.importorskip("coremltools")
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.data.folder import PictureFolder
+from lavit_edge.doctor.smallest import int8_form
 from lavit_edge.errors import UserError
 from lavit_edge.export.payload import make_payload
 from lavit_edge.export.targets import TARGETS
-from lavit_edge.models import lavit
+from lavit_edge.models import create_model, lavit
+from lavit_edge.models.deployed import Deployed
 from lavit_edge.parity.bundle import MANIFEST, artifact_sha256
 from lavit_edge.parity.compare import PROGRAM, Gates
 from lavit_edge.parity.locate import Located, locate
@@ -82,6 +85,22 @@ def test_sound_artifacts_name_no_layer(
         assert result.notes == []
 
 
+@pytest.fixture(scope="module")
+def paper(checkpoint: Checkpoint, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint of the paper's LaViT, whose scores come from a convolution: two stages, random weights, quantised."""
+    torch.manual_seed(0)
+    options: dict[str, Any] = dict(dims=(16, 32), heads=(1, 1), depths=(1, 1), num_vanilla=(1, 1), mlp_ratios=(2, 2))
+    options |= dict(sr_ratios=(4, 2), attention_residual=(False, True))
+    contract = checkpoint.contract
+    model = create_model("lavit_tiny", num_classes=len(contract.labels), image_size=contract.size, **options).eval()
+    path = tmp_path_factory.mktemp("paper") / "checkpoint"
+    with torch.no_grad():
+        int8 = int8_form(Deployed(model, contract).eval(), torch.randint(0, 256, (4, 3, contract.size, contract.size)).float())
+    spec = {"name": "lavit_tiny", "options": options}
+    save_checkpoint(path, model.state_dict(), model=spec, contract=contract, card="# Paper\n", int8=int8)
+    return path
+
+
 def four_dimensional(monkeypatch: pytest.MonkeyPatch) -> None:
     """Scores ``(B, H, N, M)`` from the convolution through the addition to the softmax."""
 
@@ -104,10 +123,11 @@ def four_dimensional(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_executorchs_softmax_over_channels_is_named(
-    checkpoint: Checkpoint, pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, int8: Path
+    paper: Path, pictures: list[np.ndarray], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     four_dimensional(monkeypatch)
-    program = int8_program(load_checkpoint(int8))
+    checkpoint = load_checkpoint(paper)
+    program = int8_program(checkpoint)
     paths = [export(program, checkpoint, kind, tmp_path) for kind in ("executorch", "onnx")]
     pte, onnx = run(program, paths, pictures)
     assert pte.first is not None
@@ -119,9 +139,9 @@ def test_executorchs_softmax_over_channels_is_named(
 @pytest.mark.parametrize(
     ("kind", "path"),
     [
-        ("executorch", "stages.2.blocks.1.ffn.expand"),
-        ("onnx", "stages.0.blocks.0.attention.query"),
-        ("coreml", "stages.3.downsample.mix"),
+        ("executorch", "stages.2.blocks.1.ffn.expand.conv"),
+        ("onnx", "stages.2.blocks.0.attention.query.conv"),
+        ("coreml", "stages.3.embedding.channels.conv"),
     ],
 )
 def test_a_wrong_weight_scale_is_named(
@@ -174,15 +194,15 @@ def stored_scale_times(factor: float, scale: float, path: Path) -> None:
 def test_a_wrong_stored_scale_is_named_with_both_scales(
     kind: str, program: ExportedProgram, sound: dict[str, Path], pictures: list[np.ndarray], tmp_path: Path
 ) -> None:
-    layer = "stages.1.blocks.0.attention.project"
-    scale = next(p.scale for p in Reference(program).points.values() if (p.layer, p.op) == (layer, "linear"))
+    layer = "stages.2.blocks.0.attention.project.conv"
+    scale = next(p.scale for p in Reference(program).points.values() if (p.layer, p.op) == (layer, "conv2d"))
     path = tmp_path / sound[kind].name
     (shutil.copytree if sound[kind].is_dir() else shutil.copy)(sound[kind], path)
     assert scale is not None
     stored_scale_times(1.25, scale, path)
     (result,) = run(program, [path], pictures)
     assert result.first is not None
-    assert (result.first.block, result.first.layer, result.first.op) == ("stages.1.blocks.0", layer, "linear")
+    assert (result.first.block, result.first.layer, result.first.op) == ("stages.2.blocks.0", layer, "conv2d")
     assert result.first.stored_scale == pytest.approx(1.25 * scale, rel=1e-3)
     assert f"in the program {scale:.6g}" in sentence(result, PROGRAM)
 
@@ -225,7 +245,7 @@ def test_the_command_passes_a_sound_bundle_and_fails_a_wrong_one(
     result = json.loads(capsys.readouterr().out)
     (artifact,) = result["artifacts"]
     assert not result["passed"]
-    assert artifact["first"]["block"] == "stages.0.blocks.0"
+    assert artifact["first"]["block"] == "stages.0.embedding"
     assert artifact["first"]["stored_scale"] == pytest.approx(1.5 * scale)
     with pytest.raises(UserError, match="at least 1 picture"):
         verify([str(wrong), "--locate", "0"])

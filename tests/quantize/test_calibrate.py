@@ -1,4 +1,4 @@
-"""Ranges from NNCF and from observation."""
+"""Ranges from observation, biases, and the int8 form that is read off NNCF's quantisers."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ def test_what_is_trained_is_what_is_lowered(deployed, calibrated, form, pictures
 
 @torch.no_grad()
 def test_each_quantiser_rounds_as_nncf_does(calibrated, form):
-    for path in ("stages.1.embedding.conv", "stages.1.downsample.mix", "stages.2.blocks.1.attention.theta"):
+    for path in ("stages.1.embedding.channels.conv", "stages.0.blocks.0.mixer.conv", "stages.2.blocks.1.attention.theta"):
         layer = calibrated.model.get_submodule(path)
         codes, scale = form[f"{path}.weight"], form[f"{path}.weight_scale"]
         weight = codes * scale.reshape(-1, *[1] * (codes.dim() - 1))
@@ -62,18 +62,22 @@ def test_layers_that_share_a_tensor_share_its_grid(form):
     def grid(path: str, end: str) -> tuple[float, int]:
         return float(form[f"{path}.{end}_scale"]), int(form[f"{path}.{end}_zero_point"])
 
-    attention = "stages.3.blocks.0.attention"  # no spatial reduction: one LayerNorm feeds all three
-    assert grid(f"{attention}.query", "input") == grid(f"{attention}.key", "input") == grid(f"{attention}.value", "input")
-    reuse = "stages.2.blocks.1.attention"
+    block = "stages.3.blocks.0"
+    inputs = [grid(f"{block}.attention.{name}.conv", "input") for name in ("query", "key", "value")]
+    assert inputs == [grid(f"{block}.mixer.conv", "output")] * 3
+    reuse = "stages.2.blocks.1.attention"  # with a transpose between
     assert grid(f"{reuse}.theta", "output") == grid(f"{reuse}.psi", "input")
-    assert grid("stages.1.downsample.queries", "output") == grid("stages.1.downsample.mix", "input")
-    ffn = "stages.0.blocks.0.ffn"  # with a ReLU between the latter two
-    assert grid(f"{ffn}.expand", "output") == grid(f"{ffn}.depthwise", "input")
-    assert grid(f"{ffn}.depthwise", "output") == grid(f"{ffn}.contract", "input")
+    assert grid("stages.1.embedding.spatial.conv", "output") == grid("stages.1.embedding.channels.conv", "input")
+    assert grid(f"{block}.ffn.expand.conv", "output") == grid(f"{block}.ffn.contract.conv", "input")  # with a ReLU between
+    assert grid(f"{block}.add_attention", "output") == grid(f"{block}.ffn.expand.conv", "input")
+    assert grid(f"{block}.add_ffn", "output") == grid("stages.3.blocks.1.mixer.conv", "input")
+    assert grid("stages.1.embedding.add", "output") == grid("stages.1.blocks.0.mixer.conv", "input")
 
 
 def test_output_ranges_are_the_true_extremes(calibrated, calibration):
-    layers = [calibrated.model.get_submodule(path) for path in ("stages.0.blocks.0.ffn.depthwise", "stages.1.embedding.conv")]
+    layers = [
+        calibrated.model.get_submodule(path) for path in ("stages.0.blocks.0.ffn.expand.conv", "stages.1.embedding.channels.conv")
+    ]
     seen: list[list] = [[], []]
     hooks = [
         layer.quantize_output.register_forward_pre_hook(lambda _, arguments, s=s: s.append(arguments[0].aminmax()))
@@ -85,17 +89,19 @@ def test_output_ranges_are_the_true_extremes(calibrated, calibration):
     for hook in hooks:
         hook.remove()
     low, high = [min(float(s.min) for s in each) for each in seen], [max(float(s.max) for s in each) for each in seen]
-    depthwise, conv = (layer.quantize_output for layer in layers)
+    expand, conv = (layer.quantize_output for layer in layers)
     assert low[0] < 0
-    assert float(depthwise.input_low) == 0, "a ReLU follows"
+    assert float(expand.input_low) == 0, "a ReLU follows"
     # the outputs before these were not yet quantised when the ranges were observed
-    assert float(depthwise.input_range) == pytest.approx(high[0], rel=0.03)
+    assert float(expand.input_range) == pytest.approx(high[0], rel=0.03)
     assert float(conv.input_low) == pytest.approx(low[1], rel=0.03)
     assert float(conv.input_range) == pytest.approx(high[1] - low[1], rel=0.03)
 
 
 @torch.no_grad()
-@pytest.mark.parametrize("path", ["stages.1.embedding.conv", "stages.0.blocks.0.ffn.depthwise", "stages.2.blocks.1.ffn.contract"])
+@pytest.mark.parametrize(
+    "path", ["stages.1.embedding.spatial.conv", "stages.0.blocks.0.mixer.conv", "stages.2.blocks.1.ffn.contract.conv"]
+)
 def test_a_bias_makes_up_for_what_rounding_takes_from_the_mean(path, deployed, calibrated, calibration):
     exact, layer, inputs = deployed.model.get_submodule(path), calibrated.model.get_submodule(path), []
     hook = layer.register_forward_pre_hook(lambda _, arguments: inputs.append(arguments[0]))
@@ -115,13 +121,13 @@ def test_a_bias_makes_up_for_what_rounding_takes_from_the_mean(path, deployed, c
 
 def test_a_dead_layer_keeps_scales_that_fp16_can_hold(deployed, calibration):
     dead = copy.deepcopy(deployed)
-    layer = dead.model.stages[0].blocks[0].attention.project
+    layer = dead.model.get_submodule("stages.2.blocks.0.attention.project.conv")
     torch.nn.init.zeros_(layer.weight)
     torch.nn.init.zeros_(layer.bias)
     float_layers = default_float_layers(dead.model)
     form = int8_form(calibrate(dead, calibration[:4], float_layers))
     check_tensors(dead.model, form, float_layers, "form")
-    path = "stages.0.blocks.0.attention.project"
+    path = "stages.2.blocks.0.attention.project.conv"
     assert float(form[f"{path}.output_scale"]) >= SMALLEST_SCALE
     assert bool((form[f"{path}.weight_scale"].half() > 0).all())
     assert bool(fake(dead, form)(calibration[0]).isfinite().all())
@@ -141,7 +147,7 @@ def test_biases_are_whole_steps_of_the_accumulator(form):
 
 
 def test_the_bias_of_an_empty_channel_fits_into_int32(deployed, calibration):
-    path, empty = "stages.0.blocks.0.ffn.expand", copy.deepcopy(deployed)
+    path, empty = "stages.0.blocks.0.ffn.expand.conv", copy.deepcopy(deployed)
     layer = empty.model.get_submodule(path)
     with torch.no_grad():
         layer.weight[0], layer.bias[0] = 0, 3.0

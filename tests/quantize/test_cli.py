@@ -67,13 +67,13 @@ def test_the_table(int8, data, tmp_path, capsys):
 
 
 def test_layers_named_on_the_command_line_stay_float(fp32, data, tmp_path, capsys):
-    more = ["--epochs", "0", "--limit-val", "10", "--json", "--float-layers", "*.query", "stages.1.blocks.?.ffn.*"]
+    more = ["--epochs", "0", "--limit-val", "10", "--json", "--float-layers", "*.query.conv", "stages.1.blocks.?.ffn.*"]
     assert main(command(fp32, data, tmp_path / "out", *more)) == 0
     found = json.loads(capsys.readouterr().out)["float_layers"]
     tensors = load_file(tmp_path / "out" / INT8)
-    assert tensors["stages.0.blocks.0.attention.query.weight"].dtype == torch.float32
-    assert {"head", "stages.3.blocks.0.attention.query", "stages.1.blocks.0.ffn.expand"} <= set(found)
-    assert not {"stages.0.blocks.0.ffn.expand", "stages.3.blocks.0.attention.key"} & set(found)
+    assert tensors["stages.2.blocks.0.attention.query.conv.weight"].dtype == torch.float32
+    assert {"head", "stages.3.blocks.0.attention.query.conv", "stages.1.blocks.0.ffn.expand.conv"} <= set(found)
+    assert not {"stages.0.blocks.0.ffn.expand.conv", "stages.3.blocks.0.attention.key.conv"} & set(found)
 
 
 def test_a_least_sqnr_keeps_layers_in_float(fp32, data, tmp_path, capsys):

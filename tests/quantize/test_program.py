@@ -20,6 +20,7 @@ from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, fake_quantized, fl
 
 ATEN = torch.ops.aten
 LAYERS = (ATEN.linear.default, ATEN.conv2d.default)
+ADD = ATEN.add.Tensor
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 
@@ -41,12 +42,20 @@ def run(program, pictures) -> torch.Tensor:
 def test_each_layer_stands_between_dequantize_and_quantize(program):
     layers = nodes(program, *LAYERS)
     float_layers = [node for node in layers if node.args[0].target is not DEQUANTIZE]
-    assert len(layers) == 58
-    assert len(float_layers) == 3
+    assert len(layers) == 49
+    assert len(float_layers) == 2
     for node in layers:
         if node not in float_layers:
             assert node.args[1].target is DEQUANTIZE_WEIGHT
             assert [user.target for user in node.users] == [QUANTIZE]
+
+
+def test_each_addition_stands_between_two_dequantizes_and_a_quantize(program):
+    additions = nodes(program, ADD)
+    assert len(additions) == 1 + 2 + 2 * 5  # an FFN in each block and between stages, an attention in the blocks of the last two
+    for node in additions:
+        assert [source.target for source in node.args] == [DEQUANTIZE, DEQUANTIZE]
+        assert [user.target for user in node.users] == [QUANTIZE]
 
 
 def test_nothing_is_rounded_twice(program):
@@ -58,7 +67,7 @@ def test_nothing_is_rounded_twice(program):
     for node in [node for node in nodes(program, *LAYERS) if node.args[0].target is DEQUANTIZE]:
         source = node.args[0].args[0]
         while source.op == "call_function":
-            if source.target is QUANTIZE and source.args[0].target in LAYERS:
+            if source.target is QUANTIZE and source.args[0].target in (*LAYERS, ADD):
                 assert source.args[1:3] == node.args[0].args[1:3]
             elif source.target is not QUANTIZE and source.target is not DEQUANTIZE and len(source.all_input_nodes) > 1:
                 break
@@ -68,14 +77,14 @@ def test_nothing_is_rounded_twice(program):
 def test_query_and_key_enter_their_product_as_int8(program):
     products = nodes(program, ATEN.bmm.default)
     int8_products = [node for node in products if all(source.target is DEQUANTIZE for source in node.args)]
-    assert len(products) == 10
-    assert len(int8_products) == 4
+    assert len(products) == 6
+    assert len(int8_products) == 2
 
 
 def test_the_relu_is_done_by_the_rounding(program, int8):
     assert len(nodes(program, ATEN.relu.default)) == 1  # that of the float stem
     tensors = load_file(int8 / INT8)
-    assert tensors["stages.2.blocks.1.ffn.depthwise.output_zero_point"] == -128
+    assert tensors["stages.2.blocks.1.ffn.expand.conv.output_zero_point"] == -128
 
 
 def test_the_fake_quantised_model_agrees(program, int8, pictures):
@@ -114,7 +123,7 @@ def test_an_fp32_checkpoint_is_refused_with_the_command(checkpoint):
 def test_a_changed_file_is_refused(int8, tmp_path):
     path = shutil.copytree(int8, tmp_path / "changed")
     tensors = load_file(path / INT8)
-    tensors["stages.1.embedding.conv.input_scale"].zero_()
+    tensors["stages.1.embedding.channels.conv.input_scale"].zero_()
     save_file(tensors, path / INT8)
     with pytest.raises(UserError, match="sha256"):
         int8_program(load_checkpoint(path))

@@ -49,14 +49,14 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
 
 def test_every_parameter_learns_and_each_range_at_its_own_rate(calibrated):
     groups = [group for groups in qat.parameter_groups(calibrated, 1e-5, 1e-3) for group in groups]
-    layer = calibrated.model.get_submodule("stages.0.blocks.0.attention.query")
+    layer = calibrated.model.get_submodule("stages.2.blocks.0.attention.query.conv")
     rates = {parameter: group["lr"] for group in groups for parameter in group["params"]}
     assert set(rates) == {parameter for parameter in calibrated.parameters() if parameter.requires_grad}
     output = layer.quantize_output
     assert rates[output.input_low] == rates[output._input_range_param_storage] == pytest.approx(1e-3 * float(output.input_range))
     assert rates[layer.weight] == rates[calibrated.model.head.weight] == 1e-5
     # the range behind a ReLU starts at zero and stays there
-    assert not calibrated.model.get_submodule("stages.0.blocks.0.ffn.depthwise").quantize_output.input_low.requires_grad
+    assert not calibrated.model.get_submodule("stages.0.blocks.0.ffn.expand.conv").quantize_output.input_low.requires_grad
 
 
 def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, checkpoint):
@@ -75,11 +75,11 @@ def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, che
 def test_what_a_model_trains_slowly_is_slow_here_too(calibrated, monkeypatch):
     monkeypatch.setattr(calibrated.model, "learning_rates", {".query.": 0.01})
     weights, ranges = qat.parameter_groups(calibrated, 1e-5, 1e-3)
-    attention = calibrated.model.get_submodule("stages.0.blocks.0.attention")
+    attention = calibrated.model.get_submodule("stages.2.blocks.0.attention")
     rates = {parameter: group["lr"] for group in (*weights, *ranges) for parameter in group["params"]}
-    assert rates[attention.query.weight] == rates[attention.query.bias] == pytest.approx(1e-7)
-    assert rates[attention.key.weight] == 1e-5
-    output = attention.query.quantize_output
+    assert rates[attention.query.conv.weight] == rates[attention.query.conv.bias] == pytest.approx(1e-7)
+    assert rates[attention.key.conv.weight] == 1e-5
+    output = attention.query.conv.quantize_output
     assert rates[output.input_low] == pytest.approx(1e-3 * float(output.input_range))
 
 

@@ -11,6 +11,7 @@ from torch import nn
 
 from lavit_edge.checkpoint import INT8
 from lavit_edge.errors import UserError
+from lavit_edge.models.blocks import Add
 from lavit_edge.quantize.scheme import check_tensors, default_float_layers, quantizable, quantized_model
 
 INPUT, OUTPUT = (0.031, 7), (0.052, -20)
@@ -74,6 +75,23 @@ def test_grouped_strided_convolution_is_whole_number_arithmetic():
         torch.testing.assert_close(quantized_model(copy.deepcopy(model), tensors, (), kind)(x), expected, rtol=0, atol=1e-5)
 
 
+def test_an_addition_rounds_its_sum_once():
+    class Sum(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.add, self.other = Add(), Add()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.other(self.add(x, x.flip(1)), x)
+
+    tensors = {"add.output_scale": torch.tensor(OUTPUT[0]), "add.output_zero_point": torch.tensor(OUTPUT[1], dtype=torch.int32)}
+    x = 3 * torch.randn(6, 5, generator=torch.Generator().manual_seed(1))
+    rounded = [[(code(a + b, *OUTPUT) - OUTPUT[1]) * OUTPUT[0] for a, b in zip(r, r[::-1], strict=True)] for r in x.tolist()]
+    for kind in ("int8", "fake"):
+        model = quantized_model(Sum(), tensors, {"other"}, kind)  # a float layer is an addition, too
+        torch.testing.assert_close(model(x), torch.tensor(rounded) + x, rtol=0, atol=1e-5)
+
+
 def test_a_convolution_that_pads_otherwise_is_refused():
     model = nn.Sequential(nn.Conv2d(2, 2, 3, padding=1, padding_mode="reflect"))
     with pytest.raises(ValueError, match="zeros"):
@@ -82,19 +100,26 @@ def test_a_convolution_that_pads_otherwise_is_refused():
 
 def test_every_layer_but_the_first_embedding_and_the_head_is_quantised(deployed):
     layers = {path for path, module in deployed.model.named_modules() if isinstance(module, nn.Linear | nn.Conv2d)}
-    assert default_float_layers(deployed.model) == {"head", "stages.0.embedding.stem.0", "stages.0.embedding.conv"}
-    assert set(quantizable(deployed.model, {"head", "stages.0.embedding.conv"})) == layers - {"head", "stages.0.embedding.conv"}
-    assert len(layers) == 58
+    assert default_float_layers(deployed.model) == {"head", "stages.0.embedding.0.conv"}
+    assert set(quantizable(deployed.model, {"head", "stages.1.blocks.0.mixer.conv"})) == layers - {
+        "head",
+        "stages.1.blocks.0.mixer.conv",
+    }
+    assert len(layers) == 49
 
 
+EMBEDDING = "stages.1.embedding.channels.conv"
 SPOILED = {
-    "is missing": lambda t: t.pop("stages.0.blocks.0.attention.query.input_scale"),
+    "is missing": lambda t: t.pop("stages.2.blocks.0.attention.query.conv.input_scale"),
     "not part": lambda t: t.update(extra=torch.zeros(1)),
-    "expected torch.int8": lambda t: t.update({"stages.1.embedding.conv.weight": t["stages.1.embedding.conv.weight"].float()}),
-    "expected torch.float32 \\(32,\\)": lambda t: t.update({"stages.1.embedding.conv.weight_scale": torch.ones(3)}),
-    "not positive": lambda t: t["stages.1.embedding.conv.weight_scale"].__setitem__(2, 0.0),
-    "NaN": lambda t: t["stages.1.embedding.conv.output_scale"].fill_(float("nan")),
-    "outside": lambda t: t["stages.1.embedding.conv.output_zero_point"].fill_(200),
+    "expected torch.int8": lambda t: t.update({f"{EMBEDDING}.weight": t[f"{EMBEDDING}.weight"].float()}),
+    "expected torch.float32 \\(32,\\)": lambda t: t.update({f"{EMBEDDING}.weight_scale": torch.ones(3)}),
+    "not positive": lambda t: t[f"{EMBEDDING}.weight_scale"].__setitem__(2, 0.0),
+    "add_ffn.output_scale' is missing": lambda t: t.pop("stages.2.blocks.0.add_ffn.output_scale"),
+    "add_ffn.input_scale' is not part": lambda t: t.update({"stages.2.blocks.0.add_ffn.input_scale": torch.ones(())}),
+    "add_ffn.output_zero_point' is -129": lambda t: t["stages.2.blocks.0.add_ffn.output_zero_point"].fill_(-129),
+    "NaN": lambda t: t[f"{EMBEDDING}.output_scale"].fill_(float("nan")),
+    "outside": lambda t: t[f"{EMBEDDING}.output_zero_point"].fill_(200),
 }
 
 

@@ -23,8 +23,9 @@ from lavit_edge.quantize.sensitivity import Judge, LimitMissed, block_of, hold_o
 pytest.importorskip("nncf")
 from lavit_edge.quantize.__main__ import main
 
-RUINED = "stages.1.blocks.0.ffn.contract"
+RUINED = "stages.1.blocks.0.ffn.contract.conv"
 LAYERS = (torch.ops.aten.linear.default, torch.ops.aten.conv2d.default)
+ADD = torch.ops.aten.add.Tensor
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 
@@ -38,9 +39,9 @@ def ruined(fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The tiny model with one layer that int8 ruins: each output channel has a huge weight, for an input that is always zero."""
     checkpoint = load_checkpoint(fp32)
     tensors = {name: value.clone() for name, value in checkpoint.model.state_dict().items()}
-    before = RUINED.replace("contract", "depthwise")
-    tensors[f"{before}.weight"][0] = 0
-    tensors[f"{before}.bias"][0] = 0
+    norm = RUINED.replace("contract.conv", "expand.norm")
+    tensors[f"{norm}.weight"][0] = 0
+    tensors[f"{norm}.bias"][0] = 0
     tensors[f"{RUINED}.weight"][:, 0] = 1e3
     path = tmp_path_factory.mktemp("ruined") / "checkpoint"
     save_checkpoint(path, tensors, model=checkpoint.config["model"], contract=checkpoint.contract, card="# Ruined\n")
@@ -92,7 +93,7 @@ def test_a_healthy_model_keeps_no_further_layer_in_float(fp32, data, tmp_path, c
     assert facts["sensitivity"]["kept"] == []
     assert facts["sensitivity"]["layers"] == {}
     assert set(facts["float_layers"]) == default_float_layers(load_checkpoint(fp32).model)
-    assert len(facts["sensitivity"]["blocks"]) == 6 + 3 + 3  # blocks, embeddings but the first, attention residuals
+    assert len(facts["sensitivity"]["blocks"]) == 6 + 4  # blocks and embeddings
 
 
 def test_a_limit_that_cannot_be_met_is_one_line_and_nothing_is_saved(fp32, data, tmp_path, capsys, monkeypatch):
@@ -133,7 +134,7 @@ def test_all_layers_in_float_is_fp32_and_back_again(deployed, int8, pictures):
     judge.use(load_file(int8 / INT8), default_float_layers(deployed.model))
     before = judge()
     assert judge(judge.in_int8).sqnr_db == float("inf")
-    one = judge(["stages.0.blocks.0.attention.value"])
+    one = judge(["stages.2.blocks.0.attention.value.conv"])
     assert before.sqnr_db not in (None, one.sqnr_db)
     judge.known.clear()
     assert judge() == before
@@ -165,25 +166,25 @@ def chosen(noise: dict[str, float], allowed: float, deployed, checkpoint) -> set
 
 
 FFN = "stages.3.blocks.1.ffn"
+VALUE = "stages.3.blocks.1.attention.value.conv"
 
 
 def test_of_layers_as_noisy_as_each_other_the_cheaper_becomes_float(deployed, checkpoint):
-    # one of these two must go: in the middle of the FFN it adds two conversions, at its end none
-    assert chosen({f"{FFN}.depthwise": 10, f"{FFN}.contract": 10}, 15, deployed, checkpoint) == {f"{FFN}.contract"}
+    # one of these two must go: between int8 layers it adds two conversions, before the product with the scores none
+    assert chosen({f"{FFN}.expand.conv": 10, VALUE: 10}, 15, deployed, checkpoint) == {VALUE}
 
 
 def test_a_noisy_sub_block_becomes_float_as_a_whole(deployed, checkpoint):
-    whole = {f"{FFN}.{name}": 10.0 for name in ("expand", "depthwise", "contract")}
+    whole = {f"{FFN}.{name}.conv": 10.0 for name in ("expand", "contract")}
     assert chosen(whole, 5, deployed, checkpoint) == set(whole)
 
 
 def test_what_a_later_layer_made_unnecessary_goes_back_to_int8(deployed, checkpoint):
     # the value removes more noise for its cost and comes first; it is not enough, the other would have been
-    value = "stages.3.blocks.1.attention.value"
-    noise = {value: 40.0, f"{FFN}.depthwise": 60.0}
-    assert chosen(noise, 45, deployed, checkpoint) == {f"{FFN}.depthwise"}
-    assert chosen(noise, 65, deployed, checkpoint) == {value}
-    assert chosen(noise, 35, deployed, checkpoint) == set(noise)
+    noise = {VALUE: 45.0, f"{FFN}.expand.conv": 60.0}
+    assert chosen(noise, 50, deployed, checkpoint) == {f"{FFN}.expand.conv"}
+    assert chosen(noise, 65, deployed, checkpoint) == {VALUE}
+    assert chosen(noise, 40, deployed, checkpoint) == set(noise)
 
 
 def test_all_but_one_block_in_float_is_the_last_resort(deployed, checkpoint):
@@ -199,6 +200,8 @@ def converted(program: torch.export.ExportedProgram) -> int:
     """Tensors that a program quantises from float or dequantises to float, counted in its graph."""
 
     def int8_layer(node) -> bool:
+        if node.target is ADD:
+            return all(source.target is DEQUANTIZE for source in node.args)
         return node.target in LAYERS and node.args[1].target is DEQUANTIZE_WEIGHT
 
     def source(node):
@@ -235,11 +238,13 @@ def test_the_cost_counts_the_conversions_that_the_program_has(checkpoint, deploy
 def test_neighbours_cost_less_than_scattered_layers(checkpoint, deployed):
     cost = Cost(float_program(checkpoint), default_float_layers(deployed.model))
     assert cost(()) == 0
-    middle = [f"stages.{stage}.blocks.0.ffn.depthwise" for stage in range(3)]
-    whole = [f"stages.2.blocks.0.ffn.{name}" for name in ("expand", "depthwise", "contract")]
+    middle = [f"stages.{stage}.blocks.0.ffn.expand.conv" for stage in range(3)]
+    whole = [f"stages.2.blocks.0.attention.{name}.conv" for name in ("query", "key", "value")]
     assert cost(middle) == 3 + 3 * 2 * CONVERSION  # one more on either side of each
-    assert cost(whole) == 3 - 2 * CONVERSION  # its two ends no longer need any
-    assert cost(whole[:2]) == 2
+    assert cost(whole) == 3 - 2 * CONVERSION  # one more for the map, none any more for each of the three products' sides
+    assert cost(whole[:1]) == 1
+    contract = "stages.2.blocks.0.ffn.contract.conv"  # the addition after it is in float then
+    assert cost([contract]) == 1 + 3 * CONVERSION
 
 
 def test_a_checkpoint_that_names_no_float_layers_has_the_default_ones(int8, pictures, tmp_path):
@@ -254,10 +259,10 @@ def test_a_checkpoint_that_names_no_float_layers_has_the_default_ones(int8, pict
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (lambda layers: layers.append("stages.9.blocks.0.ffn.expand"), "must list linear or convolution layers"),
+        (lambda layers: layers.append("stages.9.blocks.0.ffn.expand.conv"), "must list linear or convolution layers"),
         (lambda layers: layers.append(3), "must list linear or convolution layers"),
         (lambda layers: layers.remove("head"), "'head.input_scale' is missing"),
-        (lambda layers: layers.append("stages.1.embedding.conv"), "is not part of this model"),
+        (lambda layers: layers.append("stages.1.embedding.channels.conv"), "is not part of this model"),
     ],
 )
 def test_float_layers_that_do_not_fit_are_refused(change, message, int8, tmp_path):

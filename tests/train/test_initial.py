@@ -12,15 +12,16 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.lavit import resize_tokens
 from lavit_edge.train.initial import fill_from, weights_from
 
+THIN: dict[str, Any] = dict(dims=(16, 32, 64, 64), heads=(1, 1, 2, 2), num_vanilla=(1, 1, 1, 1))
 REDUCED = dict(sr_ratios=(8, 4, 2, 1))
 SQUARE: dict[str, Any] = dict(sr_ratios=(8, 4, 1, 1), attention_residual=(False, True, False, True))
 
 
 @pytest.mark.parametrize("options", [REDUCED, SQUARE])
 @pytest.mark.parametrize(("old_size", "new_size"), [(96, 160), (160, 96), (64, 128)])
-def test_resized_weights_fit(tiny_options: dict[str, Any], options: dict[str, Any], old_size: int, new_size: int) -> None:
+def test_resized_weights_fit(options: dict[str, Any], old_size: int, new_size: int) -> None:
     torch.manual_seed(0)
-    old, new = (create_model("lavit_nano", num_classes=5, image_size=s, **tiny_options, **options) for s in (old_size, new_size))
+    old, new = (create_model("lavit_tiny", num_classes=5, image_size=s, **THIN, **options) for s in (old_size, new_size))
     state = old.state_dict()
     state["stages.1.position"].fill_(0.7)
     state["stages.2.downsample.queries.bias" if options is REDUCED else "stages.3.downsample.key_pool.bias"].fill_(0.3)
@@ -58,8 +59,8 @@ def test_position_embedding_is_interpolated_in_the_plane() -> None:
 def test_the_head_is_kept_only_for_as_many_classes(tiny_checkpoint: Path, tiny_options: dict[str, Any]) -> None:
     checkpoint = load_checkpoint(tiny_checkpoint)
     for classes in (10, 7):
-        fresh = create_model("lavit_nano", num_classes=classes, image_size=96, **tiny_options)
-        weights = weights_from(checkpoint, "lavit_nano", fresh.state_dict(), 96)
+        fresh = create_model("lavit_mobile_s", num_classes=classes, image_size=96, **tiny_options)
+        weights = weights_from(checkpoint, "lavit_mobile_s", fresh.state_dict(), 96)
         untouched = copy.deepcopy(fresh)
         fresh.load_state_dict(weights)
         source = checkpoint.model if classes == 10 else untouched
@@ -67,7 +68,7 @@ def test_the_head_is_kept_only_for_as_many_classes(tiny_checkpoint: Path, tiny_o
 
 
 def test_another_architecture_is_refused(tiny_checkpoint: Path) -> None:
-    with pytest.raises(UserError, match="--init holds a lavit_nano, --model asks for a lavit_tiny"):
+    with pytest.raises(UserError, match="--init holds a lavit_mobile_s, --model asks for a lavit_tiny"):
         weights_from(load_checkpoint(tiny_checkpoint), "lavit_tiny", {}, 64)
 
 
@@ -76,14 +77,14 @@ def test_several_give_the_mean_of_their_weights(tiny_checkpoint: Path, tiny_opti
     with torch.no_grad():
         for value in other.model.parameters():
             value.mul_(3)
-    mean = create_model("lavit_nano", num_classes=10, image_size=64, **tiny_options)
-    fill_from([one, other], mean, "lavit_nano", 64)
+    mean = create_model("lavit_mobile_s", num_classes=10, image_size=64, **tiny_options)
+    fill_from([one, other], mean, "lavit_mobile_s", 64)
     for (name, value), was in zip(mean.named_parameters(), one.model.parameters(), strict=True):
         torch.testing.assert_close(value, 2 * was, msg=name)
 
 
 def test_one_gives_its_weights_to_the_bit(tiny_checkpoint: Path, tiny_options: dict[str, Any]) -> None:
     one = load_checkpoint(tiny_checkpoint)
-    model = create_model("lavit_nano", num_classes=10, image_size=64, **tiny_options)
-    fill_from([one], model, "lavit_nano", 64)
+    model = create_model("lavit_mobile_s", num_classes=10, image_size=64, **tiny_options)
+    fill_from([one], model, "lavit_mobile_s", 64)
     assert all(torch.equal(value, one.model.state_dict()[name]) for name, value in model.state_dict().items())

@@ -27,17 +27,17 @@ def test_orthogonal_keeps_the_directions_and_makes_their_lengths_one(shape: tupl
 
 
 def test_matrices_are_the_decayed_weights_of_dense_layers() -> None:
-    model = create_model("lavit_nano", num_classes=10, image_size=32)
+    model = create_model("lavit_mobile_s", num_classes=10, image_size=32)
     groups = parameter_groups(model, model, 0.05)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     assert sorted(names[id(p)] for group in groups for p in group["params"]) == sorted(names.values())
     matrices = {names[id(p)] for group in groups if group["matrices"] for p in group["params"]}
     assert {
-        "stages.0.embedding.conv.weight",
-        "stages.1.blocks.0.ffn.expand.weight",
-        "stages.2.blocks.0.attention.query.weight",
+        "stages.0.embedding.2.conv.weight",
+        "stages.1.blocks.0.ffn.expand.conv.weight",
+        "stages.3.blocks.0.attention.query.conv.weight",
     } <= matrices
-    for left_out in ("head.weight", "theta", "depthwise", "position", "bias", "norm"):
+    for left_out in ("head.weight", "theta", "mixer", "spatial", "bias", "norm"):
         assert not any(left_out in name for name in matrices)
     assert all(group["weight_decay"] == 0.05 for group in groups if group["matrices"])
 

@@ -22,7 +22,7 @@ def run(*more: str, cwd: Path) -> subprocess.CompletedProcess[str]:
 
 @pytest.mark.slow
 def test_figures_agree_with_each_other(colours: Path, tmp_path: Path) -> None:
-    models = ["--models", "lavit_nano", "lavit_tiny", "pvt_v2_b1"]
+    models = ["--models", "lavit_mobile_s", "lavit_tiny", "pvt_v2_b1"]
     done = run(*models, "--modes", "eager", "--data", str(colours), "--json", cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     result: dict[str, Any] = json.loads(done.stdout)
@@ -33,7 +33,7 @@ def test_figures_agree_with_each_other(colours: Path, tmp_path: Path) -> None:
         assert row["img_per_s"] * row["step_ms"] == pytest.approx(4 * 1000)
         assert row["gflop_per_s"] == pytest.approx(row["img_per_s"] * row["gflop_per_picture"])
         assert row["of_own_eager"] == 1
-    assert rows["lavit_tiny"]["gflop_per_picture"] > 2 * rows["lavit_nano"]["gflop_per_picture"]
+    assert rows["lavit_tiny"]["gflop_per_picture"] > 2 * rows["lavit_mobile_s"]["gflop_per_picture"]
     assert [row["source"] for row in result["loading"]] == ["folder", "cache"]
     for row in result["loading"]:
         assert 0 < row["wait"] < 1

@@ -65,13 +65,13 @@ def test_a_run_leaves_a_log_a_checkpoint_and_its_card(finished: Path, colours: P
     assert checkpoint.contract.labels == ("blue", "green", "red")
     assert checkpoint.contract.size == 32
     training, metrics = checkpoint.config["training"], checkpoint.config["metrics"]
-    assert Recipe(**training["recipe"]) == Recipe("lavit_nano", 32, epochs=2, batch_size=8, ema=0.5, warmup_epochs=0, lr=2e-3)
+    assert Recipe(**training["recipe"]) == Recipe("lavit_mobile_s", 32, epochs=2, batch_size=8, ema=0.5, warmup_epochs=0, lr=2e-3)
     assert training["data"] == "colours"
     assert metrics["val_pictures"] == 12
     assert f"{metrics['val_top1']:.4f}" == log(finished)[-1]["val_top1"]
     card = (finished / "checkpoint" / CARD).read_text()
     for fact in (
-        "# lavit_nano, 3 classes, 32 pixels",
+        "# lavit_mobile_s, 3 classes, 32 pixels",
         "12 val pictures",
         "epoch 2 of 2",
         "none: trained from scratch",
@@ -168,7 +168,7 @@ def test_init_from_another_size_and_other_classes(finished: Path, colours: Path,
     assert [start["sha256"] for start in new.config["training"]["started_from"]] == [old.config["sha256"]]
     assert "epochs at 32 pixels" in (new.path / CARD).read_text()
     before, after = old.model.state_dict(), new.model.state_dict()
-    name = "stages.0.blocks.0.ffn.expand.weight"
+    name = "stages.0.blocks.0.ffn.expand.conv.weight"
     torch.testing.assert_close(after[name], before[name])  # at a learning rate of 0, what was loaded is what is saved
     assert after["head.weight"].shape == (2, 256)
 
@@ -180,7 +180,7 @@ def test_init_from_two_runs_is_told_by_the_card(finished: Path, colours: Path, t
 
 
 def test_init_with_other_options_is_one_line(colours: Path, tmp_path: Path, tiny_checkpoint: Path) -> None:
-    assert "of lavit_nano is missing" in refused(
+    assert "of lavit_mobile_s is missing" in refused(
         colours, tmp_path / "run", "--init", str(tiny_checkpoint), "--set", "image_size=64"
     )
     assert not (tmp_path / "run").exists()
@@ -278,7 +278,7 @@ def test_unreadable_pictures_are_skipped_or_refused(colours: Path, tmp_path: Pat
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ("--model lavit_nan", "did you mean 'lavit_nano'?"),
+        ("--model lavit_mobile_x", "did you mean 'lavit_mobile_s'?"),
         ("--set image_size=100", "size"),
         ("--device tpu", "--device tpu"),
         ("--init nowhere", "nowhere is not a checkpoint"),
@@ -309,7 +309,7 @@ def test_val_with_a_class_that_train_lacks(colours: Path, tmp_path: Path) -> Non
 
 
 def test_learning_rate_warms_up_and_then_follows_a_cosine() -> None:
-    recipe = Recipe("lavit_nano", epochs=20, lr=1.0, final_lr=0.1, warmup_epochs=4)
+    recipe = Recipe("lavit_mobile_s", epochs=20, lr=1.0, final_lr=0.1, warmup_epochs=4)
     assert recipe.learning_rate(2) == pytest.approx(0.5)
     assert recipe.learning_rate(4) == pytest.approx(1.0)
     assert recipe.learning_rate(12) == pytest.approx(0.55)
