@@ -1,0 +1,116 @@
+"""Who is compared in benchmarks/trained_alike.py and pareto.py: nets of this package, their twins, and nets of timm.
+
+Importing this registers them all, so that they are trained, stored and loaded as every model of the package. A further one is a
+line here.
+"""
+
+from __future__ import annotations
+
+import copy
+import functools
+from collections.abc import Callable
+from typing import Any, Self
+
+import torch
+from torch import Tensor, nn
+
+from lavit_edge.errors import UserError
+from lavit_edge.models import create_model, list_models
+from lavit_edge.models.classifier import Classifier
+from lavit_edge.models.registry import register
+
+VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name here -> name in the registry, options
+    "lavit_mobile_s-none": ("lavit_mobile_s", dict(heads=(0, 0, 0, 0))),
+    "lavit_mobile_s-vanilla": ("lavit_mobile_s", dict(num_vanilla=(99, 99, 99, 99))),
+    "lavit_mobile_m-none": ("lavit_mobile_m", dict(heads=(0, 0, 0, 0))),
+    "lavit_mobile_m-vanilla": ("lavit_mobile_m", dict(num_vanilla=(99, 99, 99, 99))),
+}
+TIMM = {  # name here -> name in timm
+    "MobileNetV2": "mobilenetv2_100",
+    "MobileNetV4-conv-small": "mobilenetv4_conv_small",
+    "MobileOne-S0": "mobileone_s0",
+    "EfficientNet-Lite0": "efficientnet_lite0",
+    "RepViT-M0.9": "repvit_m0_9",
+    "PVTv2-b0": "pvt_v2_b0",
+}
+ENTRANTS = ("lavit_mobile_s", "lavit_mobile_m", *VARIANTS, *TIMM)
+
+
+class StridedDepthwise(nn.Conv2d):
+    """Trains in fp32 on a CPU, where oneDNN's bf16 gradient is slow: 0.42 instead of 0.73 s a step of MobileNetV4, 64 pictures of
+    128 pixels, 1.06 instead of 1.32 of MobileNetV2. ``lavit_mobile_s`` does the same."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        if not self.training or x.device.type != "cpu":
+            return super().forward(x)
+        with torch.autocast("cpu", enabled=False):
+            return super().forward(x.float())
+
+
+class TimmClassifier(Classifier):
+    """A net of timm: its pooled features, and its own classifier as the head. Any size that the net takes.
+
+    Args:
+        name: in timm.
+        options: of ``timm.create_model``.
+    """
+
+    def __init__(self, name: str, num_classes: int, **options: Any) -> None:
+        nn.Module.__init__(self)  # neither stages nor first weights are those of this package
+        self.body = timm_module().create_model(name, pretrained=False, num_classes=num_classes, **options)
+        self.head = self.body.get_classifier()
+        self.body.reset_classifier(0)
+        for conv in self.body.modules():
+            if type(conv) is nn.Conv2d and conv.groups > 1 and conv.stride[0] > 1:
+                conv.__class__ = StridedDepthwise
+
+    def features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
+        return self.body(x), []
+
+    def deploy(self) -> Self:
+        """With the branches of re-parameterised parts as one convolution; exporters fold the batch norms that are left."""
+        return timm_module().models.reparameterize_model(copy.deepcopy(self).eval(), inplace=True)
+
+
+@functools.cache
+def torchvision_operators() -> torch.library.Library:
+    """What torchvision, which timm imports, looks for and its wheel for another torch lacks; it lives while this is kept."""
+    library = torch.library.Library("torchvision", "DEF")
+    for operator in ("nms", "qnms"):
+        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
+    return library
+
+
+def timm_module() -> Any:
+    """Raises :class:`UserError` where it is not installed."""
+    torchvision_operators()
+    try:
+        import timm
+    except ImportError as error:
+        raise UserError(f"timm is not usable here ({error}); docs/peers.md says how to install it") from error
+    return timm
+
+
+def of_timm(name: str) -> Callable[..., Classifier]:
+    def build(*, num_classes: int, image_size: int, drop_path: float = 0.0) -> Classifier:
+        return TimmClassifier(name, num_classes, **({"drop_path_rate": drop_path} if drop_path else {}))
+
+    return build
+
+
+def check_names(names: list[str]) -> None:
+    """Raises :class:`UserError` unless all are entrants or names of the registry."""
+    for name in names:
+        if name not in list_models():
+            raise UserError(f"unknown model {name!r}; entrants: {', '.join(ENTRANTS)}, and whatever lavit_edge.list_models() has")
+
+
+def _register() -> None:
+    builders: dict[str, Callable[..., Classifier]] = {name: of_timm(timm_name) for name, timm_name in TIMM.items()}
+    builders |= {name: functools.partial(create_model, of, **options) for name, (of, options) in VARIANTS.items()}
+    for name, builder in builders.items():
+        builder.__name__ = name
+        register(builder)
+
+
+_register()
