@@ -46,8 +46,10 @@ def test_post_training_quantisation_is_close(deployed, form, pictures):
 
 @torch.no_grad()
 def test_what_is_trained_is_what_is_lowered(deployed, calibrated, form, pictures):
-    """Layer by layer, for the same input: biases are rounded for good, and a sum near a tie then falls on the other side. Through a
-    whole net as small as this one that grows to all of int8's noise."""
+    """Layer by layer, for the same input: biases are rounded for good, and a sum near a tie then falls on the other side.
+
+    Through the whole of so small a net that grows to as much as int8's own noise.
+    """
     lowered, calls = fake(deployed, form), {}
     layers = {path: m for path, m in calibrated.model.named_modules() if isinstance(m, QuantizedLayer | QuantizedAdd)}
 
