@@ -69,7 +69,7 @@ class Classifier(nn.Module):
             if callable(fold := getattr(module, "fold", None)):
                 fold()
         model.folded = True
-        return model
+        return model.requires_grad_()  # a bias that folding makes does not learn in quantisation-aware training otherwise
 
     def resized(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
         """The weights for another image size: whatever has an entry per token is interpolated.
