@@ -141,12 +141,18 @@ def test_exit_code_and_report(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Ca
     assert result["findings"][-1]["mend"] == "pip install it"
 
 
-@pytest.mark.slow
-def test_onnx_runtime_that_cannot_load_our_opset_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_runtime_that_cannot_load_our_file_fails(monkeypatch: pytest.MonkeyPatch) -> None:
     from lavit_edge.doctor import onnx
     from lavit_edge.export import onnx as exporter
 
-    monkeypatch.setattr(exporter, "OPSET", 21)  # which ONNX Runtime 1.31 does refuse
+    save = exporter.to_onnx
+
+    def unknown_opset(*arguments: Any) -> Any:
+        model = save(*arguments)
+        model.opset_import[0].version = 99
+        return model
+
+    monkeypatch.setattr(exporter, "to_onnx", unknown_opset)
     (found,) = examine("onnx", [probe for probe in onnx.PROBES if probe.name == "int8 .onnx and .ort"])
     assert found.status == "FAIL"
     assert "onnxruntime==" in found.mend

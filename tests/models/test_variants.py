@@ -114,15 +114,16 @@ def test_blocks_have_their_places_and_float_layers_exist(name: str) -> None:
 
 @pytest.mark.parametrize("name", PHONE)
 def test_deploy_computes_the_same(name: str) -> None:
-    model = small(name)
+    model = small(name).double()
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    deployed, x = model.deploy(), torch.randn(3, 3, 64, 64)
+    deployed, x = model.deploy(), torch.randn(3, 3, 64, 64, dtype=torch.float64)
     with torch.no_grad():
         expected = model(x)
         assert expected.std() > 0.1
         torch.testing.assert_close(deployed(x), expected, rtol=1e-4, atol=1e-4)
         torch.testing.assert_close(deployed.deploy()(x), expected, rtol=1e-4, atol=1e-4)
     assert not [module for module in deployed.modules() if isinstance(module, nn.BatchNorm2d)]
+    assert all(parameter.requires_grad for parameter in deployed.parameters()), "quantisation-aware training starts here"
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
 
 

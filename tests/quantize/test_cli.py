@@ -31,7 +31,7 @@ def test_quantise_train_and_save(fp32, data, tmp_path, capsys):
     assert set(result["metrics"]) == {"fp32", "ptq", "qat"}
     assert result["val_pictures"] == 20
     assert result["metrics"]["fp32"]["sqnr_db"] is None
-    assert result["metrics"]["ptq"]["sqnr_db"] > 20
+    assert result["metrics"]["ptq"]["sqnr_db"] > 15
     ptq, qat = result["metrics"]["ptq"], result["metrics"]["qat"]
     assert abs(qat["top1"] - ptq["top1"]) * 20 < 4.5, "too few pictures to tell, so SQNR decides"
     assert result["kept"] == ("qat" if qat["sqnr_db"] > ptq["sqnr_db"] else "ptq")
