@@ -10,7 +10,7 @@ from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.calibrate import int8_form
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import Metrics, better
-from lavit_edge.quantize.scheme import quantizable, replace
+from lavit_edge.quantize.scheme import replace
 from lavit_edge.quantize.sensitivity import Judge, Paths, Track, search
 
 
@@ -51,7 +51,7 @@ def keep_accurate(
         {
             "pictures": len(judge.targets),
             "allowed": judge.allowed,
-            "kept": [path for path in quantizable(deployed.model, ()) if path in kept],
+            "kept": [path for path, _ in deployed.model.named_modules() if path in kept],
             "metrics": metrics,
             "blocks": sensitivity.blocks,
             "layers": sensitivity.layers,

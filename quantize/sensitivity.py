@@ -20,7 +20,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import Metrics, logits, measure
-from lavit_edge.quantize.scheme import check_tensors, quantizable, quantized_model, replace
+from lavit_edge.quantize.scheme import check_tensors, quantizable, quantizable_additions, quantized_model, replace
 
 Paths = frozenset[str]
 Track = Callable[[Collection[str], str], Iterable[str]]  # items and a title -> the items, with a progress bar
@@ -60,7 +60,7 @@ def _without(folder: PictureFolder, paths: Collection) -> PictureFolder:
 
 
 class Judge:
-    """Measures a fake-quantised model with any of its layers in float, on pictures that are decoded once.
+    """Measures a fake-quantised model with any of its layers and additions in float, on pictures that are decoded once.
 
     Args:
         deployed: the fp32 model; left as it is.
@@ -87,7 +87,8 @@ class Judge:
         """From now on measures this int8 form."""
         check_tensors(self.deployed.model, form, float_layers, "the model just quantised")
         self.model = copy.deepcopy(self.deployed).cpu()
-        self.in_float = quantizable(copy.deepcopy(self.model.model), float_layers)
+        fp32 = copy.deepcopy(self.model.model)
+        self.in_float = {**quantizable(fp32, float_layers), **quantizable_additions(fp32, float_layers)}
         self.model.model = quantized_model(self.model.model, form, float_layers, "fake")
         self.in_int8 = {path: self.model.model.get_submodule(path) for path in self.in_float}
         self.known: dict[Paths, Metrics] = {}
