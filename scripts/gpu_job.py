@@ -87,6 +87,7 @@ def prepare(arguments: argparse.Namespace, site: Path) -> dict[str, str]:
             file.extractall(site)
     sys.path.insert(0, str(site))
     try:
+        import lavit_edge.train.loop  # noqa: F401  # all that a training imports
         from lavit_edge.models import list_models
         from lavit_edge.train.recipe import find_recipe
         from lavit_edge.train.sheets import read_package, read_sheets
