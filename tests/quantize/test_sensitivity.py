@@ -51,19 +51,20 @@ def ruined(fp32: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_the_ruined_layer_is_found_and_no_other(ruined, data, tmp_path, capsys):
     out = tmp_path / "out"
     more = ["--epochs", "1", "--max-steps", "2", "--batch-size", "10"]  # the mixed model trains, too
-    assert main(command(ruined, data, out, "--max-drop", "2", "--min-sqnr", "15", "--json", *more)) == 0
+    assert main(command(ruined, data, out, "--max-drop", "2", "--min-sqnr", "12", "--json", *more)) == 0
     result = json.loads(capsys.readouterr().out)
     found = result["sensitivity"]
     assert found["kept"] == [RUINED]
     assert (found["max_drop"], found["pictures"], found["allowed"]) == (2, 60, 1)
     lost = {row: round(60 * (found["metrics"]["fp32"]["top1"] - found["metrics"][row]["top1"])) for row in ("ptq", "qat")}
     # the layer's corrected bias still gives its mean, which is enough for top-1 on gratings: it is --min-sqnr that int8 misses
-    assert found["metrics"]["int8"]["sqnr_db"] < 15
+    assert found["metrics"]["int8"]["sqnr_db"] < 12
     assert lost["ptq"] <= 1
     assert lost[result["kept"]] <= 1
     assert result["metrics"]["ptq"]["sqnr_db"] > 15
     for kind, worst in (("blocks", block_of(RUINED)), ("layers", RUINED)):
-        assert min(found[kind], key=lambda path: found[kind][path]["sqnr_db"]) == worst
+        noisy = {path: figures["sqnr_db"] for path, figures in found[kind].items() if figures["sqnr_db"] is not None}
+        assert min(noisy, key=noisy.__getitem__) == worst
     assert set(found["layers"]) == {path for path in found["layers"] if block_of(path) == block_of(RUINED)}
 
     checkpoint = load_checkpoint(out)
