@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from peer_models import CLASSES, Row, contract_of, made, pictures, save_onnx, save_pte
+from artifacts import CLASSES, Row, contract_of, made, pictures, save_onnx, save_pte
 from rich.console import Console
 from rich.progress import track
 from torch.export import ExportedProgram
@@ -69,7 +69,7 @@ def artifacts(
         def write(path: Path, precision: str = precision, save: Callable[[Any, Path], None] = save) -> None:
             save(exported()[precision], path)
 
-        yield made(Row(title, pixels, "random", precision, runtime, "lavit-edge" if precision == "int8" else ""), work, write)
+        yield made(Row(title, pixels, precision, runtime, "lavit-edge" if precision == "int8" else ""), work, write)
 
 
 def by_resolution(

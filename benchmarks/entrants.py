@@ -6,10 +6,9 @@ line here.
 
 from __future__ import annotations
 
-import copy
 import functools
 from collections.abc import Callable
-from typing import Any, Self
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -67,9 +66,9 @@ class TimmClassifier(Classifier):
     def features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.body(x), []
 
-    def deploy(self) -> Self:
-        """With the branches of re-parameterised parts as one convolution; exporters fold the batch norms that are left."""
-        return timm_module().models.reparameterize_model(copy.deepcopy(self).eval(), inplace=True)
+    def fold(self) -> None:
+        """The branches of re-parameterised parts into one convolution; exporters fold the batch norms that are left."""
+        timm_module().models.reparameterize_model(self, inplace=True)
 
 
 @functools.cache

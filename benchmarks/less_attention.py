@@ -8,7 +8,7 @@
 
 for every NAME_nano of lavit_edge.list_models(). Three tables, each with a plot: the trained models, from their bundles; cost by
 resolution; and blocks of less attention beside the vanilla attention that they replace. The last two have random weights.
-Artifacts are timed in turns, as in peers.py: medians, and on one thread processor time. Needs lavit-edge[all,bench].
+Artifacts are timed in turns (artifacts.py): medians, and on one thread processor time. Needs lavit-edge[all,bench].
 """
 
 from __future__ import annotations
@@ -23,13 +23,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
+from artifacts import SUFFIXES, Row, measure
 from attention_cost import FORMS, PRECISIONS, REPEATED, RUNTIMES, SIZES, STAGES, by_block, by_resolution
 from int8_vs_fp32 import file_bytes
 from less_attention_plots import plot_blocks, plot_models, plot_resolution
-from peer_models import SUFFIXES, Row
-from peers import measure
 from rich.console import Console
-from rich.table import Table
+from tables import Lines, markdown, show
 
 from lavit_edge import create_model, list_models
 from lavit_edge.cli import run_command
@@ -37,7 +36,6 @@ from lavit_edge.documents import read_json
 from lavit_edge.errors import UserError
 from lavit_edge.parity.compare import PROGRAM, wilson
 
-Lines = list[list[str]]
 NANO = [name for name in list_models() if name.endswith("_nano")]
 
 
@@ -102,7 +100,7 @@ def read_pair(name: str, int8: Path, floating: Path) -> Trained:
     rows = []
     for runtime, precision in ((runtime, precision) for runtime in RUNTIMES for precision in PRECISIONS):
         path = (int8 if precision == "int8" else floating) / f"model{SUFFIXES[runtime]}"
-        rows.append(Row(name, pixels, "trained", precision, runtime, path=path, megabytes=megabytes(path)))
+        rows.append(Row(name, pixels, precision, runtime, path=path, megabytes=megabytes(path)))
     return Trained(
         name,
         pixels,
@@ -196,20 +194,6 @@ def block_table(blocks: Blocks, threads: int) -> tuple[str, Lines]:
 
 def milliseconds(row: Row, threads: int) -> str:
     return f"{row.ms[threads]:.2f}" if row.ms and threads in row.ms else "-"
-
-
-def show(title: str, lines: Lines, console: Console) -> None:
-    table = Table(title=title)
-    for index, cell in enumerate(lines[0]):
-        table.add_column(cell, justify="left" if index == 0 else "right")
-    for line in lines[1:]:
-        table.add_row(*line)
-    console.print(table)
-
-
-def markdown(title: str, lines: Lines) -> str:
-    rows = [lines[0], ["---", *["---:"] * (len(lines[0]) - 1)], *lines[1:]]
-    return f"**{title}**\n\n" + "\n".join(f"| {' | '.join(row)} |" for row in rows) + "\n"
 
 
 def main() -> int:

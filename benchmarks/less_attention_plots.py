@@ -6,8 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from artifacts import Row
 from attention_cost import RUNTIMES
-from peer_models import Row
 
 
 def plot_models(models: Iterable[Any], threads: int, path: Path) -> None:

@@ -31,7 +31,11 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--pictures", type=int, default=500, help="how many of them")
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
     steps = ", ".join(f"{value:g} {name}" for name, value in TOLERANCE.items())
-    p.add_argument("--tolerance-steps", type=float, help=f"that the artifacts' self-test allows (default: {steps})")
+    p.add_argument(
+        "--tolerance-steps",
+        type=float,
+        help=f"that the artifacts' self-test allows (default: {steps}; in int8 more for a noisy model)",
+    )
     for target in TARGETS.values():
         for name, allowed in choices(target.options).items():
             p.add_argument(f"--{name.replace('_', '-')}", metavar="|".join(allowed), help=f"{target.name}: {', '.join(allowed)}")

@@ -19,7 +19,7 @@ from lavit_edge import __version__
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
 from lavit_edge.documents import read_json
 from lavit_edge.errors import UserError
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.payload import int8_tolerance, make_payload
 from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.parity.bundle import (
     CARD,
@@ -64,7 +64,7 @@ def export_bundle(
         source: the checkpoint folder.
         options: target name -> its options; the targets to export.
         precision: ``int8`` or ``float``.
-        tolerance_steps: of the artifacts' self-test; by their precision when None.
+        tolerance_steps: of the artifacts' self-test; by their precision when None, in int8 by how far int8 is from fp32.
         private_key: signs the bundle, see :mod:`lavit_edge.signing`.
         data, pictures: labelled pictures to compare on besides the free ones, and how many.
 
@@ -79,6 +79,9 @@ def export_bundle(
         sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, checkpoint.contract, pictures), True)
     with console.status("building the program"):
         program = PROGRAMS[precision](checkpoint)
+        if precision == "int8" and tolerance_steps is None:
+            golden = (make_payload(each, checkpoint.contract, {}, 1.0) for each in (program, PROGRAMS["float"](checkpoint)))
+            tolerance_steps = int8_tolerance(*golden)
     with new_folder(out, replace=True) as folder:
         seconds = {}
         for name, target_options in options.items():

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from torch.export import ExportedProgram
 
 import lavit_edge
 from lavit_edge.contract import InputContract
-from lavit_edge.payload import Golden, Payload, sample_of
+from lavit_edge.payload import TOLERANCE, Golden, Payload, sample_of
 from lavit_edge.pictures import open_picture, to_input
 
 PICTURES = Path(lavit_edge.__file__).parent / "golden"
@@ -38,3 +39,13 @@ def make_payload(program: ExportedProgram, contract: InputContract, provenance: 
     finally:
         torch.set_num_threads(threads)
     return Payload(contract, provenance, tolerance, tuple(golden))
+
+
+def int8_tolerance(int8: Payload, fp32: Payload) -> float:
+    """What an int8 artifact's logits may be off, in whole steps: twice what int8 itself is off fp32 on the golden pictures.
+
+    What int8 rounds, runtimes round apart (docs/parity.md, "Gates"), so a noisier model needs more room: an artifact that rounded
+    every value its own way would be as far from the program as that is from fp32. Never less than 8, a quiet model's.
+    """
+    off = max(float(np.abs(a.logits - b.logits).max()) for a, b in zip(int8.golden, fp32.golden, strict=True))
+    return max(TOLERANCE["int8"], math.ceil(2 * off / int8.step))

@@ -151,7 +151,7 @@ def judge(model: torch.nn.Module, pictures: Pictures, contract: InputContract, d
     for pixels, targets in batches(pictures, contract, 64):
         predicted = model(torch.from_numpy(pixels).to(device).permute(0, 3, 1, 2).float()).argmax(1)
         hits += int((predicted.cpu() == torch.from_numpy(targets)).sum())
-    return hits / len(pictures)  # type: ignore[arg-type]
+    return hits / len(pictures)
 
 
 if __name__ == "__main__":

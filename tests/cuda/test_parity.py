@@ -156,8 +156,8 @@ def trained(
     name: str, device: str, pictures: DecodedPictures, out: Path, **more: object
 ) -> tuple[list[float], dict[str, Tensor]]:
     """Losses of the epochs of a whole run, and its weights; ``more`` are settings of the recipe."""
-    settings = {"mix_probability": 0.0, "erasing": 0.0, "drop_path": 0.0, "randaugment_operations": 0, **more}
-    recipe = Recipe(model=name, image_size=SIZE, epochs=3, batch_size=16, warmup_epochs=1, lr=5e-4, ema=0.5, **settings)  # type: ignore[arg-type]
+    settings = {"mix_probability": 0.0, "erasing": 0.0, "drop_path": 0.0, "randaugment_operations": 0, "min_scale": 0.8, **more}
+    recipe = Recipe(model=name, image_size=SIZE, epochs=4, batch_size=16, warmup_epochs=1, lr=2e-3, ema=0.5, **settings)  # type: ignore[arg-type]
     world = World(0, 1, torch.device(device))
     source, contract = ResidentSource(pictures, recipe, world, 0), InputContract(SIZE, tuple(map(str, range(10))))
     out.mkdir()

@@ -21,7 +21,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch, targets
 from lavit_edge.export import onnx as onnx_target
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.payload import int8_tolerance, make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions, find_target
 from lavit_edge.export.writing import quiet, staged
 from lavit_edge.parity.runners import open_artifact, read_entries
@@ -380,3 +380,13 @@ def test_quiet_holds_back_chatter_and_lets_exceptions_pass(capsys, caplog) -> No
     assert "chatter" not in capsys.readouterr().err + caplog.text + str(warned)
     list(tqdm.tqdm([1], desc="bars are back"))
     assert "bars are back" in capsys.readouterr().err
+
+
+def test_an_int8_artifact_may_be_off_twice_what_int8_is_off_fp32_and_never_less_than_8_steps(payloads) -> None:
+    int8 = payloads["int8"]
+
+    def moved(steps: float) -> Payload:
+        return replace(int8, golden=tuple(replace(each, logits=each.logits + steps * int8.step) for each in int8.golden))
+
+    assert int8_tolerance(int8, moved(1.0)) == 8
+    assert int8_tolerance(int8, moved(-9.8)) == 20

@@ -1,0 +1,271 @@
+"""Who is quick and right: top-1 of nets that were trained alike against their int8 latency, ExecuTorch and ONNX Runtime.
+
+    pip install 'lavit-edge[all,bench]'
+    pip install --no-deps --target SITE timm==1.0.31 torchvision==0.28.0  # apart: this torchvision is for another torch
+    PYTHONPATH=SITE OMP_NUM_THREADS=1 python benchmarks/pareto.py --out docs
+
+Top-1 is read from the lines of benchmarks/trained_alike.py; a net that has none is in the tables alone. Latency is measured here,
+of random weights, which change none: all artifacts of a size in turns, a block of calls each, so that another process on the
+machine slows all of them; on one thread it is processor time, which is the latency without the turns of other processes. All nets
+take RGB in 0..255, normalise inside, and go through the same exporters. Those of this package are quantised by it, those of timm
+by what a user of each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX Runtime's static quantisation: this package
+quantises additions that are modules, and timm's are operators. The share of the limit is the time that the multiply-adds would
+take at the rate of square matrix products in the same runtime and precision, over the time taken. Artifacts are made once, in
+--work. What cannot be exported is a line that says why.
+"""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import importlib.util
+import itertools
+import os
+import statistics
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import torch
+from artifacts import SUFFIXES, Row, contract_of, made, measure, ort_static, pictures, pt2e, quantised, save_onnx, save_pte
+from entrants import ENTRANTS, TIMM, check_names
+from rich.console import Console
+from rich.progress import track
+from tables import Lines, markdown, show
+from torch import nn
+from trained_results import read_results, top1_by_model
+
+from lavit_edge.bench.floor import Floor, measure_floor
+from lavit_edge.cli import run_command
+from lavit_edge.errors import UserError
+from lavit_edge.models import create_model
+from lavit_edge.models.deployed import Deployed
+from lavit_edge.quantize.program import export_program
+
+REFERENCE = "MobileNetV2"
+CLASSES = 10  # as trained
+Points = dict[str, tuple[float, float]]  # model -> milliseconds, top-1 in percent
+Forms = dict[str, dict[str, Row]]  # model -> precision -> its artifact in a runtime
+
+
+@torch.no_grad()
+def random_model(name: str, pixels: int) -> Deployed:
+    """Random weights; batch norms have the statistics of pictures, so that values stay in range, and a weight of 1."""
+    torch.manual_seed(0)
+    model = create_model(name, num_classes=CLASSES, image_size=pixels)
+    contract = contract_of(pixels, CLASSES)
+    mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (contract.mean, contract.std))
+    for module in model.modules():
+        if isinstance(module, nn.modules.batchnorm._BatchNorm):
+            module.momentum = None
+            nn.init.ones_(module.weight)
+    model.train()((torch.cat(pictures(pixels)) / 255 - mean) / std)
+    return Deployed(model, contract).eval()
+
+
+def artifacts_of(name: str, pixels: int, work: Path) -> Iterator[Row]:
+    """Both precisions in both runtimes; made in ``work`` unless they are there."""
+    model = functools.cache(lambda: random_model(name, pixels))
+    program = functools.cache(lambda: export_program(model(), pixels))
+    int8 = functools.cache(lambda: quantised(model(), pictures(pixels)))
+    yield made(Row(name, pixels, "fp32", "ExecuTorch"), work, lambda path: save_pte(program(), path))
+    float_onnx = made(Row(name, pixels, "fp32", "ONNX Runtime"), work, lambda path: save_onnx(program(), path))
+    yield float_onnx
+
+    def by_onnx_runtime(path: Path) -> None:
+        if float_onnx.path is None:
+            raise RuntimeError(f"no fp32 model: {float_onnx.failure}")
+        ort_static(float_onnx.path, path, pictures(pixels))
+
+    if name in TIMM:
+        row = Row(name, pixels, "int8", "ExecuTorch", "XNNPACKQuantizer")
+        yield made(row, work, lambda path: save_pte(pt2e(model(), pictures(pixels)), path))
+        yield made(Row(name, pixels, "int8", "ONNX Runtime", "quantize_static"), work, by_onnx_runtime)
+    else:
+        yield made(Row(name, pixels, "int8", "ExecuTorch", "lavit-edge"), work, lambda path: save_pte(int8(), path))
+        yield made(Row(name, pixels, "int8", "ONNX Runtime", "lavit-edge"), work, lambda path: save_onnx(int8(), path))
+
+
+def of_runtime(rows: list[Row], runtime: str, threads: int) -> Forms:
+    """The artifacts that ran, quickest int8 first."""
+    forms: Forms = {}
+    for row in rows:
+        if row.runtime == runtime and row.ms:
+            forms.setdefault(row.model, {})[row.precision] = row
+    last = float("inf")
+    return dict(sorted(forms.items(), key=lambda item: milliseconds(item[1].get("int8"), threads) or last))
+
+
+def milliseconds(row: Row | None, threads: int) -> float | None:
+    return row.ms.get(threads) if row and row.ms else None
+
+
+def over(dividend: float | None, divisor: float | None) -> float | None:
+    return dividend / divisor if dividend is not None and divisor else None
+
+
+def table(forms: Forms, threads: list[int], floor: Floor, top1: Mapping[str, list[float]]) -> Lines:
+    """A line for each model; ratios and the share of the limit on the first number of threads."""
+    heads = [f"{precision}, {count} thr." for precision in ("int8", "fp32") for count in threads]
+    ends = [f"to {REFERENCE}", "int8/fp32", "% of limit", "delegate calls"]
+    lines = [["model", "top-1 (seeds)", "int8 by", "MMAC", "MB", *heads, *ends]]
+    reference = milliseconds(forms.get(REFERENCE, {}).get("int8"), threads[0])
+    for name, of in forms.items():
+        int8 = of.get("int8")
+        shares = top1.get(name)
+        ms = milliseconds(int8, threads[0])
+        macs = int8.macs / 1e6 if int8 and int8.macs else None
+        lines.append(
+            [
+                name,
+                f"{100 * statistics.fmean(shares):.1f} ({len(shares)})" if shares else "-",
+                int8.int8_by if int8 else "-",
+                number(macs, 0),
+                number(int8.megabytes if int8 else None, 1),
+                *(number(milliseconds(of.get(precision), count), 2) for precision in ("int8", "fp32") for count in threads),
+                number(over(ms, reference), 2),
+                number(over(ms, milliseconds(of.get("fp32"), threads[0])), 2),
+                number(over(macs, ms and 0.01 * ms * floor.int8_gmacs), 0) if threads[0] == 1 else "-",
+                str(int8.calls) if int8 and int8.calls is not None else "-",
+            ]
+        )
+    return lines
+
+
+def number(value: float | None, digits: int) -> str:
+    return "-" if value is None else f"{value:.{digits}f}"
+
+
+def points(forms: Forms, threads: int, top1: Mapping[str, list[float]]) -> Points:
+    """Of the models whose top-1 is known."""
+    times = {name: milliseconds(of.get("int8"), threads) for name, of in forms.items() if name in top1}
+    return {name: (ms, 100 * statistics.fmean(top1[name])) for name, ms in times.items() if ms is not None}
+
+
+def beaten_by(name: str, all_points: Points) -> list[str]:
+    """The models that are no slower and no worse, and one of the two better."""
+    ms, top1 = all_points[name]
+    return [other for other, point in all_points.items() if point[0] <= ms and point[1] >= top1 and point != (ms, top1)]
+
+
+def front(all_points: Points) -> list[str]:
+    """The Pareto front, quickest first: the models that none beats."""
+    return sorted((name for name in all_points if not beaten_by(name, all_points)), key=lambda name: all_points[name])
+
+
+def words(where: str, all_points: Points) -> Iterator[str]:
+    """The front in words, and who beats the others."""
+    if not all_points:
+        yield f"{where}: no model has a top-1, so that there is no front."
+        return
+    reference = all_points.get(REFERENCE)
+
+    def described(name: str) -> str:
+        ms, top1 = all_points[name]
+        return f"{name} ({f'{ms / reference[0]:.2f} of {REFERENCE}' if reference else f'{ms:.2f} ms'}, {top1:.1f} %)"
+
+    yield f"{where}: on the front are {', '.join(map(described, front(all_points)))}."
+    for name in all_points:
+        if others := beaten_by(name, all_points):
+            yield f"  {described(name)} is neither quicker nor better than {', '.join(others)}."
+
+
+def plot(panels: dict[str, Points], spread: Mapping[str, list[float]], pixels: int, threads: int, path: Path) -> None:
+    """Int8 latency against top-1, a panel for each runtime; bars reach from the worst seed to the best."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
+    for axis, (runtime, all_points) in zip(
+        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
+    ):
+        best = front(all_points)
+        axis.step(*zip(*(all_points[name] for name in best), strict=True), where="post", color="0.7", zorder=1)
+        for name, (ms, top1) in all_points.items():
+            ours = name not in TIMM
+            seeds = [100 * share for share in spread[name]]
+            bars = [[top1 - min(seeds)], [max(seeds) - top1]]
+            axis.errorbar(ms, top1, bars, fmt="o" if ours else "s", color="tab:blue" if ours else "tab:orange", capsize=2)
+            weight = "bold" if name in best else "normal"
+            axis.annotate(name, (ms, top1), xytext=(5, 4), textcoords="offset points", fontsize=7, weight=weight)
+        axis.set(title=runtime, xlabel=f"ms, median, int8, {pixels} px, {threads} thread{'s' * (threads > 1)}")
+        axis.margins(0.15)
+        axis.grid(alpha=0.2)
+    figure.axes[0].set_ylabel("top-1, %, fp32")
+    figure.savefig(path, dpi=110)
+
+
+def check(arguments: argparse.Namespace) -> None:
+    """Raises :class:`UserError` for what would fail after minutes."""
+    check_names(arguments.models)
+    if arguments.out and not importlib.util.find_spec("matplotlib"):
+        raise UserError("--out draws with matplotlib, which is not installed; pip install matplotlib")
+    if min(arguments.threads) < 1 or arguments.rounds < 1:
+        raise UserError("--threads and --rounds are numbers from 1")
+    if min(arguments.sizes) < 32 or any(pixels % 32 for pixels in arguments.sizes):
+        raise UserError("--sizes are multiples of 32")
+    for folder in (arguments.work, arguments.out):
+        if folder and folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is not a folder")
+
+
+def report(rows: list[Row], arguments: argparse.Namespace, console: Console) -> str:
+    """Prints tables, front and failures; returns the tables in Markdown, and draws the plot where --out says."""
+    top1 = top1_by_model(read_results(arguments.results))
+    texts, threads = [], arguments.threads
+    floors = {runtime: measure_floor(runtime, 1) for runtime in SUFFIXES}
+    for pixels in arguments.sizes:
+        panels: dict[str, Points] = {}
+        for runtime, floor in floors.items():
+            forms = of_runtime([row for row in rows if row.pixels == pixels], runtime, threads[0])
+            title = f"{runtime}, {pixels} px: ms, batch 1, medians; on 1 thread processor time"
+            lines = table(forms, threads, floor, top1)
+            show(title, lines, console)
+            texts.append(markdown(title, lines))
+            panels[runtime] = points(forms, threads[0], top1)
+            for sentence in words(f"{runtime}, {pixels} px", panels[runtime]):
+                console.print(sentence, markup=False, highlight=False)
+        if arguments.out and pixels == arguments.sizes[0] and all(panels.values()):
+            plot(panels, top1, pixels, threads[0], arguments.out / "pareto.png")
+    for row in rows:
+        if row.failure:
+            line = f"{row.model}, {row.pixels} px, {row.runtime} {row.precision}: {row.failure}"
+            console.print(line, style="yellow", markup=False, highlight=False)
+    for runtime, floor in floors.items():
+        console.print(f"limit of {runtime} at 1 thread: float {floor.float_gmacs:.0f}, int8 {floor.int8_gmacs:.0f} GMAC/s")
+    return "\n".join(texts)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=list(ENTRANTS), help=f"default: {', '.join(ENTRANTS)}")
+    parser.add_argument(
+        "--sizes", nargs="+", type=int, default=[128, 160, 224], help="pixels; the first is plotted; default: %(default)s"
+    )
+    parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="ratios are of the first; default: %(default)s")
+    parser.add_argument("--rounds", type=int, default=20, help="blocks of 5 calls per artifact; default: %(default)s")
+    parser.add_argument("--results", type=Path, default=Path("docs/trained_alike.jsonl"), help="default: %(default)s")
+    parser.add_argument("--work", type=Path, default=Path("pareto"), help="folder of the artifacts; default: %(default)s")
+    parser.add_argument("--out", type=Path, help="folder for pareto.png and pareto.md")
+    arguments = parser.parse_args()
+    check(arguments)
+    arguments.work.mkdir(parents=True, exist_ok=True)
+    console = Console(width=170)
+    torch.set_num_threads(1)
+    rows: list[Row] = []
+    cases = list(itertools.product(arguments.sizes, arguments.models))
+    for pixels, name in track(cases, "making the artifacts", console=console, transient=True):
+        rows += artifacts_of(name, pixels, arguments.work)
+    load = os.getloadavg()[0]
+    for pixels in arguments.sizes:
+        measure([row for row in rows if row.pixels == pixels], arguments.threads, arguments.rounds, console)
+    if arguments.out:
+        arguments.out.mkdir(parents=True, exist_ok=True)
+    text = report(rows, arguments, console)
+    loads = f"{load:.1f} before, {os.getloadavg()[0]:.1f} after (this program makes 1 to {max(arguments.threads)} of it)"
+    console.print(f"load average {loads}, on {os.cpu_count()} cores")
+    if arguments.out:
+        (arguments.out / "pareto.md").write_text(text, encoding="utf-8")
+    return 0
+
+
+if __name__ == "__main__":
+    run_command(main)
