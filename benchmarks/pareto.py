@@ -27,7 +27,7 @@ from pathlib import Path
 
 import torch
 from artifacts import SUFFIXES, Row, contract_of, made, measure, ort_static, pictures, pt2e, quantised, save_onnx, save_pte
-from entrants import ENTRANTS, TIMM, check_names
+from entrants import ENTRANTS, TIMM, check_names, register_entrants
 from rich.console import Console
 from rich.progress import track
 from tables import Lines, markdown, show
@@ -246,6 +246,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("pareto"), help="folder of the artifacts; default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for pareto.png and pareto.md")
     arguments = parser.parse_args()
+    register_entrants()
     check(arguments)
     arguments.work.mkdir(parents=True, exist_ok=True)
     console = Console(width=170)
