@@ -1,7 +1,6 @@
 """Who is compared in benchmarks/trained_alike.py and pareto.py: nets of this package, their twins, and nets of timm.
 
-Importing this registers them all, so that they are trained, stored and loaded as every model of the package. A further one is a
-line here.
+A further one is a line here.
 """
 
 from __future__ import annotations
@@ -97,14 +96,8 @@ def of_timm(name: str) -> Callable[..., Classifier]:
     return build
 
 
-def check_names(names: list[str]) -> None:
-    """Raises :class:`UserError` unless all are entrants or names of the registry."""
-    for name in names:
-        if name not in list_models():
-            raise UserError(f"unknown model {name!r}; entrants: {', '.join(ENTRANTS)}, and whatever lavit_edge.list_models() has")
-
-
-def _register() -> None:
+def register_entrants() -> None:
+    """From here on they are trained, stored and loaded as all models of the package."""
     builders: dict[str, Callable[..., Classifier]] = {name: of_timm(timm_name) for name, timm_name in TIMM.items()}
     builders |= {name: functools.partial(create_model, of, **options) for name, (of, options) in VARIANTS.items()}
     for name, builder in builders.items():
@@ -112,4 +105,10 @@ def _register() -> None:
         register(builder)
 
 
-_register()
+def check_names(names: list[str]) -> None:
+    """Raises :class:`UserError` unless all are entrants or names of the registry, and timm is there if it is needed."""
+    for name in names:
+        if name not in (*ENTRANTS, *list_models()):
+            raise UserError(f"unknown model {name!r}; entrants: {', '.join(ENTRANTS)}, and whatever lavit_edge.list_models() has")
+    if set(TIMM) & set(names):
+        timm_module()

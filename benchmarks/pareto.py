@@ -24,10 +24,11 @@ import os
 import statistics
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 from artifacts import SUFFIXES, Row, contract_of, made, measure, ort_static, pictures, pt2e, quantised, save_onnx, save_pte
-from entrants import ENTRANTS, TIMM, check_names
+from entrants import ENTRANTS, TIMM, check_names, register_entrants
 from rich.console import Console
 from rich.progress import track
 from tables import Lines, markdown, show
@@ -169,28 +170,47 @@ def words(where: str, all_points: Points) -> Iterator[str]:
             yield f"  {described(name)} is neither quicker nor better than {', '.join(others)}."
 
 
-def plot(panels: dict[str, Points], spread: Mapping[str, list[float]], pixels: int, threads: int, path: Path) -> None:
-    """Int8 latency against top-1, a panel for each runtime; bars reach from the worst seed to the best."""
+def plot(panels: dict[str, Points], seeds: Mapping[str, list[float]], pixels: int, threads: int, path: Path) -> None:
+    """Int8 latency, logarithmic, against top-1, a panel for each runtime; bars reach from the worst seed to the best."""
     from matplotlib.figure import Figure
+    from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
-    figure = Figure(figsize=(5.5 * len(panels), 4.5), layout="constrained")
-    for axis, (runtime, all_points) in zip(
-        figure.subplots(1, len(panels), squeeze=False, sharey=True)[0], panels.items(), strict=True
-    ):
+    figure = Figure(figsize=(6 * len(panels), 4.5), layout="constrained")
+    axes = figure.subplots(1, len(panels), squeeze=False, sharey=True)[0]
+    for axis, (runtime, all_points) in zip(axes, panels.items(), strict=True):
         best = front(all_points)
         axis.step(*zip(*(all_points[name] for name in best), strict=True), where="post", color="0.7", zorder=1)
         for name, (ms, top1) in all_points.items():
-            ours = name not in TIMM
-            seeds = [100 * share for share in spread[name]]
-            bars = [[top1 - min(seeds)], [max(seeds) - top1]]
-            axis.errorbar(ms, top1, bars, fmt="o" if ours else "s", color="tab:blue" if ours else "tab:orange", capsize=2)
-            weight = "bold" if name in best else "normal"
-            axis.annotate(name, (ms, top1), xytext=(5, 4), textcoords="offset points", fontsize=7, weight=weight)
-        axis.set(title=runtime, xlabel=f"ms, median, int8, {pixels} px, {threads} thread{'s' * (threads > 1)}")
-        axis.margins(0.15)
+            bars = [[top1 - 100 * min(seeds[name])], [100 * max(seeds[name]) - top1]]
+            marker, color = ("s", "tab:orange") if name in TIMM else ("o", "tab:blue")
+            axis.errorbar(ms, top1, bars, marker=marker, color=color, capsize=2)
+        axis.set(xscale="log", title=runtime, xlabel=f"ms, median, int8, {pixels} px, {threads} thread{'s' * (threads > 1)}")
+        axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        axis.xaxis.set_major_formatter(ScalarFormatter())
+        axis.xaxis.set_minor_formatter(NullFormatter())
+        axis.margins(0.1)
         axis.grid(alpha=0.2)
+    for axis, all_points in zip(axes, panels.values(), strict=True):  # now that the panels' common range is known
+        label(axis, all_points)
     figure.axes[0].set_ylabel("top-1, %, fp32")
     figure.savefig(path, dpi=110)
+
+
+def label(axis: Any, all_points: Points) -> None:
+    """Names in the margin at the right, in the order of their points and apart from each other, each with a line to its point."""
+    (low, high), best, height = axis.get_ylim(), front(all_points), -1.0
+    for name in sorted(all_points, key=lambda name: all_points[name][1]):
+        height = max((all_points[name][1] - low) / (high - low), height + 0.045)  # clear of the one below
+        axis.annotate(
+            name,
+            all_points[name],
+            xytext=(1.03, height),
+            textcoords=axis.transAxes,
+            fontsize=8,
+            va="center",
+            weight="bold" if name in best else "normal",
+            arrowprops=dict(arrowstyle="-", color="0.6", linewidth=0.4, shrinkA=0, shrinkB=3),
+        )
 
 
 def check(arguments: argparse.Namespace) -> None:
@@ -246,6 +266,7 @@ def main() -> int:
     parser.add_argument("--work", type=Path, default=Path("pareto"), help="folder of the artifacts; default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for pareto.png and pareto.md")
     arguments = parser.parse_args()
+    register_entrants()
     check(arguments)
     arguments.work.mkdir(parents=True, exist_ok=True)
     console = Console(width=170)

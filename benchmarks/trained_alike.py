@@ -22,7 +22,7 @@ import signal
 import subprocess
 from pathlib import Path
 
-from entrants import ENTRANTS, check_names
+from entrants import ENTRANTS, check_names, register_entrants
 from trained_results import Result, read_results
 
 from lavit_edge.checkpoint import load_checkpoint
@@ -38,6 +38,7 @@ STOPPED = (130, 143, -signal.SIGTERM, -signal.SIGINT)  # exit codes
 
 def train(argv: list[str]) -> None:
     """The body of a process."""
+    register_entrants()
     run_command(lambda: train_main(argv))
 
 
@@ -108,6 +109,7 @@ def main() -> int:
     parser.add_argument("--workers", default="1", help="as of python -m lavit_edge.train; default: %(default)s")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="what differs from the recipe, for all models")
     arguments = parser.parse_args()
+    register_entrants()
     check_names(arguments.models)
     recipe, commit = find_recipe(RECIPE).changed(arguments.set), current_commit()
     options = ["--data", str(arguments.data), "--workers", arguments.workers, "--recipe", RECIPE, "--resume"]
