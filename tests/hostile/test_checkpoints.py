@@ -67,6 +67,11 @@ def header(change: Callable[[str], str]) -> Damage:
     return damage
 
 
+def twice(text: str) -> str:
+    """A second entry of a tensor, with the place of another; one with its own place would change nothing, and is taken."""
+    return text.rstrip()[:-1] + ',"norm.bias":' + json.dumps(json.loads(text)["norm.weight"]) + "}"
+
+
 def fields(change: Callable[[Any], object]) -> Damage:
     def on(text: str) -> str:
         parsed = json.loads(text)
@@ -172,8 +177,8 @@ DAMAGES: dict[str, Damage] = {
     "length 2^64 - 1": length(2**64 - 1),
     "header no JSON": header(lambda text: "}" + text[1:]),
     "header nested": header(lambda text: DEEP),
-    "header with NaN": header(lambda text: text[:-1] + ',"x":NaN}'),
-    "header names a tensor twice": header(lambda text: text[:-1] + "," + text[1:]),
+    "header with NaN": header(lambda text: text.rstrip()[:-1] + ',"x":NaN}'),  # it is padded with spaces
+    "header names a tensor twice": header(twice),
     "a dtype that is none": fields(lambda found: found["norm.bias"].update(dtype="F7")),
     "offsets beyond the end": fields(lambda found: found["norm.bias"].update(data_offsets=[0, 1 << 40])),
     "offsets backwards": fields(lambda found: found["norm.bias"].update(data_offsets=[64, 0])),

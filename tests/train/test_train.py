@@ -161,7 +161,9 @@ def test_init_from_another_size_and_other_classes(finished: Path, colours: Path,
         for name in ("green", "red"):
             shutil.copytree(colours / split / name, two / split / name)
     init = finished / "checkpoint"
-    train(two, tmp_path / "run", "--init", str(init), "--set", "image_size=64", "epochs=1", "lr=0", "weight_decay=0")
+    train(
+        two, tmp_path / "run", "--init", str(init), "--set", "image_size=64", "epochs=1", "lr=0", "final_lr=0", "weight_decay=0"
+    )
     old, new = load_checkpoint(init), load_checkpoint(tmp_path / "run" / "checkpoint")
     assert new.contract.labels == ("green", "red")
     assert new.contract.size == 64
@@ -175,7 +177,7 @@ def test_init_from_another_size_and_other_classes(finished: Path, colours: Path,
 
 def test_init_from_two_runs_is_told_by_the_card(finished: Path, colours: Path, tmp_path: Path) -> None:
     init = str(finished / "checkpoint")
-    train(colours, tmp_path / "run", "--init", init, init, "--set", "epochs=1", "lr=0", "weight_decay=0")
+    train(colours, tmp_path / "run", "--init", init, init, "--set", "epochs=1", "lr=0", "final_lr=0", "weight_decay=0")
     assert "the mean weights of 2 runs: (1) " in (tmp_path / "run" / "checkpoint" / CARD).read_text()
 
 
