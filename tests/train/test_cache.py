@@ -18,8 +18,6 @@ import torch
 from PIL import Image
 from safetensors import safe_open
 from safetensors.torch import load_file
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
 import lavit_edge
 from lavit_edge.data.augment import random_box
@@ -28,7 +26,6 @@ from lavit_edge.errors import UserError
 from lavit_edge.train import cache
 from lavit_edge.train import teacher as teachers
 from lavit_edge.train.__main__ import main
-from lavit_edge.train.average import Average
 from lavit_edge.train.cache import CachedPictures, CachedSource, open_cache
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import FolderSource
@@ -161,7 +158,7 @@ def test_distillation_from_a_checkpoint(colours: Path, tmp_path: Path, tiny_chec
     assert cached["classes"].shape == (2, 48, 10)
     views = [torch.stack([stored["log_probabilities"].float(), stored["classes"].float()], 2)[0] for stored in (cached, folder)]
     one, other = (teachers.probabilities(view, 10) for view in views)
-    assert (one - other).abs().max() < 0.02
+    assert (one - other).abs().max() < 0.06  # of a net with random weights, for crops a level of 255 apart
     assert not torch.equal(cached["key"], folder["key"])
 
 
@@ -252,20 +249,6 @@ def test_two_processes_share_a_cache(colours: Path, tmp_path: Path) -> None:
     assert main(command(colours, tmp_path / "one", *shared, *plain, *larger)) == 0
     a, b = ([float(loss) for loss in losses(tmp_path / name)[1:]] for name in ("two", "one"))
     assert a == pytest.approx(b, rel=0.01)
-
-
-def test_the_average_is_that_of_torch() -> None:
-    torch.manual_seed(0)
-    model = nn.Sequential(nn.Linear(3, 4), nn.BatchNorm1d(4))
-    ours, theirs = Average(model, 0.9), AveragedModel(model, multi_avg_fn=get_ema_multi_avg_fn(0.9))
-    for _ in range(5):
-        for parameter in model.parameters():
-            parameter.data += torch.randn_like(parameter)
-        model(torch.randn(8, 3))
-        for average in (ours, theirs):
-            average.update_parameters(model)
-    assert list(ours.state_dict()) == list(theirs.state_dict())
-    assert all(torch.equal(a, b) for a, b in zip(ours.state_dict().values(), theirs.state_dict().values(), strict=True))
 
 
 # The file
