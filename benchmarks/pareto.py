@@ -295,7 +295,7 @@ def main() -> int:
     register_entrants()
     check(arguments)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    console = Console(width=180)
+    console = Console(width=200)
     torch.set_num_threads(1)
     rows: list[Row] = []
     cases = list(itertools.product(arguments.sizes, arguments.models))
