@@ -4,14 +4,15 @@
     pip install --no-deps --target SITE timm==1.0.31 torchvision==0.28.0  # apart: this torchvision is for another torch
     PYTHONPATH=SITE OMP_NUM_THREADS=1 python benchmarks/pareto.py --out docs
 
-Top-1 is read from the lines of benchmarks/trained_alike.py; a net that has none is in the tables alone. Latency is measured here,
-of random weights, which change none: all artifacts of a size in turns, a block of calls each, so that another process on the
-machine slows all of them; on one thread it is processor time, which is the latency without the turns of other processes. All nets
-take RGB in 0..255, normalise inside, and go through the same exporters. Those of this package are quantised by it, those of timm
-by what a user of each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX Runtime's static quantisation: this package
-quantises additions that are modules, and timm's are operators. The share of the limit is the time that the multiply-adds would
-take at the rate of square matrix products in the same runtime and precision, over the time taken. Artifacts are made once, in
---work. What cannot be exported is a line that says why.
+Top-1 is read from the lines of benchmarks/trained_alike.py, and in int8 of trained_int8.py; a net that has none is in the tables
+alone. Front and plot take that of int8 where all nets have it, else all nets' fp32. Latency is measured here, of random weights,
+which change none: all artifacts of a size in turns, a block of calls each, so that another process on the machine slows all of
+them; on one thread it is processor time, which is the latency without the turns of other processes. All nets take RGB in 0..255,
+normalise inside, and go through the same exporters. Those of this package are quantised by it, those of timm by what a user of
+each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX Runtime's static quantisation: this package quantises additions
+that are modules, and timm's are operators. The share of the limit is the time that the multiply-adds would take at the rate of
+square matrix products in the same runtime and precision, over the time taken. Artifacts are made once, in --work. What cannot be
+exported is a line that says why.
 """
 
 from __future__ import annotations
@@ -21,9 +22,9 @@ import functools
 import importlib.util
 import itertools
 import os
-import statistics
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
@@ -32,8 +33,8 @@ from entrants import ENTRANTS, TIMM, check_names, register_entrants
 from rich.console import Console
 from rich.progress import track
 from tables import Lines, markdown, show
-from torch import nn
-from trained_results import read_results, top1_by_model
+from torch import Tensor, nn
+from trained_results import Int8Result, Result, read_results, top1_by_model
 
 from lavit_edge.bench.floor import Floor, measure_floor
 from lavit_edge.cli import run_command
@@ -45,6 +46,7 @@ from lavit_edge.quantize.program import export_program
 REFERENCE = "MobileNetV2"
 CLASSES = 10  # as trained
 Points = dict[str, tuple[float, float]]  # model -> milliseconds, top-1 in percent
+Shares = Mapping[str, list[float]]  # model -> top-1 of its seeds
 Forms = dict[str, dict[str, Row]]  # model -> precision -> its artifact in a runtime
 
 
@@ -63,11 +65,18 @@ def random_model(name: str, pixels: int) -> Deployed:
     return Deployed(model, contract).eval()
 
 
-def artifacts_of(name: str, pixels: int, work: Path) -> Iterator[Row]:
-    """Both precisions in both runtimes; made in ``work`` unless they are there."""
-    model = functools.cache(lambda: random_model(name, pixels))
+def artifacts_of(
+    name: str, pixels: int, work: Path, make: Callable[[str, int], Deployed] = random_model, seen: Sequence[Tensor] = ()
+) -> Iterator[Row]:
+    """Both precisions in both runtimes; made in ``work`` unless they are there.
+
+    Args:
+        make: of name and pixels.
+        seen: pictures to calibrate with; by default some of the free ones.
+    """
+    model = functools.cache(lambda: make(name, pixels))
     program = functools.cache(lambda: export_program(model(), pixels))
-    int8 = functools.cache(lambda: quantised(model(), pictures(pixels)))
+    int8 = functools.cache(lambda: quantised(model(), seen or pictures(pixels)))
     yield made(Row(name, pixels, "fp32", "ExecuTorch"), work, lambda path: save_pte(program(), path))
     float_onnx = made(Row(name, pixels, "fp32", "ONNX Runtime"), work, lambda path: save_onnx(program(), path))
     yield float_onnx
@@ -75,11 +84,11 @@ def artifacts_of(name: str, pixels: int, work: Path) -> Iterator[Row]:
     def by_onnx_runtime(path: Path) -> None:
         if float_onnx.path is None:
             raise RuntimeError(f"no fp32 model: {float_onnx.failure}")
-        ort_static(float_onnx.path, path, pictures(pixels))
+        ort_static(float_onnx.path, path, seen or pictures(pixels))
 
     if name in TIMM:
         row = Row(name, pixels, "int8", "ExecuTorch", "XNNPACKQuantizer")
-        yield made(row, work, lambda path: save_pte(pt2e(model(), pictures(pixels)), path))
+        yield made(row, work, lambda path: save_pte(pt2e(model(), seen or pictures(pixels)), path))
         yield made(Row(name, pixels, "int8", "ONNX Runtime", "quantize_static"), work, by_onnx_runtime)
     else:
         yield made(Row(name, pixels, "int8", "ExecuTorch", "lavit-edge"), work, lambda path: save_pte(int8(), path))
@@ -104,21 +113,23 @@ def over(dividend: float | None, divisor: float | None) -> float | None:
     return dividend / divisor if dividend is not None and divisor else None
 
 
-def table(forms: Forms, threads: list[int], floor: Floor, top1: Mapping[str, list[float]]) -> Lines:
-    """A line for each model; ratios and the share of the limit on the first number of threads."""
+def table(forms: Forms, threads: list[int], floor: Floor, top1: Mapping[str, Shares]) -> Lines:
+    """A line for each model; ratios and the share of the limit on the first number of threads. ``top1``: by precision."""
     heads = [f"{precision}, {count} thr." for precision in ("int8", "fp32") for count in threads]
     ends = [f"to {REFERENCE}", "int8/fp32", "% of limit", "delegate calls"]
-    lines = [["model", "top-1 (seeds)", "int8 by", "MMAC", "MB", *heads, *ends]]
+    lines = [["model", *(f"top-1, {precision}" for precision in top1), "int8 by", "MMAC", "MB", *heads, *ends]]
     reference = milliseconds(forms.get(REFERENCE, {}).get("int8"), threads[0])
     for name, of in forms.items():
         int8 = of.get("int8")
-        shares = top1.get(name)
         ms = milliseconds(int8, threads[0])
         macs = int8.macs / 1e6 if int8 and int8.macs else None
         lines.append(
             [
                 name,
-                f"{100 * statistics.fmean(shares):.1f} ({len(shares)})" if shares else "-",
+                *(
+                    f"{100 * fmean(shares[name]):.1f} ({len(shares[name])})" if name in shares else "-"
+                    for shares in top1.values()
+                ),
                 int8.int8_by if int8 else "-",
                 number(macs, 0),
                 number(int8.megabytes if int8 else None, 1),
@@ -136,10 +147,10 @@ def number(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def points(forms: Forms, threads: int, top1: Mapping[str, list[float]]) -> Points:
+def points(forms: Forms, threads: int, top1: Shares) -> Points:
     """Of the models whose top-1 is known."""
     times = {name: milliseconds(of.get("int8"), threads) for name, of in forms.items() if name in top1}
-    return {name: (ms, 100 * statistics.fmean(top1[name])) for name, ms in times.items() if ms is not None}
+    return {name: (ms, 100 * fmean(top1[name])) for name, ms in times.items() if ms is not None}
 
 
 def beaten_by(name: str, all_points: Points) -> list[str]:
@@ -170,8 +181,8 @@ def words(where: str, all_points: Points) -> Iterator[str]:
             yield f"  {described(name)} is neither quicker nor better than {', '.join(others)}."
 
 
-def plot(panels: dict[str, Points], seeds: Mapping[str, list[float]], pixels: int, threads: int, path: Path) -> None:
-    """Int8 latency, logarithmic, against top-1, a panel for each runtime; bars reach from the worst seed to the best."""
+def plot(panels: dict[str, Points], top1: Mapping[str, Shares], title: str, path: Path) -> None:
+    """Latency, logarithmic, against top-1, a panel for each runtime; bars reach from the worst seed to the best."""
     from matplotlib.figure import Figure
     from matplotlib.ticker import LogLocator, NullFormatter, ScalarFormatter
 
@@ -180,11 +191,12 @@ def plot(panels: dict[str, Points], seeds: Mapping[str, list[float]], pixels: in
     for axis, (runtime, all_points) in zip(axes, panels.items(), strict=True):
         best = front(all_points)
         axis.step(*zip(*(all_points[name] for name in best), strict=True), where="post", color="0.7", zorder=1)
-        for name, (ms, top1) in all_points.items():
-            bars = [[top1 - 100 * min(seeds[name])], [100 * max(seeds[name]) - top1]]
+        for name, (ms, mean) in all_points.items():
+            seeds = [100 * share for share in top1[runtime][name]]
+            bars = [[mean - min(seeds)], [max(seeds) - mean]]
             marker, color = ("s", "tab:orange") if name in TIMM else ("o", "tab:blue")
-            axis.errorbar(ms, top1, bars, marker=marker, color=color, capsize=2)
-        axis.set(xscale="log", title=runtime, xlabel=f"ms, median, int8, {pixels} px, {threads} thread{'s' * (threads > 1)}")
+            axis.errorbar(ms, mean, bars, marker=marker, color=color, capsize=2)
+        axis.set(xscale="log", title=runtime, xlabel="ms, median")
         axis.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
         axis.xaxis.set_major_formatter(ScalarFormatter())
         axis.xaxis.set_minor_formatter(NullFormatter())
@@ -192,7 +204,8 @@ def plot(panels: dict[str, Points], seeds: Mapping[str, list[float]], pixels: in
         axis.grid(alpha=0.2)
     for axis, all_points in zip(axes, panels.values(), strict=True):  # now that the panels' common range is known
         label(axis, all_points)
-    figure.axes[0].set_ylabel("top-1, %, fp32")
+    figure.axes[0].set_ylabel("top-1, %")
+    figure.suptitle(title, fontsize=10)
     figure.savefig(path, dpi=110)
 
 
@@ -227,24 +240,36 @@ def check(arguments: argparse.Namespace) -> None:
             raise UserError(f"{folder} is not a folder")
 
 
+def known_top1(arguments: argparse.Namespace) -> dict[str, dict[str, Shares]]:
+    """Precision -> runtime -> top-1; in fp32 it is the training's for both."""
+    floats, int8 = read_results(arguments.results, Result), read_results(arguments.int8_results, Int8Result)
+    return {
+        "fp32": {runtime: top1_by_model(floats) for runtime in SUFFIXES},
+        "int8": {runtime: top1_by_model(result for result in int8 if result.runtime == runtime) for runtime in SUFFIXES},
+    }
+
+
 def report(rows: list[Row], arguments: argparse.Namespace, console: Console) -> str:
     """Prints tables, front and failures; returns the tables in Markdown, and draws the plot where --out says."""
-    top1 = top1_by_model(read_results(arguments.results))
+    top1 = known_top1(arguments)
     texts, threads = [], arguments.threads
     floors = {runtime: measure_floor(runtime, 1) for runtime in SUFFIXES}
+    named = {row.model for row in rows}
+    judged = "int8" if all(named & set(top1["fp32"][runtime]) <= set(top1["int8"][runtime]) for runtime in SUFFIXES) else "fp32"
     for pixels in arguments.sizes:
         panels: dict[str, Points] = {}
         for runtime, floor in floors.items():
             forms = of_runtime([row for row in rows if row.pixels == pixels], runtime, threads[0])
-            title = f"{runtime}, {pixels} px: ms, batch 1, medians; on 1 thread processor time"
-            lines = table(forms, threads, floor, top1)
+            title = f"{runtime}, {pixels} px: ms, batch 1, medians; on 1 thread processor time; top-1 (seeds)"
+            lines = table(forms, threads, floor, {precision: of[runtime] for precision, of in top1.items()})
             show(title, lines, console)
             texts.append(markdown(title, lines))
-            panels[runtime] = points(forms, threads[0], top1)
-            for sentence in words(f"{runtime}, {pixels} px", panels[runtime]):
+            panels[runtime] = points(forms, threads[0], top1[judged][runtime])
+            for sentence in words(f"{runtime}, {pixels} px, top-1 in {judged}", panels[runtime]):
                 console.print(sentence, markup=False, highlight=False)
         if arguments.out and pixels == arguments.sizes[0] and all(panels.values()):
-            plot(panels, top1, pixels, threads[0], arguments.out / "pareto.png")
+            title = f"int8 latency at {pixels} px on {threads[0]} thread{'s' * (threads[0] > 1)}, top-1 in {judged}"
+            plot(panels, top1[judged], title, arguments.out / "pareto.png")
     for row in rows:
         if row.failure:
             line = f"{row.model}, {row.pixels} px, {row.runtime} {row.precision}: {row.failure}"
@@ -263,13 +288,14 @@ def main() -> int:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2], help="ratios are of the first; default: %(default)s")
     parser.add_argument("--rounds", type=int, default=20, help="blocks of 5 calls per artifact; default: %(default)s")
     parser.add_argument("--results", type=Path, default=Path("docs/trained_alike.jsonl"), help="default: %(default)s")
+    parser.add_argument("--int8-results", type=Path, default=Path("docs/trained_alike_int8.jsonl"), help="default: %(default)s")
     parser.add_argument("--work", type=Path, default=Path("pareto"), help="folder of the artifacts; default: %(default)s")
     parser.add_argument("--out", type=Path, help="folder for pareto.png and pareto.md")
     arguments = parser.parse_args()
     register_entrants()
     check(arguments)
     arguments.work.mkdir(parents=True, exist_ok=True)
-    console = Console(width=170)
+    console = Console(width=200)
     torch.set_num_threads(1)
     rows: list[Row] = []
     cases = list(itertools.product(arguments.sizes, arguments.models))

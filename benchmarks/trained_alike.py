@@ -17,13 +17,11 @@ import hashlib
 import itertools
 import json
 import multiprocessing
-import os
 import signal
-import subprocess
 from pathlib import Path
 
 from entrants import ENTRANTS, check_names, register_entrants
-from trained_results import Result, read_results
+from trained_results import Result, append, current_commit, read_results
 
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.cli import run_command
@@ -66,36 +64,15 @@ def result_of(folder: Path, recipe: Recipe, commit: str) -> Result:
         pixels=checkpoint.contract.size,
         seconds=metrics["seconds"],
         device=training["device"],
-        recipe=digest(recipe),
+        recipe=recipe_digest(recipe),
         commit=commit,
     )
 
 
-def digest(recipe: Recipe) -> str:
+def recipe_digest(recipe: Recipe) -> str:
     """Of all that runs must have in common: the recipe less model and seed."""
     shared = {name: value for name, value in dataclasses.asdict(recipe).items() if name not in ("model", "seed")}
     return hashlib.sha256(json.dumps(shared, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def current_commit() -> str:
-    """Of the sources, with a plus where they were changed since."""
-    root = Path(__file__).resolve().parents[1]
-
-    def git(*arguments: str) -> str:
-        return subprocess.run(["git", "-C", root, *arguments], check=True, capture_output=True, text=True).stdout.strip()
-
-    try:
-        return git("rev-parse", "--short=12", "HEAD") + "+" * bool(git("status", "--porcelain", "lavit_edge", "benchmarks"))
-    except (OSError, subprocess.CalledProcessError) as error:
-        raise UserError(f"results name the commit they are of, and git does not say it ({error})") from error
-
-
-def append(file: Path, result: Result) -> None:
-    """A line, in one write, so that several processes can share the file."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    with file.open("ab", buffering=0) as stream:
-        stream.write((json.dumps(dataclasses.asdict(result)) + "\n").encode())
-        os.fsync(stream.fileno())
 
 
 def main() -> int:
@@ -116,8 +93,8 @@ def main() -> int:
     options += ["--cache", str(arguments.cache)] if arguments.cache else []
     failed = []
     for seed, model in itertools.product(arguments.seeds, arguments.models):
-        results = read_results(arguments.results)
-        if any(result.recipe != digest(recipe) for result in results):
+        results = read_results(arguments.results, Result)
+        if any(result.recipe != recipe_digest(recipe) for result in results):
             raise UserError(f"{arguments.results} holds runs of another recipe; choose another --results")
         if any((result.model, result.seed) == (model, seed) for result in results):
             print(f"{model}, seed {seed}: is in {arguments.results}", flush=True)

@@ -60,7 +60,7 @@ def handed_over(checkpoint: Path, precision: str, folder: Path) -> dict[str, Any
     folder.mkdir()
     bundle = folder / "bundle"
     options = ["--target", "coreml", "--precision", precision, "--checkpoint", str(checkpoint), "--out", str(bundle)]
-    assert main(options) == 0
+    assert main([*options, "--float16-sqnr", "30"]) == 0  # random weights: fp16's rounding grows from block to block
     package = bundle / "model.mlpackage"
     payload, logits_of = read_payload(read_entries(package)), open_artifact(package, threads=1)
     answers = [check_golden(golden, logits_of, payload)[1] for golden in payload.golden]

@@ -43,11 +43,11 @@ def test_the_front_has_those_that_none_beats(points_of: dict[str, tuple[float, f
 
 
 def test_a_table_has_a_line_for_each_model_quickest_first() -> None:
-    lines = table(of_runtime(ROWS, "ExecuTorch", 1), [1, 2], FLOOR, {"quick": [0.80, 0.82]})
+    lines = table(of_runtime(ROWS, "ExecuTorch", 1), [1, 2], FLOOR, {"fp32": {"quick": [0.80, 0.82]}, "int8": {}})
     cells = [dict(zip(lines[0], line, strict=True)) for line in lines[1:]]
     assert [line["model"] for line in cells] == ["quick", "MobileNetV2", "broken"]
     quick, mobile, broken = cells
-    assert (quick["top-1 (seeds)"], mobile["top-1 (seeds)"]) == ("81.0 (2)", "-")
+    assert (quick["top-1, fp32"], quick["top-1, int8"], mobile["top-1, fp32"]) == ("81.0 (2)", "-", "-")
     assert (quick["to MobileNetV2"], mobile["to MobileNetV2"]) == ("0.50", "1.00")
     assert (quick["int8/fp32"], mobile["int8/fp32"]) == ("0.25", "0.67")
     assert quick["% of limit"] == "50"  # 100 M multiply-adds at 200 G a second are 0.5 ms

@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 import torch
 from entrants import TIMM, VARIANTS, TimmClassifier, timm_module
-from trained_alike import append, digest
-from trained_results import Result, read_results, top1_by_model
+from trained_alike import recipe_digest
+from trained_results import Result, append, read_results, top1_by_model
 
 from lavit_edge import create_model
 from lavit_edge.errors import UserError
@@ -26,10 +26,10 @@ RESULT = Result("a", 0, 0.5, 100, 10, 20, 128, 60, "CPU", "0123456789ab", "abc")
 def test_results_come_back_from_their_lines(tmp_path: Path) -> None:
     file = tmp_path / "new" / "results.jsonl"
     results = [RESULT, dataclasses.replace(RESULT, seed=1, top1=0.7), dataclasses.replace(RESULT, model="b", top1=0.65)]
-    assert read_results(file) == []
+    assert read_results(file, Result) == []
     for result in results:
         append(file, result)
-    assert read_results(file) == results
+    assert read_results(file, Result) == results
     assert list(top1_by_model(results).items()) == [("b", [0.65]), ("a", [0.5, 0.7])]  # best mean first
 
 
@@ -39,6 +39,7 @@ def test_results_come_back_from_their_lines(tmp_path: Path) -> None:
         ({"seed": "0"}, "line 2: seed must be of type int"),
         ({"top1": None}, "line 2: top1 must be of type float"),
         ({"note": "x"}, "line 2: unknown field 'note'"),
+        ({"recipe": "another"}, "line 2 is of another recipe"),
     ],
 )
 def test_a_line_that_is_no_result_is_refused(change: dict[str, object], message: str, tmp_path: Path) -> None:
@@ -47,7 +48,7 @@ def test_a_line_that_is_no_result_is_refused(change: dict[str, object], message:
     with file.open("a") as stream:
         stream.write(json.dumps({**dataclasses.asdict(RESULT), **change}) + "\n")
     with pytest.raises(UserError, match=message):
-        read_results(file)
+        read_results(file, Result)
 
 
 def test_half_a_line_is_refused(tmp_path: Path) -> None:
@@ -55,13 +56,13 @@ def test_half_a_line_is_refused(tmp_path: Path) -> None:
     append(file, RESULT)
     file.write_bytes(file.read_bytes()[:-20])
     with pytest.raises(UserError, match="line 1 is not JSON"):
-        read_results(file)
+        read_results(file, Result)
 
 
 def test_runs_share_all_but_model_and_seed() -> None:
     recipe = Recipe()
-    assert digest(recipe) == digest(recipe.changed(["model=lavit_tiny", "seed=3"]))
-    assert digest(recipe) != digest(recipe.changed(["lr=0.5"]))
+    assert recipe_digest(recipe) == recipe_digest(recipe.changed(["model=lavit_tiny", "seed=3"]))
+    assert recipe_digest(recipe) != recipe_digest(recipe.changed(["lr=0.5"]))
 
 
 @pytest.mark.slow
@@ -84,7 +85,7 @@ def test_trains_once_keeps_a_line_and_refuses_another_recipe(colours: Path, tmp_
 
     first = run("epochs=1")
     assert first.returncode == 0, first.stderr
-    (result,) = read_results(tmp_path / "results.jsonl")
+    (result,) = read_results(tmp_path / "results.jsonl", Result)
     metrics = json.loads((tmp_path / "runs/lavit_mobile_s-0/checkpoint/config.json").read_text())["metrics"]
     assert (result.top1, result.pictures, result.epochs, result.pixels) == (metrics["val_top1"], 12, 1, 32)
     deployed = create_model("lavit_mobile_s", num_classes=3, image_size=32).deploy()
@@ -100,7 +101,7 @@ def test_trains_once_keeps_a_line_and_refuses_another_recipe(colours: Path, tmp_
     failing = run("epochs=1", data=tmp_path, seed=1)
     assert failing.returncode == 2
     assert failing.stderr.splitlines()[-1].startswith("error: not trained: lavit_mobile_s-1 (exit code 2)")
-    assert read_results(tmp_path / "results.jsonl") == [result]
+    assert read_results(tmp_path / "results.jsonl", Result) == [result]
 
 
 def test_twins_differ_from_their_model_in_attention_alone() -> None:

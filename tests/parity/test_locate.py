@@ -216,9 +216,15 @@ def test_an_artifact_of_another_program_is_refused(
 
 def test_float_artifacts_name_no_layer(checkpoint: Checkpoint, pictures: list[np.ndarray], tmp_path: Path) -> None:
     program = float_program(checkpoint)
-    for result in run(program, [export(program, checkpoint, kind, tmp_path) for kind in KINDS], pictures):
+    points = Reference(program).points.values()
+    # On x86-64, ONNX Runtime keeps float maps in a blocked layout, where a convolution takes in the addition and the ReLU behind
+    # it: of the values of these three it shows those alone that leave the layout, mostly around attention.
+    outside = {(point.layer, point.op) for point in points if point.op in ("bmm", "linear", "mean")}
+    for kind in KINDS:
+        (result,) = run(program, [export(program, checkpoint, kind, tmp_path)], pictures)
         assert result.first is None
-        assert len(result.layers) >= 0.75 * len(Reference(program).points)  # ONNX Runtime fuses convolution and ReLU
+        assert outside <= {(layer.layer, layer.op) for layer in result.layers}
+        assert len(result.layers) >= (0.3 if kind == "onnx" else 0.75) * len(points)
         assert result.notes == []
 
 
@@ -234,7 +240,8 @@ def test_the_command_passes_a_sound_bundle_and_fails_a_wrong_one(
     )
     assert all(artifact["first"] is None for artifact in result["artifacts"])
 
-    scale = next(point.scale for point in Reference(program).points.values() if point.op == "quantize")
+    point = next(point for point in Reference(program).points.values() if point.op == "quantize")
+    scale = point.scale
     assert scale is not None
     wrong = Path(shutil.copytree(bundle, tmp_path / "wrong"))
     stored_scale_times(1.5, scale, wrong / "model.onnx")
@@ -245,7 +252,7 @@ def test_the_command_passes_a_sound_bundle_and_fails_a_wrong_one(
     result = json.loads(capsys.readouterr().out)
     (artifact,) = result["artifacts"]
     assert not result["passed"]
-    assert artifact["first"]["block"] == "stages.0.embedding"
+    assert (artifact["first"]["block"], artifact["first"]["op"]) == (point.block, "quantize")
     assert artifact["first"]["stored_scale"] == pytest.approx(1.5 * scale)
     with pytest.raises(UserError, match="at least 1 picture"):
         verify([str(wrong), "--locate", "0"])
