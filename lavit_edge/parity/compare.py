@@ -36,10 +36,11 @@ def sqnr(reference: np.ndarray, other: np.ndarray) -> float:
 
 
 def decibels(signal: float, noise: float) -> float:
-    """The ratio of two powers in dB; inf without noise."""
+    """The ratio of two powers in dB; inf without noise, -inf without signal or with infinite noise."""
     if noise == 0:
         return math.inf
-    return 10 * math.log10(signal / noise) if signal else -math.inf
+    ratio = signal / noise
+    return 10 * math.log10(ratio) if ratio else -math.inf
 
 
 def logit_step(logits: np.ndarray) -> float:
