@@ -21,6 +21,14 @@ from lavit_edge.payload import read_payload
 from lavit_edge.verdict.plan import Op, Plan
 
 DELEGATE, KERNEL = "DELEGATE_CALL", "OPERATOR_CALL"  # the runtime's names of instructions
+# operators that XNNPACK may take into a neighbour, and those with multiply-adds -> how its own names begin
+FUSED = {"Clamp": "Clamp", "StaticTranspose": "Transpose", "StaticReshape": "Static Reshape"}
+NAMES = {
+    "Conv2d": ("Convolution", "Fully Connected"),  # of 1 x 1: a product of its pixels
+    "DepthwiseConv2d": ("Convolution",),
+    "FullyConnected": ("Fully Connected",),
+    "BatchMatrixMultiply": ("Batch Matrix Multiply",),
+}
 REST = "(delegate call)"  # what a delegate call takes beside its operators
 
 
@@ -79,18 +87,37 @@ def _timed(events: list[tuple[str, float]], members: list[tuple[Op, str]], notes
     last_op, last_block = members[-1]
     if kind == KERNEL:
         return [TimedOp(last_op.name, f"instruction {last_op.instruction}", last_block, last_op, whole)]
-    if len(inside) != len(members):  # XNNPACK runs two reshapes behind each other as one, in no time
-        inside = [event for event in inside if not event[0].startswith("Static Reshape")]
-        members = [member for member in members if member[0].kind != "view"]
-    if len(inside) != len(members):
+    run, unmatched = _aligned([name for name, _ in inside], members)
+    if unmatched:
         notes.append(f"XNNPACK runs {len(inside)} operators for the {len(members)} of instruction {last_op.instruction}.")
-        members, inside = [], []
+        run = []
     ops = [
         TimedOp(op.name, f"instruction {op.instruction}, {name}", block, op, ms)
-        for (op, block), (name, ms) in zip(members, inside, strict=True)
+        for (name, ms), (op, block) in ((inside[index], member) for index, member in run)
     ]
     left = Op(REST, "view", (), (), instruction=last_op.instruction)
     return [*ops, TimedOp(REST, f"instruction {last_op.instruction}", last_block, left, whole - sum(op.ms for op in ops))]
+
+
+def _aligned(names: list[str], members: list[tuple[Op, str]]) -> tuple[list[tuple[int, tuple[Op, str]]], bool]:
+    """Index of each of XNNPACK's operators, with the operator of the file that it is; and whether any of either is left over.
+
+    Both are in the same order. XNNPACK takes some of the file's operators into their neighbours: a clamp into the product before
+    it, a transpose into the one behind it, a reshape into the next reshape. A reshape of its own takes no time.
+    """
+    run: list[tuple[int, tuple[Op, str]]] = []
+    index = 0
+    for member in members:
+        own = FUSED.get(member[0].name)
+        while own != FUSED["StaticReshape"] and index < len(names) and names[index].startswith(FUSED["StaticReshape"]):
+            index += 1
+        fits = index < len(names) and names[index].startswith(own or tuple(NAMES.get(member[0].name, ("",))))
+        if fits:
+            run.append((index, member))
+            index += 1
+        elif own is None:
+            return run, True
+    return run, any(not name.startswith(FUSED["StaticReshape"]) for name in names[index:])
 
 
 def _input(module: Any, path: Path) -> torch.Tensor:

