@@ -29,6 +29,7 @@ NAMES = {
     "FullyConnected": ("Fully Connected",),
     "BatchMatrixMultiply": ("Batch Matrix Multiply",),
 }
+PLAIN = ("Add", "Convert", "Multiply", "Softmax")  # called the same in both
 REST = "(delegate call)"  # what a delegate call takes beside its operators
 
 
@@ -102,22 +103,39 @@ def _timed(events: list[tuple[str, float]], members: list[tuple[Op, str]], notes
 def _aligned(names: list[str], members: list[tuple[Op, str]]) -> tuple[list[tuple[int, tuple[Op, str]]], bool]:
     """Index of each of XNNPACK's operators, with the operator of the file that it is; and whether any of either is left over.
 
-    Both are in the same order. XNNPACK takes some of the file's operators into their neighbours: a clamp into the product before
-    it, a transpose into the one behind it, a reshape into the next reshape. A reshape of its own takes no time.
+    Both are in nearly the same order: the longest common row is matched, and what XNNPACK moved (it runs the keys' product before
+    the conversion of the queries) by kind. It takes some of the file's operators into their neighbours: a clamp into the product
+    before it, a transpose into the one behind it, a reshape into the next reshape. A reshape of its own takes no time.
     """
-    run: list[tuple[int, tuple[Op, str]]] = []
-    index = 0
-    for member in members:
-        own = FUSED.get(member[0].name)
-        while own != FUSED["StaticReshape"] and index < len(names) and names[index].startswith(FUSED["StaticReshape"]):
-            index += 1
-        fits = index < len(names) and names[index].startswith(own or tuple(NAMES.get(member[0].name, ("",))))
-        if fits:
-            run.append((index, member))
-            index += 1
-        elif own is None:
-            return run, True
-    return run, any(not name.startswith(FUSED["StaticReshape"]) for name in names[index:])
+    fits = [[_fits(name, op.name) for op, _ in members] for name in names]
+    length = [[0] * (len(members) + 1) for _ in range(len(names) + 1)]  # of the longest common row from here on
+    for i, j in itertools.product(reversed(range(len(names))), reversed(range(len(members)))):
+        length[i][j] = max(length[i + 1][j], length[i][j + 1], length[i + 1][j + 1] + 1 if fits[i][j] else 0)
+    found: dict[int, int] = {}
+    i = j = 0
+    while i < len(names) and j < len(members):
+        if fits[i][j] and length[i][j] == length[i + 1][j + 1] + 1:
+            found[i] = j
+            i, j = i + 1, j + 1
+        elif length[i + 1][j] >= length[i][j + 1]:
+            i += 1
+        else:
+            j += 1
+    left = [j for j, (op, _) in enumerate(members) if j not in found.values() and op.name not in FUSED]
+    for i in range(len(names)):
+        moved = next((j for j in left if i not in found and fits[i][j]), None)
+        if moved is not None:
+            found[i] = moved
+            left.remove(moved)
+    extra = any(i not in found and not name.startswith(FUSED["StaticReshape"]) for i, name in enumerate(names))
+    return [(i, members[j]) for i, j in sorted(found.items())], extra or bool(left)
+
+
+def _fits(name: str, kind: str) -> bool:
+    """Whether XNNPACK's operator ``name`` can be the file's operator ``kind``; it may call those not listed anything else."""
+    known = NAMES.get(kind, (FUSED.get(kind, kind),))
+    others = (start for starts in NAMES.values() for start in starts)
+    return name.startswith(known) or (kind not in {**NAMES, **FUSED} and not name.startswith((*others, *FUSED.values(), *PLAIN)))
 
 
 def _input(module: Any, path: Path) -> torch.Tensor:
