@@ -29,13 +29,13 @@ from rich.progress import track
 from rich.table import Table
 
 from lavit_edge import __version__
-from lavit_edge.bench import facts
-from lavit_edge.bench.host import WARMUP, timed_runs
-from lavit_edge.bench.report import finish, latency, now, read_report, write_report
-from lavit_edge.bench.turns import conduct, runs_in_turns, share_cores
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import open_runtime, read_entries
+from lavit_edge.benchmark import facts
+from lavit_edge.benchmark.host import WARMUP, timed_runs
+from lavit_edge.benchmark.report import finish, latency, now, read_report, write_report
+from lavit_edge.benchmark.turns import conduct, runs_in_turns, share_cores
 from lavit_edge.cli import run_command
-from lavit_edge.parity.runners import open_runtime, read_entries
-from lavit_edge.payload import read_payload
 
 SIDES = {"a": 0.0, "same": 0.0, "slow": 0.05}  # name and delay, as a share of its own median
 SESSIONS = {"turns": 3, "alone": 1}  # of a try, each with new processes
@@ -144,7 +144,7 @@ def main() -> int:
     p.add_argument("--tries", type=int, default=20)
     p.add_argument("--seconds", type=float, default=5.0, help="of each side")
     args = p.parse_args()
-    from lavit_edge.bench.compare import compare, load  # not needed by the measured processes, which import this file too
+    from lavit_edge.benchmark.comparison import compare, load  # not needed by the measured processes, which import this file too
 
     os.environ["OMP_NUM_THREADS"] = "1"
     for index in track(range(args.tries), "measuring", console=Console(stderr=True)):

@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from lavit_edge.bench.report import finish, latency, read_report, write_report
+from lavit_edge.benchmark.report import finish, latency, read_report, write_report
 from lavit_edge.cli import run_command
 
 DEVICES, THREADS = 50, 4

@@ -28,7 +28,7 @@ from rich.table import Table
 
 from lavit_edge.checkpoint import INT8, Checkpoint, load_checkpoint, load_tensors, save_checkpoint
 from lavit_edge.cli import run_command
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import find_target
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.cost import Cost

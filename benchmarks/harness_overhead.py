@@ -18,11 +18,11 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from lavit_edge.bench.host import timed_runs
-from lavit_edge.bench.report import quantile
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import executorch_method, onnx_session, open_runtime, read_entries
+from lavit_edge.benchmark.host import timed_runs
+from lavit_edge.benchmark.report import quantile
 from lavit_edge.cli import run_command
-from lavit_edge.parity.runners import executorch_method, onnx_session, open_runtime, read_entries
-from lavit_edge.payload import read_payload
 
 TARGET = 0.02
 

@@ -28,22 +28,22 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lavit_edge.bench.profile_onnx import kernel_totals
+from lavit_edge.artifact.bundle import free_pictures
+from lavit_edge.artifact.runners import open_runtime, to_tensor
+from lavit_edge.benchmark.profile_onnx import kernel_totals
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import ExecutorchOptions, find_target
-from lavit_edge.export.writing import quiet
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.bundle import free_pictures
-from lavit_edge.parity.runners import open_runtime, to_tensor
 from lavit_edge.quantize.calibrate import calibrate, int8_form
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.scheme import default_float_layers
+from lavit_edge.toolchain import quiet
 
 SIZE = 224
 CALLS = 5  # timed calls of a block, after one that is not

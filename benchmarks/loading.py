@@ -20,7 +20,7 @@ from lavit_edge.cli import run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import ShardedPictures
 from lavit_edge.train.recipe import Recipe
-from lavit_edge.train.shards import ShardSource
+from lavit_edge.train.shard_source import ShardSource
 from lavit_edge.train.source import FolderSource
 from lavit_edge.train.world import World
 

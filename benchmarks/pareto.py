@@ -36,7 +36,7 @@ from tables import Lines, markdown, show
 from torch import Tensor, nn
 from trained_results import Int8Result, Result, read_results, top1_by_model
 
-from lavit_edge.bench.floor import Floor, measure_floor
+from lavit_edge.benchmark.floor import Floor, measure_floor
 from lavit_edge.cli import run_command
 from lavit_edge.errors import UserError
 from lavit_edge.models import create_model

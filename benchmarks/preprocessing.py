@@ -23,13 +23,13 @@ import numpy as np
 from PIL import Image
 
 import lavit_edge
-from lavit_edge.bench.report import quantile
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import open_runtime, read_entries
+from lavit_edge.benchmark.report import quantile
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
-from lavit_edge.frames import Frame, Plane, to_rgb
-from lavit_edge.parity.runners import open_runtime, read_entries
-from lavit_edge.payload import read_payload
-from lavit_edge.pictures import open_picture, to_input
+from lavit_edge.contract.frames import Frame, Plane, to_rgb
+from lavit_edge.contract.pictures import open_picture, to_input
 
 ROOT = Path(__file__).parents[1]
 sys.path.insert(0, str(ROOT / "scripts"))

@@ -19,12 +19,12 @@ from pareto import artifacts_of
 from trained_alike import recipe_digest
 from trained_results import Int8Result, append, current_commit, read_results
 
+from lavit_edge.artifact.runners import open_runtime, to_tensor
 from lavit_edge.checkpoint import CONFIG, Checkpoint, load_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.runners import open_runtime, to_tensor
 from lavit_edge.train.loop import CHECKPOINT
 from lavit_edge.train.recipe import Recipe
 

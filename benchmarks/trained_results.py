@@ -11,8 +11,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TypeVar, get_type_hints
 
-from lavit_edge.documents import check_shape, parse_json
 from lavit_edge.errors import UserError
+from lavit_edge.files import check_shape, parse_json
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Measures the numbers of this machine's profile in lavit_edge/verdict/profiles.py: single operators, one thread, float and int8.
+"""Measures the numbers of this machine's profile in lavit_edge/verdict/rates.py: single operators, one thread, float and int8.
 
     taskset -c 1 python benchmarks/verdict_profile.py
 
@@ -24,12 +24,12 @@ from rich.console import Console
 from rich.progress import track
 from torch import Tensor, nn
 
-from lavit_edge.bench.floor import fastest, quantised
-from lavit_edge.bench.floor import program as exported
+from lavit_edge.benchmark.floor import fastest, quantised
+from lavit_edge.benchmark.floor import program as exported
 from lavit_edge.cli import run_command
 from lavit_edge.export.onnx import OPSET, fold_weight_transposes
-from lavit_edge.export.writing import quiet
 from lavit_edge.quantize.scheme import QuantizeDequantize
+from lavit_edge.toolchain import quiet
 from lavit_edge.verdict.read import read
 
 DEVICE = "x86-vnni"

@@ -21,10 +21,10 @@ from typing import Any
 
 import numpy as np
 
-from lavit_edge import serve
-from lavit_edge.bench.browser import find_chromium
+from lavit_edge.benchmark.browser import find_chromium
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.errors import UserError
+from lavit_edge.serve import server as serve
 
 WIDTH, HEIGHT, RATE = 640, 480, 30
 BLOCK = 80  # pixels of a thumbnail's pixel

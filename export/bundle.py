@@ -16,12 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lavit_edge import __version__
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
-from lavit_edge.documents import read_json
-from lavit_edge.errors import UserError
-from lavit_edge.export.payload import int8_tolerance, make_payload
-from lavit_edge.export.targets import TARGETS, Options
-from lavit_edge.parity.bundle import (
+from lavit_edge.artifact.bundle import (
     CARD,
     FORMAT,
     MANIFEST,
@@ -33,12 +28,17 @@ from lavit_edge.parity.bundle import (
     free_pictures,
     labelled_pictures,
 )
+from lavit_edge.artifact.payload import TOLERANCE
+from lavit_edge.artifact.seal import content_sha256
+from lavit_edge.artifact.signing import sign_bundle
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
+from lavit_edge.errors import UserError
+from lavit_edge.export.golden import int8_tolerance, make_payload
+from lavit_edge.export.targets import TARGETS, Options
+from lavit_edge.files import read_json
+from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
 from lavit_edge.parity.check import PROGRAMS, Pictures, check
-from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, Parity
 from lavit_edge.parity.render import page
-from lavit_edge.payload import TOLERANCE
-from lavit_edge.seal import content_sha256
-from lavit_edge.signing import sign_bundle
 from lavit_edge.verdict.read import verdicts
 from lavit_edge.verdict.render import print_summary
 
@@ -65,7 +65,7 @@ def export_bundle(
         options: target name -> its options; the targets to export.
         precision: ``int8`` or ``float``.
         tolerance_steps: of the artifacts' self-test; by their precision when None, in int8 by how far int8 is from fp32.
-        private_key: signs the bundle, see :mod:`lavit_edge.signing`.
+        private_key: signs the bundle, see :mod:`lavit_edge.artifact.signing`.
         data, pictures: labelled pictures to compare on besides the free ones, and how many.
 
     Raises:

@@ -10,10 +10,10 @@ from typing import Any
 import numpy as np
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact.payload import Payload
+from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import CoremlOptions
-from lavit_edge.export.writing import check_fit, quiet, staged, toolchain
-from lavit_edge.payload import Payload
-from lavit_edge.seal import seal
+from lavit_edge.toolchain import check_fit, quiet, staged, toolchain
 
 PROBABILITIES = "probabilities"
 

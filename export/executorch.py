@@ -8,10 +8,10 @@ from typing import Any
 import torch
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact.payload import Payload
+from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import ExecutorchOptions
-from lavit_edge.export.writing import check_fit, quiet, staged, toolchain
-from lavit_edge.payload import Payload
-from lavit_edge.seal import seal
+from lavit_edge.toolchain import check_fit, quiet, staged, toolchain
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: ExecutorchOptions) -> None:

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
+from lavit_edge.artifact.payload import Payload
 from lavit_edge.errors import UserError
-from lavit_edge.payload import Payload
 
 if TYPE_CHECKING:
     from torch.export import ExportedProgram

@@ -19,8 +19,8 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from lavit_edge.contract import InputContract
-from lavit_edge.documents import read_json
 from lavit_edge.errors import UserError
+from lavit_edge.files import read_json
 from lavit_edge.models import create_model
 from lavit_edge.models.classifier import Classifier
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from typing import NoReturn
 
 from lavit_edge.errors import UserError, one_line
-from lavit_edge.parity.compare import Gates
+from lavit_edge.parity.agreement import Gates
 
 
 class Parser(argparse.ArgumentParser):
@@ -29,7 +29,7 @@ class Parser(argparse.ArgumentParser):
 
 
 def add_gates(parser: argparse.ArgumentParser) -> None:
-    """One option per field of :class:`lavit_edge.parity.compare.Gates`."""
+    """One option per field of :class:`lavit_edge.parity.agreement.Gates`."""
     for field in dataclasses.fields(Gates):
         parser.add_argument(
             f"--{field.name.replace('_', '-')}", type=float, default=field.default, help="gate, see docs/parity.md"

@@ -44,7 +44,7 @@ def main(argv: list[str] | None = None) -> int:
     from rich.console import Console
     from rich.progress import Progress
 
-    from lavit_edge.bench.compare import Table, compare, find_baseline, load
+    from lavit_edge.benchmark.comparison import Table, compare, find_baseline, load
 
     with Progress(console=Console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading reports", total=None)
@@ -53,17 +53,17 @@ def main(argv: list[str] | None = None) -> int:
         rows = compare(groups, find_baseline(groups, sources, args.baseline), args.anyway)
     table = Table(rows, sum(len(group.paths) for group in groups), left_out)
     if args.html:
-        from lavit_edge.bench.page import page
+        from lavit_edge.benchmark.page import page
 
         _write(args.html, page(table))
     if args.json:
         print(json.dumps(to_dict(table), indent=1, ensure_ascii=False))
     elif args.markdown:
-        from lavit_edge.bench.table import markdown
+        from lavit_edge.benchmark.table import markdown
 
         print(markdown(table))
     else:
-        from lavit_edge.bench.table import print_table
+        from lavit_edge.benchmark.table import print_table
 
         print_table(table, Console())
     return 0

@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from lavit_edge.bench.profiling import Profile, Row, profile
+from lavit_edge.benchmark.profiling import Profile, Row, profile
 from lavit_edge.cli import Parser, run_command
 
 SHOWN = 0.003  # operator types with a smaller share of the time are left out of the table

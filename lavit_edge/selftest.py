@@ -21,12 +21,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
+from lavit_edge.artifact.runners import Runner, open_artifact, read_entries
+from lavit_edge.artifact.seal import check_seal
 from lavit_edge.cli import Parser, run_command
+from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
-from lavit_edge.parity.runners import Runner, open_artifact, read_entries
-from lavit_edge.payload import Golden, Payload, read_payload, sample_of
-from lavit_edge.pictures import to_input
-from lavit_edge.seal import check_seal
 
 GREY_LEVELS = 1  # antialiased bicubic of PIL, the reference, and of torch are at most that far apart
 

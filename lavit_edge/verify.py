@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lavit_edge.cli import Parser, add_gates, gates_from, run_command
 from lavit_edge.errors import UserError
-from lavit_edge.parity.compare import Gates
+from lavit_edge.parity.agreement import Gates
 
 
 def parser() -> argparse.ArgumentParser:
@@ -45,7 +45,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     gates = gates_from(args)
     if args.signature:
-        from lavit_edge.signing import signature_mismatch
+        from lavit_edge.artifact.signing import signature_mismatch
 
         if mismatch := signature_mismatch(args.bundle, args.signature):
             print(f"signature: {mismatch}", file=sys.stderr)
@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> int:
         return run_locate(args, gates)
     from rich.console import Console
 
-    from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.artifact.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
     from lavit_edge.parity.check import Pictures, check
     from lavit_edge.parity.render import page
 
@@ -82,7 +82,7 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
 
     from rich.console import Console
 
-    from lavit_edge.parity.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.artifact.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
     from lavit_edge.parity.check import NAMES, PROGRAMS
     from lavit_edge.parity.locate import locate
     from lavit_edge.parity.locate_render import print_located, sentence

@@ -1,1 +1,1 @@
-"""The C++ sources of lavit_bench as data of the package; lavit_edge/bench/native.py builds them."""
+"""The C++ sources of lavit_bench as data of the package; lavit_edge/benchmark/native.py builds them."""

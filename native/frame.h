@@ -21,7 +21,7 @@ struct Plane {
   std::int64_t pixel_stride = 0;  // bytes from a pixel to the next
 };
 
-// A camera's frame, as the sensor gives it (lavit_edge/frames.py).
+// A camera's frame, as the sensor gives it (lavit_edge/contract/frames.py).
 struct Frame {
   Format format = Format::kYuv420;
   int width = 0, height = 0;

@@ -10,7 +10,7 @@
 
 constexpr int kGrid = 16;  // an input is remembered as 16 x 16 of its pixels
 
-// What a picture must become before the model sees it (lavit_edge/contract.py).
+// What a picture must become before the model sees it (lavit_edge/contract/contract.py).
 struct Contract {
   int size = 0;
   std::vector<std::string> labels;

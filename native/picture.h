@@ -11,8 +11,8 @@ struct Picture {
   std::vector<std::uint8_t> pixels;
 };
 
-// A picture as the contract's square; within one level of what lavit_edge/pictures.py makes. Throws UserError on one so long and
-// thin that it cannot be cropped.
+// A picture as the contract's square; within one level of what lavit_edge/contract/pictures.py makes. Throws UserError on one so
+// long and thin that it cannot be cropped.
 Picture to_input(const Picture& picture, const Contract& contract);
 
 // The square as the model takes it: float32 (1, 3, size, size), 0 to 255.

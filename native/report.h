@@ -19,5 +19,5 @@ Json latency(const std::vector<Nanoseconds>& samples, const std::vector<Nanoseco
 // The time in UTC, to a second.
 std::string now();
 
-// A report with what every report has: format, id, lacks, digest (lavit_edge/bench/report.schema.json).
+// A report with what every report has: format, id, lacks, digest (lavit_edge/benchmark/report.schema.json).
 Json finish(Json report);

@@ -29,7 +29,7 @@ from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import batches, better, logits, measure
 from lavit_edge.quantize.program import float_program, int8_program
-from lavit_edge.quantize.report import card, show
+from lavit_edge.quantize.render import card, show
 from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, quantized_model
 from lavit_edge.quantize.sensitivity import Judge, LimitMissed, hold_out
 

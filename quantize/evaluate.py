@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.folder import batches as folder_batches
-from lavit_edge.parity import compare
+from lavit_edge.parity import agreement as compare
 
 TELLING = 4.5  # pictures
 

@@ -20,10 +20,10 @@ import numpy as np
 from PIL import Image
 
 import lavit_edge
-from lavit_edge.bench.report import digest, latency
+from lavit_edge.benchmark.report import digest, latency
 from lavit_edge.contract import InputContract
-from lavit_edge.frames import Frame, Plane, to_rgb
-from lavit_edge.pictures import open_picture, to_input
+from lavit_edge.contract.frames import Frame, Plane, to_rgb
+from lavit_edge.contract.pictures import open_picture, to_input
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 PICTURES = sorted((Path(lavit_edge.__file__).parent / "golden").glob("*.png"))

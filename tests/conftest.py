@@ -99,8 +99,8 @@ def resealed_onnx(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     """``resealed_onnx(golden=None, contract="{}")``: a copy with other entries (None: without one), and a digest that fits."""
     import onnx
 
-    from lavit_edge.payload import KEY
-    from lavit_edge.seal import UNSEALED, seal
+    from lavit_edge.artifact.payload import KEY
+    from lavit_edge.artifact.seal import UNSEALED, seal
 
     def make(**entries: str | None) -> Path:
         model = onnx.load(tiny_onnx)

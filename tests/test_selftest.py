@@ -13,10 +13,10 @@ import numpy as np
 import onnx
 import pytest
 
+from lavit_edge.artifact.payload import KEY, Golden, Payload, read_payload
+from lavit_edge.artifact.runners import read_entries
+from lavit_edge.artifact.seal import FIELD, UNSEALED, seal
 from lavit_edge.errors import UserError
-from lavit_edge.parity.runners import read_entries
-from lavit_edge.payload import KEY, Golden, Payload, read_payload
-from lavit_edge.seal import FIELD, UNSEALED, seal
 from lavit_edge.selftest import main, selftest
 
 ARTIFACTS = ("model.pte", "model.onnx", "model.ort", "model.mlpackage")

@@ -16,11 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from lavit_edge import certificate as certificates
-from lavit_edge import serve
-from lavit_edge.bench import onnxruntime_web
-from lavit_edge.certificate import certificate
+from lavit_edge.benchmark import onnxruntime_web
 from lavit_edge.errors import UserError
+from lavit_edge.serve import certificate as certificates
+from lavit_edge.serve import server as serve
+from lavit_edge.serve.__main__ import print_invitation
+from lavit_edge.serve.certificate import certificate
 
 
 @pytest.fixture
@@ -160,7 +161,7 @@ def test_a_certificate_is_kept_until_it_ends_soon_or_is_damaged(cache: Path, mon
 
 
 def test_the_invitation_has_the_address_and_a_code(capsys: pytest.CaptureFixture[str]) -> None:
-    serve.print_invitation("https://192.0.2.7:8000/", ":".join(["AB"] * 32))
+    print_invitation("https://192.0.2.7:8000/", ":".join(["AB"] * 32))
     printed = capsys.readouterr().out
     assert "https://192.0.2.7:8000/" in printed
     assert printed.count("AB:AB") > 2

@@ -182,7 +182,7 @@ function showFigures(window, times) {
 async function classifyPicture(file) {
   clear();
   const mine = view;
-  // upright as the file says, its colours as they are: so does lavit_edge/pictures.py
+  // upright as the file says, its colours as they are: so does lavit_edge/contract/pictures.py
   const decode = () => createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
   const source = await decode().catch(() => {
     throw new Error(`${file.name} is not a picture that this browser can decode.`);

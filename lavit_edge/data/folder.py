@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, load_input, open_picture
 from lavit_edge.errors import UserError
-from lavit_edge.pictures import SUFFIXES, UnreadablePicture, load_input, open_picture
 
 
 def class_names(root: Path) -> dict[str, str]:

@@ -15,7 +15,7 @@ from lavit_edge.doctor.findings import Probe, Status, one_line
 from lavit_edge.doctor.smallest import round_trip
 from lavit_edge.export import executorch as exporter
 from lavit_edge.export.targets import ExecutorchOptions
-from lavit_edge.export.writing import quiet
+from lavit_edge.toolchain import quiet
 
 MODES = ("EXACT", "TANH_APPROXIMATION", "SIGMOID_APPROXIMATION")  # of MIL's gelu
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from lavit_edge.doctor.findings import Finding, Probe, Status, examine
 
 ROOM = 500e6  # bytes; coremltools and NNCF write there, and lavit_base in fp32 is 160 MB: three of it
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # of lavit_edge.pictures.SUFFIXES
+FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # of lavit_edge.contract.pictures.SUFFIXES
 
 
 def host() -> Iterator[Finding]:
@@ -44,7 +44,7 @@ def formats() -> tuple[Status, str]:
     """Writes and reads back a picture in each format that a folder of pictures may hold."""
     from PIL import Image
 
-    from lavit_edge.pictures import open_picture
+    from lavit_edge.contract.pictures import open_picture
 
     for name in FORMATS:
         stream = io.BytesIO()

@@ -13,7 +13,7 @@ from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status, one_line
 from lavit_edge.doctor.smallest import round_trip
 from lavit_edge.export.onnx import OPSET
-from lavit_edge.export.writing import quiet
+from lavit_edge.toolchain import quiet
 
 Q = torch.ops.quantized_decomposed
 GRID = (0.02, 3, -128, 127, torch.int8)

@@ -14,7 +14,7 @@ def round_trip() -> tuple[Status, str]:
     from cryptography.hazmat.primitives import serialization as pem
     from cryptography.hazmat.primitives.asymmetric import ec
 
-    from lavit_edge.signing import sign_bundle, signature_mismatch
+    from lavit_edge.artifact.signing import sign_bundle, signature_mismatch
 
     key = ec.generate_private_key(ec.SECP256R1())
     with tempfile.TemporaryDirectory() as root:

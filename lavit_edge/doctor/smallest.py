@@ -13,15 +13,15 @@ import torch
 from torch import Tensor
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.checkpoint import load_checkpoint, save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.doctor.findings import Status
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.compare import sqnr
-from lavit_edge.parity.runners import open_artifact
+from lavit_edge.parity.agreement import sqnr
 from lavit_edge.quantize import int8_program
 from lavit_edge.quantize.scheme import HIGH, LOW, SMALLEST_SCALE, default_float_layers, quantizable, quantizable_additions
 

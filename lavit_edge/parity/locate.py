@@ -21,10 +21,10 @@ from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
 
-from lavit_edge.parity.compare import Gates, decibels
+from lavit_edge.artifact.runners import open_artifact, to_tensor
+from lavit_edge.parity.agreement import Gates, decibels
 from lavit_edge.parity.locate_points import Feed, Point, Reference
 from lavit_edge.parity.locate_values import RUNTIMES, open_values
-from lavit_edge.parity.runners import open_artifact, to_tensor
 
 # An int8 value: another order of additions moves it by one step where it falls on a tie. Measured on the bundled model,
 # 4 pictures of Imagenette, worst of 135 values: 1.0 step at most and 0.02 in the root mean square in ExecuTorch and ONNX Runtime,

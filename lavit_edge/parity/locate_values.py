@@ -11,9 +11,9 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from lavit_edge.artifact.runners import missing, onnx_session, to_tensor
 from lavit_edge.errors import UserError
 from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference
-from lavit_edge.parity.runners import missing, onnx_session, to_tensor
 
 RUNTIMES = {  # by the suffix of the artifact
     ".pte": "ExecuTorch, XNNPACK",
@@ -133,7 +133,7 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     scales around an int8 addition by that of one summand, whose own becomes 1; the sum's is multiplied by it again.
     """
     try:
-        from lavit_edge.parity.mlprogram import MLProgram
+        from lavit_edge.artifact.mlprogram import MLProgram
     except ImportError as error:
         raise missing("the reader of ML programs", "coreml", error) from error
     program = MLProgram(path)

@@ -8,7 +8,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
-from lavit_edge.parity.compare import Noise, Pair, Parity
+from lavit_edge.parity.agreement import Noise, Pair, Parity
 
 
 def print_parity(title: str, parity: Parity, console: Console) -> None:

@@ -22,7 +22,7 @@ from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.initial import fill_from
 from lavit_edge.train.loop import STATE, Run, Stopped
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
-from lavit_edge.train.shards import ShardSource
+from lavit_edge.train.shard_source import ShardSource
 from lavit_edge.train.source import FolderSource, Source
 from lavit_edge.train.teacher import load_teacher
 from lavit_edge.train.world import World, join

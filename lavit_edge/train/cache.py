@@ -23,12 +23,12 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lavit_edge.contract.pictures import open_picture
 from lavit_edge.data.augment import draw_hole, draw_operations, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
 from lavit_edge.data.folder import PictureFolder
-from lavit_edge.documents import parse_json
 from lavit_edge.errors import UserError
-from lavit_edge.pictures import open_picture
+from lavit_edge.files import parse_json
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import FolderSource
 from lavit_edge.train.world import World

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from lavit_edge.contract.pictures import open_picture
 from lavit_edge.data.augment import crop, erase, rand_augment, random_box
 from lavit_edge.data.folder import PictureFolder
-from lavit_edge.pictures import open_picture
 from lavit_edge.train.recipe import Recipe
 
 
@@ -52,7 +52,7 @@ class Augmentation:
     def __call__(self, source: Path | bytes, number: int) -> tuple[np.ndarray, Tensor]:
         """``(uint8 (S, S, 3), teacher logits (2, K) or (0,))`` of picture ``number``.
 
-        Raises :class:`lavit_edge.pictures.UnreadablePicture`.
+        Raises :class:`lavit_edge.contract.pictures.UnreadablePicture`.
         """
         view = self.epoch if self.logits is None else self.epoch % len(self.logits)
         box = random_box(np.random.default_rng((self.seed, 0, view, number)), self.min_scale)

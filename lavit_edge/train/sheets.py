@@ -18,9 +18,9 @@ import numpy as np
 from PIL import Image, features
 
 from lavit_edge.contract import InputContract
-from lavit_edge.documents import check_shape, read_json
+from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
-from lavit_edge.pictures import to_input
+from lavit_edge.files import check_shape, read_json
 
 FORMAT = "lavit_edge.sheets/1"
 PACKAGE = "package.json"

@@ -11,7 +11,7 @@ import json
 from pathlib import Path
 
 from lavit_edge.cli import Parser, run_command
-from lavit_edge.verdict.profiles import PROFILES
+from lavit_edge.verdict.rates import PROFILES
 
 
 def parser() -> argparse.ArgumentParser:

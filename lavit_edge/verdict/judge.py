@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from lavit_edge.verdict.plan import Op, Plan
-from lavit_edge.verdict.profiles import Profile, Rates
+from lavit_edge.verdict.rates import Profile, Rates
 
 EQUAL = 0.07  # int8 within this of float's time is called about equal
 WORTH = 0.03  # a change that saves less of the time is not advised

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_edge.errors import UserError
-from lavit_edge.export.writing import toolchain
+from lavit_edge.toolchain import toolchain
 from lavit_edge.verdict.plan import Array, Op, Plan, kind_of
 
 PRODUCTS = ("linear", "conv", "conv_transpose", "matmul")
@@ -29,7 +29,7 @@ def read(path: Path) -> Plan:
         UserError: coremltools is not installed, the package is damaged, or it holds another type of model.
     """
     with toolchain("coremltools", "coreml"):
-        from lavit_edge.parity.mlprogram import specification, tensor_type
+        from lavit_edge.artifact.mlprogram import specification, tensor_type
     spec = specification(path)
     if spec.WhichOneof("Type") != "mlProgram" or "main" not in spec.mlProgram.functions:
         raise UserError(f"{path.name}: not an ML program with a function main; only those can be judged")

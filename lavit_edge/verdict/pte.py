@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_edge.errors import UserError
-from lavit_edge.export.writing import toolchain
+from lavit_edge.toolchain import toolchain
 from lavit_edge.verdict import mlpackage
 from lavit_edge.verdict.plan import Array, Op, Plan, kind_of
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from lavit_edge.errors import UserError
 from lavit_edge.verdict.judge import Verdict, judge
 from lavit_edge.verdict.plan import Plan
-from lavit_edge.verdict.profiles import PROFILES, Profile, default_profile
+from lavit_edge.verdict.rates import PROFILES, Profile, default_profile
 
 
 def read(path: Path, device: str | None = None) -> tuple[Plan, Profile]:

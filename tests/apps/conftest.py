@@ -74,12 +74,12 @@ def tool(script: Callable[[str], Any]) -> Callable[[str], Path]:
 @pytest.fixture(scope="session")
 def make_pte(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path, str], Path]:
     """``make_pte(checkpoint, "int8")``: a real ``.pte``, by the exporter without its comparisons."""
+    from lavit_edge.artifact.seal import check_seal
     from lavit_edge.checkpoint import load_checkpoint
     from lavit_edge.export import executorch
-    from lavit_edge.export.payload import make_payload
+    from lavit_edge.export.golden import make_payload
     from lavit_edge.export.targets import ExecutorchOptions
     from lavit_edge.quantize.program import float_program, int8_program
-    from lavit_edge.seal import check_seal
 
     def make(path: Path, precision: str) -> Path:
         checkpoint, made = load_checkpoint(path), tmp_path_factory.mktemp(f"{path.name}-pte") / "model.pte"
@@ -100,9 +100,9 @@ def tiny_pte(make_pte: Callable[[Path, str], Path], tiny_checkpoint: Path) -> Pa
 @pytest.fixture(scope="session")
 def read_by_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], Path]:
     """``read_by_python(pte)``: a folder with the file as ``model``, its payload, and what Python makes of its golden pictures."""
-    from lavit_edge.parity.runners import open_artifact, read_entries, to_tensor
-    from lavit_edge.payload import read_payload
-    from lavit_edge.pictures import to_input
+    from lavit_edge.artifact.payload import read_payload
+    from lavit_edge.artifact.runners import open_artifact, read_entries, to_tensor
+    from lavit_edge.contract.pictures import to_input
 
     def read(model: Path) -> Path:
         folder = tmp_path_factory.mktemp("artifact")

@@ -23,11 +23,11 @@ import numpy as np
 import pytest
 
 import lavit_edge
-from lavit_edge.bench import adb_app
-from lavit_edge.bench import report as reports
-from lavit_edge.bench.devices import Settings
+from lavit_edge.artifact.seal import UNSEALED, seal
+from lavit_edge.benchmark import adb_app
+from lavit_edge.benchmark import report as reports
+from lavit_edge.benchmark.devices import Settings
 from lavit_edge.contract import InputContract
-from lavit_edge.seal import UNSEALED, seal
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

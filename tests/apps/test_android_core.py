@@ -16,10 +16,10 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lavit_edge.bench import report as reports
+from lavit_edge.benchmark import report as reports
 from lavit_edge.contract import InputContract
-from lavit_edge.frames import to_rgb
-from lavit_edge.pictures import to_input
+from lavit_edge.contract.frames import to_rgb
+from lavit_edge.contract.pictures import to_input
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,7 @@ def output(
 ) -> tuple[str, Path]:
     """What the Kotlin tests print, and the folder that they write reports to."""
     out = tmp_path_factory.mktemp("reports")
-    schema = ROOT / "lavit_edge" / "bench" / "report.schema.json"
+    schema = ROOT / "lavit_edge" / "benchmark" / "report.schema.json"
     paths = {"golden": ROOT / "tests" / "golden", "frames": other_frames, "artifact": artifact, "schema": schema, "out": out}
     names = [f"org.lavitedge.core.{file.stem}" for file in TESTS]
     given = [f"-Dlavit.{name}={path}" for name, path in paths.items()]

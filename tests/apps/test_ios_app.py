@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from lavit_edge import __version__
-from lavit_edge.bench import ios
+from lavit_edge.benchmark import ios
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]

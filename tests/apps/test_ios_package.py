@@ -13,12 +13,12 @@ from typing import Any
 
 import pytest
 
-from lavit_edge.bench import facts
-from lavit_edge.bench import report as reports
-from lavit_edge.parity.mlprogram import specification, user_metadata
-from lavit_edge.parity.runners import open_artifact, read_entries
-from lavit_edge.payload import read_payload
-from lavit_edge.pictures import to_input
+from lavit_edge.artifact.mlprogram import specification, user_metadata
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import open_artifact, read_entries
+from lavit_edge.benchmark import facts
+from lavit_edge.benchmark import report as reports
+from lavit_edge.contract.pictures import to_input
 from lavit_edge.selftest import check_golden
 
 from .conftest import lacking

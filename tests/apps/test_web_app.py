@@ -18,16 +18,16 @@ import pytest
 from PIL import Image
 
 import lavit_edge
-from lavit_edge import serve
-from lavit_edge.bench import onnxruntime_web
-from lavit_edge.bench.browser import ISOLATION, find_chromium
-from lavit_edge.bench.report import edited, parse_report
-from lavit_edge.certificate import certificate
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import open_artifact, read_entries
+from lavit_edge.benchmark import onnxruntime_web
+from lavit_edge.benchmark.browser import ISOLATION, find_chromium
+from lavit_edge.benchmark.report import edited, parse_report
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
-from lavit_edge.parity.runners import open_artifact, read_entries
-from lavit_edge.payload import read_payload
-from lavit_edge.pictures import to_input
+from lavit_edge.serve import server as serve
+from lavit_edge.serve.certificate import certificate
 
 from .conftest import lacking
 
@@ -55,7 +55,7 @@ def other_onnx(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     from lavit_edge.checkpoint import load_checkpoint, save_checkpoint
     from lavit_edge.doctor.smallest import OPTIONS, int8_form
-    from lavit_edge.export.payload import make_payload
+    from lavit_edge.export.golden import make_payload
     from lavit_edge.export.targets import TARGETS
     from lavit_edge.models import create_model
     from lavit_edge.models.deployed import Deployed

@@ -6,7 +6,7 @@ import pytest
 from artifacts import Row
 from pareto import beaten_by, front, of_runtime, points, table, words
 
-from lavit_edge.bench.floor import Floor
+from lavit_edge.benchmark.floor import Floor
 
 FLOOR = Floor(float_gmacs=50, int8_gmacs=200, gbytes=10)
 

@@ -10,9 +10,9 @@ import torch
 from PIL import Image
 
 import lavit_edge
+from lavit_edge.contract.pictures import open_picture
 from lavit_edge.data.augment import OPERATIONS, crop, distort, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
-from lavit_edge.pictures import open_picture
 
 EXACT = ("autocontrast", "equalize", "posterize", "solarize", "color", "contrast", "brightness", "sharpness")
 

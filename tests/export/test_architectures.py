@@ -8,13 +8,13 @@ import torch
 from torch.export import ExportedProgram
 
 from lavit_edge import create_model, list_models
+from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.contract import InputContract
 from lavit_edge.doctor.smallest import int8_form
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.compare import sqnr
-from lavit_edge.parity.runners import open_artifact
+from lavit_edge.parity.agreement import sqnr
 from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 

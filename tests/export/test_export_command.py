@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lavit_edge.artifact.bundle import artifact_sha256, open_bundle
+from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.export.__main__ import main as export
-from lavit_edge.parity.bundle import artifact_sha256, open_bundle
-from lavit_edge.parity.runners import open_artifact
 from lavit_edge.verify import main as verify
 
 

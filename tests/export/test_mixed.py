@@ -9,13 +9,13 @@ import pytest
 import torch
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.contract.pictures import load_input
 from lavit_edge.export import executorch
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions
-from lavit_edge.parity.compare import sqnr
-from lavit_edge.parity.runners import open_artifact
-from lavit_edge.pictures import load_input
+from lavit_edge.parity.agreement import sqnr
 from lavit_edge.quantize.program import fake_quantized, float_program, int8_program
 
 Form = tuple[Checkpoint, ExportedProgram]

@@ -12,13 +12,13 @@ from torch.nn import functional as F
 
 pytest.importorskip("coremltools")
 from lavit_edge import create_model
+from lavit_edge.artifact.mlprogram import MLProgram, specification, tensor_type
 from lavit_edge.contract import InputContract
 from lavit_edge.export import coreml
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import CoremlOptions
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.compare import sqnr
-from lavit_edge.parity.mlprogram import MLProgram, specification, tensor_type
+from lavit_edge.parity.agreement import sqnr
 
 CONTRACT = InputContract(size=64, labels=("left", "right"))
 

@@ -16,19 +16,19 @@ import pytest
 import torch
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact.payload import Payload
+from lavit_edge.artifact.runners import open_artifact, read_entries
+from lavit_edge.artifact.seal import check_seal
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.pictures import load_input
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch, targets
 from lavit_edge.export import onnx as onnx_target
-from lavit_edge.export.payload import int8_tolerance, make_payload
+from lavit_edge.export.golden import int8_tolerance, make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions, find_target
-from lavit_edge.export.writing import quiet, staged
-from lavit_edge.parity.runners import open_artifact, read_entries
-from lavit_edge.payload import Payload
-from lavit_edge.pictures import load_input
 from lavit_edge.quantize.program import float_program, int8_program
-from lavit_edge.seal import check_seal
+from lavit_edge.toolchain import quiet, staged
 
 PRECISIONS = ("float", "int8")
 Artifact = Callable[[str, str], Path]
@@ -230,7 +230,7 @@ def test_coreml_is_an_image_classifier_with_logits(precision, artifact, contract
     assert spec.specificationVersion == ct.target.iOS17
     assert spec.description.metadata.userDefined["org.lavit_edge.contract"] == contract.to_json()
 
-    from lavit_edge.parity.mlprogram import MLProgram
+    from lavit_edge.artifact.mlprogram import MLProgram
 
     result = MLProgram(path).predict({"image": pictures[0]})
     assert result["classLabel"] == contract.labels[int(np.argmax(result["logits"]))]

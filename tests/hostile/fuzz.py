@@ -20,10 +20,10 @@ import numpy as np
 from coremltools.proto import Model_pb2
 
 with atheris.instrument_imports(include=["lavit_edge"]):
+    from lavit_edge.artifact.mlprogram import MLProgram
+    from lavit_edge.artifact.payload import Golden, Payload, read_payload
     from lavit_edge.contract import InputContract
     from lavit_edge.errors import UserError
-    from lavit_edge.parity.mlprogram import MLProgram
-    from lavit_edge.payload import Golden, Payload, read_payload
 
 ODD = (0, 1, -1, 2, 3, 17, 127, 255, 2**31 - 1, 2**31, -(2**31), 2**40, 2**62, 2**63 - 1, 0.5, -0.0, 1e300, 1e-300)
 ODD_JSON = (*ODD, 10**400, None, True, False, "", " ", "cat", "a\nb", "\ud800", "\x00", [], {}, [[]], {"a": 1}, ["cat", "cat"])
@@ -77,7 +77,7 @@ def mlprogram() -> Target:
     import torch
     from torch import nn
 
-    from lavit_edge.export.payload import make_payload
+    from lavit_edge.export.golden import make_payload
     from lavit_edge.export.targets import TARGETS as EXPORTS
 
     small = InputContract(size=32, labels=("cat", "dog"))

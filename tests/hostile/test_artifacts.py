@@ -17,7 +17,7 @@ import onnx
 import pytest
 from onnx import TensorProto, helper, numpy_helper
 
-from lavit_edge.parity.runners import open_artifact
+from lavit_edge.artifact.runners import open_artifact
 
 KINDS = ("pte", "onnx", "ort")
 PICTURE = np.zeros((64, 64, 3), np.uint8)

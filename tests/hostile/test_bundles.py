@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from lavit_edge.parity.bundle import artifact_sha256, open_bundle
+from lavit_edge.artifact.bundle import artifact_sha256, open_bundle
 from lavit_edge.verify import main as verify
 
 Damage = Callable[[Path], object]

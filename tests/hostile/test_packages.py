@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 from coremltools.proto import Model_pb2
 
-from lavit_edge.parity.mlprogram import MLProgram
+from lavit_edge.artifact.mlprogram import MLProgram
 
 Damage = Callable[[Path], object]
 DATA = Path("Data") / "com.apple.CoreML"

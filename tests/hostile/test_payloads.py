@@ -14,8 +14,8 @@ import onnx
 import pytest
 from safetensors.numpy import load, save
 
-from lavit_edge.payload import KEY
-from lavit_edge.seal import BLANK, FIELD, MARK, UNSEALED, seal
+from lavit_edge.artifact.payload import KEY
+from lavit_edge.artifact.seal import BLANK, FIELD, MARK, UNSEALED, seal
 from lavit_edge.selftest import main
 
 KINDS = ("pte", "onnx", "ort", "mlpackage")

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from lavit_edge.pictures import open_picture
+from lavit_edge.contract.pictures import open_picture
 from lavit_edge.train.__main__ import main as train
 
 Make = Callable[[Path], object]

@@ -252,8 +252,8 @@ def test_onnx_runtime_computes_in_int8_all_but_the_first_convolution(quantised: 
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
     from lavit_edge.export.onnx import to_onnx
-    from lavit_edge.export.writing import quiet
     from lavit_edge.quantize.program import int8_program
+    from lavit_edge.toolchain import quiet
 
     with quiet():
         model = to_onnx(int8_program(load_checkpoint(quantised)))

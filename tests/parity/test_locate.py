@@ -18,16 +18,16 @@ from torch.export import ExportedProgram
 pytest.importorskip("executorch")
 pytest.importorskip("onnx")
 pytest.importorskip("coremltools")
+from lavit_edge.artifact.bundle import MANIFEST, artifact_sha256
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.doctor.smallest import int8_form
 from lavit_edge.errors import UserError
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
 from lavit_edge.models import create_model, lavit
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.bundle import MANIFEST, artifact_sha256
-from lavit_edge.parity.compare import PROGRAM, Gates
+from lavit_edge.parity.agreement import PROGRAM, Gates
 from lavit_edge.parity.locate import Located, locate
 from lavit_edge.parity.locate_points import Reference
 from lavit_edge.parity.locate_pte import read_graph, write_graph

@@ -19,13 +19,13 @@ from torch.export import ExportedProgram
 pytest.importorskip("executorch")
 pytest.importorskip("onnx")
 pytest.importorskip("coremltools")
+from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.contract import InputContract
-from lavit_edge.export.payload import make_payload
+from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
-from lavit_edge.parity.compare import FLOAT, PROGRAM, Gates, compare
+from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, compare
 from lavit_edge.parity.locate import Located, locate
 from lavit_edge.parity.locate_points import Reference
-from lavit_edge.parity.runners import open_artifact
 from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import HIGH, LOW, Dequantize, QuantizeDequantize
 

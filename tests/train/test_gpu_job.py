@@ -22,9 +22,9 @@ from safetensors.torch import load_file
 
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.pictures import load_input
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
-from lavit_edge.pictures import load_input
 from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.resident import ResidentSource

@@ -65,7 +65,7 @@ def test_the_table_names_the_device_and_says_what_to_expect(quantised: Path, cap
 def test_an_int8_artifact_that_should_be_slower_has_exit_code_1(quantised: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     import dataclasses
 
-    from lavit_edge.verdict import profiles
+    from lavit_edge.verdict import rates as profiles
 
     command = [str(quantised), "--target-device", "x86-vnni"]
     profile = profiles.PROFILES["x86-vnni"]

@@ -6,7 +6,7 @@ import pytest
 
 from lavit_edge.verdict.judge import judge, seconds, total
 from lavit_edge.verdict.plan import Array, Op, Plan, kind_of
-from lavit_edge.verdict.profiles import PROFILES, Profile, Rates
+from lavit_edge.verdict.rates import PROFILES, Profile, Rates
 
 # 1e9 of everything a second, so that seconds can be counted in one's head
 RATES = Rates(

@@ -13,9 +13,9 @@ from torch import Tensor, nn
 
 from lavit_edge.errors import UserError
 from lavit_edge.export.onnx import OPSET, fold_weight_transposes
-from lavit_edge.export.writing import quiet
 from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize, QuantizedLayer
+from lavit_edge.toolchain import quiet
 from lavit_edge.verdict.judge import judge
 from lavit_edge.verdict.plan import Plan
 from lavit_edge.verdict.read import read
@@ -270,7 +270,7 @@ def test_every_kind_of_artifact_counts_the_same_for_lavit(tiny_checkpoint: Path,
     from torch.utils.flop_counter import FlopCounterMode
 
     from lavit_edge.checkpoint import load_checkpoint
-    from lavit_edge.export.payload import make_payload
+    from lavit_edge.export.golden import make_payload
     from lavit_edge.export.targets import TARGETS
     from lavit_edge.models.deployed import Deployed
     from lavit_edge.quantize import float_program

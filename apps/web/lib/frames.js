@@ -9,7 +9,7 @@
 
 import { ArtifactError } from "./payload.js";
 
-export const MAX_PIXELS = 178_956_970; // as in lavit_edge/pictures.py
+export const MAX_PIXELS = 178_956_970; // as in lavit_edge/contract/pictures.py
 const AS = { format: "RGBA", colorSpace: "srgb" };
 
 export class Pixels {
@@ -50,7 +50,7 @@ export class Pixels {
       this.context = this.canvas.getContext("2d", { willReadFrequently: true });
       if (!this.context) throw unreadable(source.format, width, height);
     }
-    this.context.fillStyle = "white"; // what is transparent lies over white, as in lavit_edge/pictures.py
+    this.context.fillStyle = "white"; // what is transparent lies over white, as in lavit_edge/contract/pictures.py
     this.context.fillRect(0, 0, width, height);
     this.context.drawImage(source, 0, 0, width, height);
     const { data } = this.context.getImageData(0, 0, width, height);

@@ -1,4 +1,4 @@
-/** The page that lavit_edge/bench/browser.py opens: does the job that its server describes, and hands the report back. */
+/** The page that lavit_edge/benchmark/browser.py opens: does the job that its server describes, and hands the report back. */
 
 import { benchmark } from "./benchmark.js";
 import { ArtifactError } from "./payload.js";

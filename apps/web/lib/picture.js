@@ -11,7 +11,7 @@
 
 import { ArtifactError, GRID } from "./payload.js";
 
-const MAX_PIXELS = 178_956_970; // as in lavit_edge/pictures.py
+const MAX_PIXELS = 178_956_970; // as in lavit_edge/contract/pictures.py
 const BITS = 22; // of a weight's fraction: 255 times the largest sum of weights stays within 31 bits
 const HALF = 1 << (BITS - 1);
 const CUBIC = -0.5; // the parameter of Pillow's cubic

@@ -1,6 +1,6 @@
 /**
- * Writes benchmark reports (lavit_edge/bench/report.schema.json). All numbers are integers, so canonical JSON takes no rule for
- * floating point and the digest is the same in every language.
+ * Writes benchmark reports (lavit_edge/benchmark/report.schema.json). All numbers are integers, so canonical JSON takes no rule
+ * for floating point and the digest is the same in every language.
  */
 
 import { sha256 } from "./payload.js";

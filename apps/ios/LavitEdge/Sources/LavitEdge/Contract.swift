@@ -1,6 +1,6 @@
 import Foundation
 
-/// Everything between a picture and the model's input, and between a logit and its label (lavit_edge/contract.py).
+/// Everything between a picture and the model's input, and between a logit and its label (lavit_edge/contract/contract.py).
 ///
 /// It rides inside every artifact, so that no app types a size or a label again. Normalisation is inside the model.
 public struct InputContract: Equatable, Sendable {

@@ -13,7 +13,7 @@ public struct Plane {
     }
 }
 
-/// A camera's frame, as the sensor gives it (lavit_edge/frames.py).
+/// A camera's frame, as the sensor gives it (lavit_edge/contract/frames.py).
 public struct Frame {
     /// How pixels are stored.
     public enum Format: String, Sendable {

@@ -1,6 +1,6 @@
 import Foundation
 
-/// What `python -m lavit_edge.benchmark model.mlpackage --device ios:NAME` starts the app with (lavit_edge/bench/ios.py).
+/// What `python -m lavit_edge.benchmark model.mlpackage --device ios:NAME` starts the app with (lavit_edge/benchmark/ios.py).
 public struct Launch: Equatable, Sendable {
     /// The artifact.
     public let package: URL

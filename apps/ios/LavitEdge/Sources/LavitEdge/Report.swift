@@ -1,7 +1,7 @@
 import Foundation
 
-/// A benchmark report (lavit_edge/bench/report.schema.json). All its numbers are integers, so that equal reports have equal bytes in
-/// every language.
+/// A benchmark report (lavit_edge/benchmark/report.schema.json). All its numbers are integers, so that equal reports have equal bytes
+/// in every language.
 public struct Report: Sendable {
     static let format = "lavit_edge.report/1"
 

@@ -1,6 +1,7 @@
 import Foundation
 
-/// The digest inside an artifact (lavit_edge/seal.py). It shows that a package is whole; check it before Core ML compiles the package.
+/// The digest inside an artifact (lavit_edge/artifact/seal.py). It shows that a package is whole; check it before Core ML
+/// compiles the package.
 public struct Seal: Equatable, Sendable {
     private static let mark = Array("org.lavit_edge.sha256:".utf8)
     static let digitCount = 64

@@ -29,7 +29,7 @@ final class ReportTests: XCTestCase {
 
     func testLacksAreThoseOfTheSchema() throws {
         let root = goldenFolder.deletingLastPathComponent().deletingLastPathComponent()
-        let file = root.appendingPathComponent("lavit_edge/bench/report.schema.json")
+        let file = root.appendingPathComponent("lavit_edge/benchmark/report.schema.json")
         let schema = try JSON(text: String(contentsOf: file, encoding: .utf8), source: "schema")
         XCTAssertEqual(Report.comparable, schema["properties"]?["lacks"]?["items"]?["enum"]?.array?.compactMap(\.string))
         XCTAssertEqual(Report.lacks(["artifact": [:]]), Report.comparable)

@@ -18,7 +18,7 @@ private const val SECONDS = 10
  *
  * `am start -n org.lavitedge.app/.BenchmarkActivity --es artifact NAME --ei threads N --ei seconds S --ez force true` measures NAME
  * in the app's folder on shared storage; without NAME, the model inside the app. The report is `report.json` there
- * (lavit_edge/bench/adb_app.py fetches it).
+ * (lavit_edge/benchmark/adb_app.py fetches it).
  */
 class BenchmarkActivity : Activity() {
     private var run: BenchmarkRun? = null

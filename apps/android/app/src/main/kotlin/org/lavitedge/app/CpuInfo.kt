@@ -1,6 +1,6 @@
 package org.lavitedge.app
 
-/** What /proc/cpuinfo tells, in the words of a report (lavit_edge/bench/report.schema.json); written as native/facts.cpp does. */
+/** What /proc/cpuinfo tells, in the words of a report (lavit_edge/benchmark/report.schema.json), as native/facts.cpp does. */
 class CpuInfo(text: String) {
     /** The model, or the Arm implementer and part of each kind of core: `4 x 0x41/0xd05, 4 x 0x41/0xd0b`. */
     val name: String?

@@ -7,7 +7,7 @@ enum class Resize { SQUASH, CROP }
 enum class Interpolation { BILINEAR, BICUBIC }
 
 /**
- * What a picture must become before the model sees it, and what the model's outputs are called (lavit_edge/contract.py).
+ * What a picture must become before the model sees it, and what the model's outputs are called (lavit_edge/contract/contract.py).
  *
  * @property size side of the square input in pixels.
  * @property cropFraction share of the short side that [Resize.CROP] keeps.

@@ -22,7 +22,7 @@ enum class PixelFormat(val planes: Int) {
 class Plane(val data: ByteBuffer, val rowStride: Int, val pixelStride: Int)
 
 /**
- * A camera's frame, as lavit_edge/frames.py has it.
+ * A camera's frame, as lavit_edge/contract/frames.py has it.
  *
  * @property width in pixels, as the sensor gives it; where [width] or [height] is odd, chroma planes have `(side + 1) / 2`.
  * @property rotation by how many degrees the frame must be turned clockwise to stand upright: 0, 90, 180 or 270.

@@ -7,8 +7,8 @@ import kotlin.math.max
 import kotlin.math.min
 
 /**
- * Makes the input of one contract from camera frames: upright RGB, resized, to the bit what lavit_edge/frames.py and
- * lavit_edge/pictures.py make.
+ * Makes the input of one contract from camera frames: upright RGB, resized, to the bit what lavit_edge/contract/frames.py and
+ * lavit_edge/contract/pictures.py make.
  *
  * It keeps its buffers and makes larger ones only for a larger frame, so that frame after frame nothing is left to the garbage
  * collector but a few small objects. Not for two threads at once.

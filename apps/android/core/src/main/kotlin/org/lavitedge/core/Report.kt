@@ -30,7 +30,7 @@ internal val LACKING = listOf(
     "settings.threads",
 )
 
-/** A report with what every report has: format, id, `lacks`, digest (lavit_edge/bench/report.schema.json). */
+/** A report with what every report has: format, id, `lacks`, digest (lavit_edge/benchmark/report.schema.json). */
 fun finish(fields: Map<String, Any?>): Map<String, Any?> {
     val report = mapOf("format" to "lavit_edge.report/1", "id" to UUID.randomUUID().toString()) + fields
     val whole = report + ("lacks" to lacks(report))

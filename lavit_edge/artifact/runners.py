@@ -1,0 +1,247 @@
+"""What executes an artifact on this host, each behind the same call: a picture in, logits out."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lavit_edge.artifact.payload import ENTRIES, KEY
+from lavit_edge.errors import UserError
+
+Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
+SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage")  # of the artifacts that can be run here
+LARGEST = 2 << 30  # bytes, protobuf's own limit
+Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+
+
+def open_artifact(path: Path, threads: int | None = None) -> Runner:
+    """A function from a picture, uint8 RGB ``(size, size, 3)``, to logits, float32 ``(classes,)``.
+
+    Args:
+        path: a ``.pte``, ``.onnx``, ``.ort`` or ``.mlpackage``. The last runs in our reference evaluator, with fp16 rounding.
+        threads: of the runtime; its own default when None. ExecuTorch has one thread pool for the whole process, so the last call
+            decides; the evaluator of ``.mlpackage`` ignores it.
+
+    Raises:
+        UserError: no such artifact, no runner for its kind, the runtime is not installed, or it refuses the file.
+    """
+    if path.suffix == ".mlpackage":
+        return _mlprogram(_existing(path))
+    run = open_runtime(path, threads)
+    return lambda picture: run(to_tensor(picture))[0]
+
+
+def open_runtime(path: Path, threads: int | None = None, trusted: bool = False) -> Runtime:
+    """As :func:`open_artifact`, without ``.mlpackage``: float32 ``(1, 3, size, size)``, contiguous -> logits ``(1, classes)``.
+
+    Args:
+        trusted: the digest of the file was checked, so that it is not first tried in a fork or parsed by the onnx package; a
+            benchmark of loading wants neither in its time.
+    """
+    openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime}
+    if path.suffix not in openers:
+        raise UserError(f"no runner for {path.name!r}; artifacts end in {', '.join(SUFFIXES)}")
+    return openers[path.suffix](_existing(path), threads, trusted)
+
+
+def read_entries(path: Path) -> dict[str, str | bytes]:
+    """What of the payload an artifact holds, by entry (:mod:`lavit_edge.artifact.payload`).
+
+    Raises as :func:`open_artifact`.
+    """
+    readers = {".pte": _pte_entries, ".onnx": _onnx_entries, ".ort": _onnx_entries, ".mlpackage": _mlpackage_entries}
+    if path.suffix not in readers:
+        raise UserError(f"no reader for {path.name!r}; artifacts end in {', '.join(readers)}")
+    return readers[path.suffix](_existing(path))
+
+
+def to_tensor(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
+    """uint8 ``(size, size, 3)`` -> float32 ``(1, 3, size, size)``, contiguous."""
+    return np.ascontiguousarray(picture.transpose(2, 0, 1)[None], dtype=np.float32)
+
+
+def _existing(path: Path) -> Path:
+    if not path.exists():
+        raise UserError(f"{path} does not exist")
+    if path.suffix == ".mlpackage":
+        return path
+    if not path.is_file():  # a pipe would be waited for
+        raise UserError(f"{path} is not a file")
+    if path.stat().st_size > LARGEST:
+        raise UserError(f"{path} is over {LARGEST >> 30} GB, more than any artifact of ours")
+    return path
+
+
+def _runtime(path: Path, execute: Callable[[NDArray[np.float32]], object]) -> Runtime:
+    """``execute`` behind a check of what it gives, since a file from elsewhere may take and give anything."""
+
+    def run(tensor: NDArray[np.float32]) -> NDArray[np.float32]:
+        try:
+            logits = execute(tensor)
+        except Exception as error:  # the runtimes' exceptions have no common base
+            raise UserError(f"{path} does not take a picture of {tensor.shape} ({error}); export it again") from error
+        if not isinstance(logits, np.ndarray) or logits.dtype != np.float32 or logits.ndim != 2 or len(logits) != len(tensor):
+            raise UserError(f"{path} does not give float32 logits of (1, classes); export it again")
+        return logits
+
+    return run
+
+
+def _executorch(path: Path, threads: int | None, trusted: bool) -> Runtime:
+    method = executorch_method(path, threads, trusted)
+    import torch
+
+    def execute(tensor: NDArray[np.float32]) -> object:
+        (logits,) = method.execute([torch.from_numpy(tensor)])
+        return logits.numpy().copy()  # the runtime overwrites its outputs at the next call
+
+    return _runtime(path, execute)
+
+
+def _survives(load: Callable[[], object]) -> bool:
+    """Whether a process lives through ``load``, tried in a fork of this one (on Linux; elsewhere it is taken for granted).
+
+    ExecuTorch 1.5.1 aborts on a damaged delegate: it logs the bytes it did not expect, and they are not UTF-8.
+    """
+    if sys.platform != "linux":
+        return True
+    process = os.fork()
+    if process == 0:
+        with contextlib.suppress(BaseException):  # a refusal is for the caller to see
+            load()
+        os._exit(0)
+    return os.waitpid(process, 0)[1] == 0
+
+
+def executorch_method(path: Path, threads: int | None, trusted: bool = False) -> Any:
+    """The method ``forward`` of a ``.pte``; raises as :func:`open_artifact`."""
+    program = _pte(path, threads, trusted)
+    with silent_stderr():
+        try:
+            return program.load_method("forward")
+        except RuntimeError as error:
+            raise UserError(f"{path} cannot run here ({error}); the Core ML delegate runs on Apple devices only") from error
+
+
+def _pte(path: Path, threads: int | None, trusted: bool = False) -> Any:
+    """The program in a ``.pte``."""
+    try:
+        with silent_stderr():  # torchao tells of kernels that it could not load
+            from executorch import runtime
+            from executorch.extension.pybindings import portable_lib
+    except ImportError as error:
+        raise missing("ExecuTorch", "executorch", error) from error
+    with silent_stderr():
+        if threads is not None:
+            portable_lib._unsafe_reset_threadpool(threads)
+        portable_lib._threadpool_get_thread_count()  # starts the pool, which reports the CPU's features on stderr
+        if not trusted and not _survives(lambda: runtime.Runtime.get().load_program(path).load_method("forward")):
+            raise UserError(f"{path} is damaged: ExecuTorch crashes on it; export it again")
+        try:  # from the path: the runtime does not keep a buffer alive
+            return runtime.Runtime.get().load_program(path)
+        except RuntimeError as error:
+            raise UserError(f"{path} is damaged or not a .pte ({error}); export it again") from error
+
+
+def _pte_entries(path: Path) -> dict[str, str | bytes]:
+    program = _pte(path, None)
+    entries: dict[str, str | bytes] = {}
+    for name in program.method_names & set(ENTRIES):
+        with silent_stderr():
+            (value,) = program.load_method(name).execute([])
+        entries[name] = value if isinstance(value, str) else value.numpy().tobytes()
+    return entries
+
+
+def _onnxruntime(path: Path, threads: int | None, trusted: bool) -> Runtime:
+    session = onnx_session(path, threads, trusted)
+    return _runtime(path, lambda tensor: session.run(["logits"], {"image": tensor})[0])
+
+
+def onnx_session(path: Path, threads: int | None, trusted: bool = False, **settings: Any) -> Any:
+    """ONNX Runtime's session of an ``.onnx`` or ``.ort``; raises as :func:`open_artifact`.
+
+    Args:
+        settings: attributes of ``onnxruntime.SessionOptions``.
+    """
+    try:
+        import onnxruntime
+    except ImportError as error:
+        raise missing("ONNX Runtime", "onnx", error) from error
+    if path.suffix == ".onnx" and not trusted:
+        _refuse_external_data(path)
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 4  # what it has to say is in its exception
+    options.intra_op_num_threads = threads or 0
+    for name, value in settings.items():
+        setattr(options, name, value)
+    try:
+        return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    except Exception as error:  # its exceptions have no common base
+        raise UserError(f"{path} is damaged or not a model ({error}); export it again") from error
+
+
+def _refuse_external_data(path: Path) -> None:
+    """Weights in other files: those would be read from wherever the model says, and no digest of the model covers them.
+
+    Without the onnx package, ONNX Runtime itself must see to it that such files lie beside the model.
+    """
+    try:
+        import onnx
+    except ImportError:
+        return
+    try:
+        model = onnx.load(path, load_external_data=False)
+    except Exception as error:  # protobuf's DecodeError
+        raise UserError(f"{path} is damaged or not a model ({error}); export it again") from error
+    if any(onnx.external_data_helper.uses_external_data(tensor) for tensor in onnx.external_data_helper._get_all_tensors(model)):
+        raise UserError(f"{path} keeps weights in other files, which is refused; export it again")
+
+
+def _onnx_entries(path: Path) -> dict[str, str | bytes]:
+    metadata = onnx_session(path, None).get_modelmeta().custom_metadata_map
+    return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
+
+
+def _mlpackage_entries(path: Path) -> dict[str, str | bytes]:
+    try:
+        from lavit_edge.artifact.mlprogram import user_metadata
+    except ImportError as error:
+        raise missing("the reader of ML programs", "coreml", error) from error
+    metadata = user_metadata(path)
+    return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
+
+
+def _mlprogram(path: Path) -> Runner:
+    try:
+        from lavit_edge.artifact.mlprogram import MLProgram
+    except ImportError as error:
+        raise missing("the reader of ML programs", "coreml", error) from error
+    program = MLProgram(path)
+    return lambda picture: np.asarray(program.predict({"image": picture})["logits"], np.float32).reshape(-1)
+
+
+def missing(name: str, extra: str, error: ImportError) -> UserError:
+    return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")
+
+
+@contextmanager
+def silent_stderr() -> Iterator[None]:
+    """Around native code that logs to file descriptor 2 whatever the log level: five lines on CPU features and threads."""
+    sys.stderr.flush()
+    saved = os.dup(2)
+    try:
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+            yield
+    finally:
+        os.dup2(saved, 2)
+        os.close(saved)

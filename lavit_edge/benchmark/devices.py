@@ -1,0 +1,60 @@
+"""Where an artifact can be benchmarked. Each runner is a module with ``measure``, imported only when it is asked for."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lavit_edge.benchmark.report import Report
+from lavit_edge.errors import UserError
+
+RUNNERS = {
+    "host": "lavit_edge.benchmark.host",
+    "adb": "lavit_edge.benchmark.adb",
+    "adb-app": "lavit_edge.benchmark.adb_app",
+    "ssh": "lavit_edge.benchmark.ssh",
+    "browser": "lavit_edge.benchmark.browser",
+    "ios": "lavit_edge.benchmark.ios",
+}
+LEAST_RUNS = 50
+
+
+@dataclass(frozen=True)
+class Settings:
+    """
+    Attributes:
+        threads: numbers of threads to measure, one report each.
+        seconds: the least duration of each measurement, warm-up not counted.
+        force: measure although the self-test fails or the artifact cannot test itself; the report says so.
+    """
+
+    threads: tuple[int, ...] = (1,)
+    seconds: float = 10.0
+    force: bool = False
+
+
+class Several(UserError):
+    """Some of several devices failed; ``reports`` has those of the others."""
+
+    def __init__(self, message: str, reports: list[Report]) -> None:
+        super().__init__(message)
+        self.reports = reports
+
+
+Progress = Callable[[str, float], None]  # what is going on, and the share of the whole that is done
+
+
+def measure(device: str, artifact: Path, settings: Settings, progress: Progress = lambda what, share: None) -> list[Report]:
+    """Benchmarks an artifact on ``host``, ``adb``, ``adb:SERIAL``, ``ssh:USER@HOST``, ``browser`` or ``ios``.
+
+    Raises:
+        Several: of several devices, some failed.
+        UserError: no such runner or device, or what the runner says.
+    """
+    name, _, address = device.partition(":")
+    if name not in RUNNERS:
+        raise UserError(f"no runner {name!r}; there are {', '.join(RUNNERS)}")
+    runner = importlib.import_module(RUNNERS[name])
+    return runner.measure(artifact, settings, address or None, progress)

@@ -1,0 +1,250 @@
+"""The comparison as one HTML page that needs nothing from elsewhere: table, plots as SVG, conditions, marks."""
+
+from __future__ import annotations
+
+import html
+import io
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from lavit_edge.benchmark.comparison import Row, Table
+from lavit_edge.benchmark.report import Report, read_report
+from lavit_edge.benchmark.table import HEADS, NOTE, cells, notes, ratio, reports
+from lavit_edge.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+MOST_CURVES = 8  # more cannot be told apart
+MOST_REPORTS = 20  # of a row, whose runs are drawn
+MOST_CONDITIONS = 50  # rows whose conditions are listed
+COLOURS = (
+    "#0072B2",
+    "#D55E00",
+    "#009E73",
+    "#CC79A7",
+    "#E69F00",
+    "#56B4E9",
+    "#000000",
+    "#8a8a00",
+)  # told apart by the colour-blind too
+CONDITIONS = (
+    ("created", "created"),
+    ("harness", "harness.name"),
+    ("build", "harness.build"),
+    ("OS", "device.os"),
+    ("version", "device.os_version"),
+    ("CPU", "device.cpu"),
+    ("cores", "device.cores"),
+    ("power", "conditions.before.power"),
+    ("thermal before", "conditions.before.thermal"),
+    ("after", "conditions.after.thermal"),
+    ("°C before", "conditions.before.temperature_millicelsius"),
+    ("after", "conditions.after.temperature_millicelsius"),
+    ("load a core", "conditions.before.load_permille"),
+    ("governor", "conditions.before.governor"),
+    ("contract", "artifact.contract_sha256"),
+)
+
+_STYLE = """<style>
+body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:76rem;padding:1rem;color:#1c2330;overflow-wrap:anywhere}
+h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
+.box{overflow-x:auto;border:1px solid #dde2ea;border-radius:6px}
+table{border-collapse:collapse;font-size:.875rem}
+td,th{padding:.4rem .6rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;border-bottom:1px solid #dde2ea}
+th{background:#f1f3f6;font-weight:600}tr:last-child td{border-bottom:0}
+td.t,th.t{text-align:left}td.name{white-space:normal;min-width:9rem}
+.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
+figure{margin:0}figure svg{width:100%;height:auto;display:block}figcaption,.note{font-size:.875rem;color:#4a5566}
+.faster{color:#1a7f4b;font-weight:600}.slower{color:#b3261e;font-weight:600}.inconclusive{color:#7a5b00;font-weight:600}
+.key{list-style:none;padding:0;font-size:.875rem}
+.key i{display:inline-block;width:1.1rem;height:.3rem;margin-right:.5rem;vertical-align:middle}
+</style>"""
+
+
+def page(table: Table) -> str:
+    """The page as HTML; everything that comes from reports is escaped.
+
+    Raises:
+        UserError: matplotlib is not installed; a report has gone or changed since it was loaded.
+    """
+    title = f"Benchmarks: {table.reports} report{'s' * (table.reports != 1)}"
+    curves = table.rows[:MOST_CURVES]
+    runs = [[read_report(path) for path in row.group.paths[:MOST_REPORTS]] for row in curves]
+    parts = [
+        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>",
+        f"<title>{title}</title>{_STYLE}<h1>{title}</h1>",
+        _verdicts(table),
+        _table(table),
+        "<h2>Marks and notes</h2><ul>" + "".join(f"<li>{html.escape(line)}" for line in notes(table)) + "</ul>",
+        "<h2>Runs</h2>" + _key(curves, len(table.rows)),
+        "<div class=plots>",
+        *_plots(table, runs),
+        "</div>",
+        _conditions(table),
+    ]
+    return "\n".join(parts) + "\n"
+
+
+def _verdicts(table: Table) -> str:
+    """The answer first: on a phone, the table's last column is far away."""
+    base = next((row for row in table.rows if row.is_baseline), None)
+    if base is None:
+        return "<p>Nothing was compared: give two reports, or a baseline.</p>"
+    lines = [f"<p>Against {html.escape(_name(base))}:</p><ul>"]
+    for number, row in enumerate(table.rows, 1):
+        if row.comparison:
+            word = row.comparison.verdict
+            lines.append(f"<li><span class={word}>{word}</span>, {ratio(row)}: {number}, {html.escape(_name(row))}")
+        elif row is not base:
+            lines.append(f"<li>no telling: {number}, {html.escape(_name(row))}")
+    return "".join(lines) + "</ul>"
+
+
+def _table(table: Table) -> str:
+    heads = "".join(f"<th{_left(index)}>{html.escape(head)}</th>" for index, head in enumerate(HEADS))
+    lines = [f"<div class=box><table><tr><th>row</th>{heads}</tr>"]
+    for number, row in enumerate(table.rows, 1):
+        words = [f"<td{_left(index)}>{html.escape(cell)}</td>" for index, cell in enumerate(cells(row)[:-1])]
+        verdict = html.escape(cells(row)[-1])
+        lines.append(f"<tr><td>{number}{'*' * bool(row.marks)}</td>{''.join(words)}<td class='t {verdict}'>{verdict}</td></tr>")
+    compared = any(row.comparison for row in table.rows)
+    return "\n".join(lines) + "</table></div>" + (f"<p class=note>{html.escape(NOTE)}</p>" if compared else "")
+
+
+def _left(index: int) -> str:
+    return " class='t name'" if index in (0, 2, 3) else " class=t" if index in (1, 5, 13, 14) else ""
+
+
+def _key(curves: list[Row], rows: int) -> str:
+    lines = [f"<li><i style='background:{COLOURS[i]}'></i>{i + 1}: {html.escape(_name(row))}" for i, row in enumerate(curves)]
+    more = f"<p class=note>The first {len(curves)} of {rows} rows are drawn.</p>" if rows > len(curves) else ""
+    return f"<ul class=key>{''.join(lines)}</ul>{more}"
+
+
+def _name(row: Row) -> str:
+    values = row.group.values
+    threads = f"{values['threads'] or '?'} thread{'s' * (values['threads'] != 1)}"
+    words = (row.group.label, values["runtime"], values["device"] or values["cpu"] or "?", threads, reports(row))
+    return one_line(", ".join(str(word) for word in words))
+
+
+def _plots(table: Table, runs: list[list[Report]]) -> list[str]:
+    samples = [_samples(one) for one in runs]
+    minutes = [np.array(max((r["latency"]["minutes_p50_ns"] for r in one if r["latency"]), key=len, default=[])) for one in runs]
+    plots = []
+    if any(len(one) for one in samples):
+        plots.append(_figure(lambda axes: _distribution(axes, samples), "Distribution of the runs; beyond 99 % is cut off."))
+        plots.append(_figure(lambda axes: _quantiles(axes, samples), "Quantiles: so many of 100 runs took at most so long."))
+    if any(len(one) > 1 for one in minutes):
+        plots.append(_figure(lambda axes: _sustained(axes, minutes), "Median of each whole minute, of the longest run of a row."))
+    if any(row.group.values["p50_ns"] for row in table.rows):
+        plots.append(
+            _figure(lambda axes: _trade(axes, table.rows), "Further right is slower; the area of a dot is the size of the file.")
+        )
+    if not any(len(one) > 1 for one in minutes):
+        plots.append("<p class=note>No run lasted two minutes: there is no telling how the devices hold out.</p>")
+    return plots
+
+
+def _samples(runs: list[Report]) -> NDArray[np.float64]:
+    """Milliseconds of all runs; where a report has quantiles only, those."""
+    each = [r["latency"]["samples_ns"] or r["latency"]["quantiles_ns"] for r in runs if r["latency"]]
+    return np.concatenate([np.asarray(one, np.float64) for one in each]) / 1e6 if each else np.empty(0)
+
+
+def _figure(draw: Callable[[Axes], None], caption: str) -> str:
+    try:
+        import matplotlib
+    except ImportError as error:
+        raise UserError(f"the page is drawn with matplotlib ({error}); pip install 'lavit-edge[bench]'") from error
+    from matplotlib.figure import Figure
+
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": caption, "font.size": 9, "font.family": "sans-serif"}):
+        figure = Figure(figsize=(4.2, 3.0), layout="constrained")
+        axes = figure.subplots()
+        axes.spines[["top", "right"]].set_visible(False)
+        axes.grid(True, color="#e6e9ee", linewidth=0.6)
+        axes.set_axisbelow(True)
+        draw(axes)
+        out = io.StringIO()
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None, "Format": None, "Type": None})
+    svg = out.getvalue()
+    return f"<figure>{svg[svg.index('<svg') :]}<figcaption>{html.escape(caption)}</figcaption></figure>"
+
+
+def _distribution(axes: Axes, samples: list[NDArray[np.float64]]) -> None:
+    known = [one for one in samples if len(one)]
+    low, high = min(one.min() for one in known), max(np.quantile(one, 0.99) for one in known)
+    bins = np.linspace(low, max(high, low * 1.01, 1e-6), min(int(2 * math.sqrt(min(map(len, known)))) + 2, 61))
+    for index, one in enumerate(samples):
+        if len(one):
+            heights = np.histogram(one, bins)[0] * 100 / len(one)
+            axes.stairs(heights, bins, color=COLOURS[index], linewidth=1.4)
+    axes.set_xlabel("ms")
+    axes.set_ylabel("% of the runs")
+
+
+def _quantiles(axes: Axes, samples: list[NDArray[np.float64]]) -> None:
+    shares = np.linspace(0, 0.995, 200)
+    for index, one in enumerate(samples):
+        if len(one):
+            axes.plot(100 * shares, np.quantile(one, shares, method="inverted_cdf"), color=COLOURS[index], linewidth=1.4)
+    axes.set_ylim(bottom=0)
+    axes.set_xlabel("% of the runs")
+    axes.set_ylabel("ms")
+
+
+def _sustained(axes: Axes, minutes: list[NDArray[np.int64]]) -> None:
+    for index, one in enumerate(minutes):
+        if len(one):
+            axes.plot(np.arange(1, len(one) + 1), one / 1e6, ".-", color=COLOURS[index], linewidth=1.4)
+    axes.set_ylim(bottom=0)
+    axes.locator_params(axis="x", integer=True)
+    axes.set_xlabel("minute")
+    axes.set_ylabel("median, ms")
+
+
+def _trade(axes: Axes, rows: list[Row]) -> None:
+    """Time against accuracy, or against size where no accuracy is known."""
+    known = [(i, row.group.values) for i, row in enumerate(rows) if row.group.values["p50_ns"]]
+    accurate = any(values["top1_permille"] is not None for _, values in known)
+    drawn = [(i, values) for i, values in known if not accurate or values["top1_permille"] is not None]
+    largest = max(values["bytes"] for _, values in drawn)
+    for index, values in drawn:
+        x, y = values["p50_ns"] / 1e6, values["top1_permille"] / 10 if accurate else values["bytes"] / 1e6
+        colour = COLOURS[index] if index < MOST_CURVES else "#9aa4b2"
+        axes.scatter(x, y, s=20 + 130 * values["bytes"] / max(largest, 1), color=colour, alpha=0.75, linewidth=0)
+        if index < MOST_CURVES:
+            label = f"{index + 1}, {values['bytes'] / 1e6:.1f} MB"
+            axes.annotate(label, (x, y), xytext=(7, 5), textcoords="offset points", fontsize=8)
+    axes.margins(0.25)
+    axes.set_xlabel("p50, ms")
+    axes.set_ylabel("top-1, %" if accurate else "size, MB")
+
+
+def _conditions(table: Table) -> str:
+    heads = "".join(f"<th class=t>{html.escape(head)}</th>" for head, _ in CONDITIONS)
+    lines = [f"<h2>Conditions</h2><div class=box><table><tr><th>row</th>{heads}</tr>"]
+    for number, row in enumerate(table.rows[:MOST_CONDITIONS], 1):
+        report = read_report(row.group.paths[0])
+        words = "".join(f"<td class=t>{html.escape(_word(report, path))}</td>" for _, path in CONDITIONS)
+        lines.append(f"<tr><td>{number}</td>{words}</tr>")
+    note = "Of the first report of each row" + (f", for the first {MOST_CONDITIONS}" if len(table.rows) > MOST_CONDITIONS else "")
+    return "\n".join(lines) + f"</table></div><p class=note>{note}.</p>"
+
+
+def _word(report: Report, path: str) -> str:
+    value: Any = report
+    for name in path.split("."):
+        value = value[name]
+    if value is None:
+        return "–"
+    if path.endswith(("millicelsius", "permille")):
+        return f"{value / 1000:.1f}"
+    text = one_line(str(value))
+    return f"{text[:16]}..." if path.endswith("sha256") else text

@@ -1,0 +1,81 @@
+"""The digest inside an artifact: any changed byte shows, and reading it takes nothing but the bytes."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from lavit_edge.artifact.seal import UNSEALED, check_seal, content_sha256, seal
+from lavit_edge.errors import UserError
+
+
+@pytest.fixture
+def file(tmp_path: Path) -> Path:
+    path = tmp_path / "model.onnx"
+    path.write_bytes(b"weights\x00\xff" + UNSEALED.encode() + b"\x01more")
+    return path
+
+
+@pytest.fixture
+def package(tmp_path: Path) -> Path:
+    path = tmp_path / "model.mlpackage"
+    (path / "Data").mkdir(parents=True)
+    (path / "Data" / "model").write_bytes(b"model" + UNSEALED.encode())
+    (path / "Data" / "weights").write_bytes(b"weights")
+    (path / "Manifest.json").write_text("{}")
+    return path
+
+
+def test_the_digest_is_that_of_the_bytes_with_zeros_in_its_place(file: Path) -> None:
+    wanted = hashlib.sha256(file.read_bytes()).hexdigest()
+    seal(file)
+    assert check_seal(file) == content_sha256(file) == wanted
+    assert file.read_bytes() == b"weights\x00\xfforg.lavit_edge.sha256:" + wanted.encode() + b"\x01more"
+
+
+def test_every_changed_byte_of_a_file_is_noticed(file: Path) -> None:
+    seal(file)
+    whole = file.read_bytes()
+    for index in range(len(whole)):
+        file.write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
+        with pytest.raises(UserError):
+            check_seal(file)
+    for other in (whole[:-1], whole + b"\0", b""):
+        file.write_bytes(other)
+        with pytest.raises(UserError):
+            check_seal(file)
+
+
+def test_every_change_of_a_package_is_noticed(package: Path) -> None:
+    seal(package)
+    check_seal(package)
+    (package / "extra").write_text("")
+    with pytest.raises(UserError, match="is not what was exported"):
+        check_seal(package)
+    (package / "extra").unlink()
+    (package / "Data" / "weights").rename(package / "Data" / "heavier")
+    with pytest.raises(UserError, match="is not what was exported"):
+        check_seal(package)
+    (package / "Data" / "heavier").rename(package / "Data" / "weights")
+    check_seal(package)
+    (package / "Data" / "weights").unlink()
+    (package / "Data" / "weights").symlink_to(package / "Data" / "model")
+    with pytest.raises(UserError, match=r"'Data/weights' is a link"):
+        check_seal(package)
+
+
+def test_what_holds_no_digest_or_two_is_not_ours(tmp_path: Path) -> None:
+    for content, message in ((b"", "has no digest"), (UNSEALED.encode() * 2, "has 2 digests")):
+        (tmp_path / "a.pte").write_bytes(content)
+        with pytest.raises(UserError, match=message):
+            check_seal(tmp_path / "a.pte")
+        with pytest.raises(UserError, match=message):
+            seal(tmp_path / "a.pte")
+    with pytest.raises(UserError, match="does not exist"):
+        check_seal(tmp_path / "nothing.pte")
+    os.mkfifo(tmp_path / "pipe.pte")
+    with pytest.raises(UserError, match="no plain file"):
+        check_seal(tmp_path / "pipe.pte")

@@ -1,0 +1,158 @@
+"""The figures of the agreement matrix, against values worked out by hand."""
+
+import math
+
+import numpy as np
+import pytest
+
+from lavit_edge.errors import UserError
+from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity, compare, logit_step, sqnr, wilson
+from lavit_edge.parity.render import page
+
+
+def test_wilson_interval_of_known_proportions() -> None:
+    # 8 of 10 at 95 %: the textbook interval
+    assert wilson(8, 10) == pytest.approx((0.4902, 0.9433), abs=1e-4)
+    assert wilson(0, 50)[0] == 0.0
+    assert wilson(50, 50) == pytest.approx((0.92865, 1.0), abs=1e-4)
+
+
+def test_sqnr_is_the_power_ratio_in_db() -> None:
+    reference = np.array([[3.0, 4.0]])
+    assert sqnr(reference, reference + np.array([[0.3, 0.4]])) == pytest.approx(20.0)
+    assert math.isinf(sqnr(reference, reference))
+    assert sqnr(np.zeros((1, 2)), np.array([[1.0, -1.0]])) == -math.inf
+
+
+def test_an_offset_of_all_classes_is_no_signal() -> None:
+    reference, other = logits(50, 0), logits(50, 0) + logits(50, 1) * 0.1
+    assert sqnr(reference, other) == pytest.approx(20, abs=1)
+    for offset in (-50, 1e4):
+        assert sqnr(reference + offset, other + offset) == pytest.approx(sqnr(reference, other), abs=0.01)
+        names = {FLOAT: reference + offset, PROGRAM: reference + offset, "m.pte": other + offset}
+        assert "m.pte: 20.3 dB against int8 program, wanted 90.0" in compare(names, None, PROGRAM, Gates()).failures[0]
+
+
+def test_a_step_is_one_255th_of_the_range_that_pictures_have_of_their_own() -> None:
+    own = np.array([[51.0, -51.0], [-51.0, 51.0]])
+    assert logit_step(own) == pytest.approx(102 / 255)
+    assert logit_step(own + np.array([7.0, -300.0])) == pytest.approx(102 / 255)
+    assert logit_step(np.ones((3, 4))) == 0
+
+
+def test_masked_classes_and_a_strange_picture_do_not_stretch_the_step() -> None:
+    """A network with all weights negated passed at 0.1 step, with classes masked by -1e4."""
+    reference = logits(50, 0)
+    mask = np.array([0, 0, -1e4, -1e4, -1e4])
+    strange = reference.copy()
+    strange[7] *= 1e4
+    for other in (reference + mask, strange):
+        assert logit_step(other) == pytest.approx(logit_step(reference), rel=0.05)
+    pair = compare({FLOAT: reference + mask, "m.onnx": mask - reference}, None, FLOAT, Gates()).pair("m.onnx", FLOAT)
+    assert pair.max_delta_steps > 255
+
+
+def logits(pictures: int, seed: int) -> np.ndarray:
+    return np.random.default_rng(seed).normal(size=(pictures, 5)).astype(np.float32) * 4
+
+
+def test_compare_counts_agreement_and_top1() -> None:
+    reference = np.eye(4, dtype=np.float32) * 10
+    other = reference.copy()
+    other[3] = [20, 0, 0, 10]  # now class 0
+    result = compare({FLOAT: reference, "model.onnx": other}, np.array([0, 1, 2, 0]), FLOAT, Gates())
+    assert result.top1[FLOAT][0] == 0.75
+    assert result.top1["model.onnx"][0] == 1.0
+    pair = result.pair("model.onnx", FLOAT)
+    assert pair.agreement == 0.75
+    # of the last row, less its mean over the classes: 0, 0, 0, 10 became 20, 0, 0, 10; another row's own range is 10
+    assert pair.max_delta_steps == pytest.approx(15 / (10 / 255))
+
+
+def test_gates_fail_on_disagreement_and_on_a_drop() -> None:
+    reference = logits(200, 0)
+    targets = reference.argmax(1)
+    fine = {FLOAT: reference, PROGRAM: reference + 1e-4 * logits(200, 1), "model.pte": reference + 1.1e-4 * logits(200, 1)}
+    assert compare(fine, targets, PROGRAM, Gates()).failures == []
+    flipped = reference.copy()
+    flipped[:3] = -flipped[:3]
+    differing = compare({**fine, "model.pte": flipped}, targets, PROGRAM, Gates(int8_margin=300))
+    assert differing.failures == ["model.pte: top-1 differs from int8 program on 3 of 200 pictures"]
+    drop = compare({FLOAT: reference, PROGRAM: flipped}, targets, PROGRAM, Gates())
+    assert drop.failures == ["int8 program: 1.50 points of top-1 under fp32, at most 0.5 allowed"]
+
+
+def noisy(power_db: float, precision: float = 0.001, artifact: str = "m.pte") -> Parity:
+    """An int8 program that is 60 dB from fp32, by default, and an artifact with so much more or less noise than that."""
+    reference, one, other = (logits(200, seed) for seed in range(3))
+    program = reference + precision * one
+    logits_of = {FLOAT: reference, PROGRAM: program, artifact: program + precision * 10 ** (power_db / 20) * other}
+    return compare(logits_of, None, PROGRAM, Gates(agreement=0))
+
+
+def test_an_artifact_may_be_as_noisy_as_int8_itself() -> None:
+    for power_db, fails in ((-20, False), (0, False), (2, False), (4, True), (6, True)):
+        result = noisy(power_db)
+        assert bool(result.failures) == fails
+        (noise,) = result.noise
+        assert noise.artifact == "m.pte"
+        assert noise.int8_sqnr_db == pytest.approx(60, abs=0.5)
+        assert noise.sqnr_db == pytest.approx(60 - power_db, abs=0.5)
+        assert noise.least_db == noise.int8_sqnr_db - 3
+    assert noisy(6).failures[0].endswith(f"wanted {noise.least_db:.1f}; int8 itself has {noise.int8_sqnr_db:.1f} against fp32")
+
+
+def test_the_noise_gate_is_relative_whatever_int8_has() -> None:
+    """24 dB are fine where int8 has 25, and 37 are not where it has 45: an absolute limit punishes the better model."""
+    assert noisy(1, precision=10 ** (-25 / 20)).failures == []
+    assert len(noisy(8, precision=10 ** (-45 / 20)).failures) == 1
+
+
+def test_what_is_enough_for_float_is_enough_for_int8() -> None:
+    """A program that is fp32 but for a layer or none: its artifact cannot be nearer than float arithmetic is."""
+    reference = logits(100, 0)
+    for artifact, power_db, fails in (("m.pte", -92, False), ("m.pte", -85, True), ("m.mlpackage", -52, False)):
+        logits_of = {FLOAT: reference, PROGRAM: reference, artifact: reference + 10 ** (power_db / 20) * logits(100, 1)}
+        result = compare(logits_of, None, PROGRAM, Gates())
+        assert bool(result.failures) == fails
+        assert result.to_dict()["noise"][0]["int8_sqnr_db"] is None  # infinite
+
+
+def test_one_differing_picture_is_allowed_and_not_two() -> None:
+    reference = logits(50, 0)
+    for count, expected in ((1, 0), (2, 1)):
+        other = reference.copy()
+        other[:count] = -other[:count]
+        logits_of = {FLOAT: reference, PROGRAM: reference, "m.pte": other}
+        assert len(compare(logits_of, None, PROGRAM, Gates(float_sqnr=-100)).failures) == expected
+
+
+def test_not_a_number_fails_the_gate() -> None:
+    reference = logits(20, 0)
+    broken = np.full_like(reference, np.nan)
+    assert any("dB" in line for line in compare({FLOAT: reference, "m.onnx": broken}, None, FLOAT, Gates()).failures)
+    nothing_known = compare({FLOAT: broken, PROGRAM: reference, "m.onnx": reference + 1}, None, PROGRAM, Gates())
+    assert any("wanted nan" in line for line in nothing_known.failures)
+
+
+def test_float_gates_differ_for_fp16() -> None:
+    reference = logits(100, 0)
+    half = reference.astype(np.float16).astype(np.float32)  # about 72 dB
+    assert compare({FLOAT: reference, "m.mlpackage": half}, None, FLOAT, Gates()).failures == []
+    assert len(compare({FLOAT: reference, "m.onnx": half}, None, FLOAT, Gates()).failures) == 1
+
+
+def test_an_impossible_gate_is_refused() -> None:
+    with pytest.raises(UserError, match="--agreement"):
+        Gates(agreement=99)
+
+
+def test_the_page_escapes_names_and_shows_failures() -> None:
+    reference = logits(30, 0)
+    result = compare({FLOAT: reference, "a<b>.onnx": -reference}, reference.argmax(1), FLOAT, Gates())
+    text = page("t", {"set": result}, ["m<i>: parts in block 3"])
+    assert "a&lt;b&gt;.onnx" in text
+    assert "m&lt;i&gt;: parts in block 3" in text
+    assert "<b>" not in text
+    assert "class=bad" in text
+    assert text.count("<svg") == 1
