@@ -17,18 +17,19 @@ from rich.progress import track
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
-from lavit_edge.artifact.bundle import free_pictures
-from lavit_edge.artifact.runners import open_runtime, silent_stderr, to_tensor
+from lavit_edge.artifact.runners import open_runtime, to_tensor
 from lavit_edge.contract import InputContract
+from lavit_edge.data.folder import free_pictures
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.export import executorch
 from lavit_edge.export.onnx import to_onnx
 from lavit_edge.export.targets import ExecutorchOptions
+from lavit_edge.files import staged
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.calibrate import calibrate, int8_form
 from lavit_edge.quantize.program import export_program, tidy
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
-from lavit_edge.toolchain import quiet, staged
+from lavit_edge.toolchain import quiet, silent_stderr
 from lavit_edge.verdict.read import read
 
 CLASSES = 1000

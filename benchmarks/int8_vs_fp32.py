@@ -28,12 +28,12 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from lavit_edge.artifact.bundle import free_pictures
 from lavit_edge.artifact.runners import open_runtime, to_tensor
 from lavit_edge.benchmark.profile_onnx import kernel_totals
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
+from lavit_edge.data.folder import free_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export import executorch
 from lavit_edge.export.golden import make_payload

@@ -34,7 +34,8 @@ from lavit_edge import create_model, list_models
 from lavit_edge.cli import run_command
 from lavit_edge.errors import UserError
 from lavit_edge.files import read_json
-from lavit_edge.parity.agreement import PROGRAM, wilson
+from lavit_edge.metrics import wilson
+from lavit_edge.parity.agreement import PROGRAM
 
 NANO = [name for name in list_models() if name.endswith("_nano")]
 

@@ -27,11 +27,11 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
-from lavit_edge.artifact.bundle import free_pictures
 from lavit_edge.artifact.runners import open_runtime, to_tensor
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
+from lavit_edge.data.folder import free_pictures
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import find_target
 from lavit_edge.models import create_model

@@ -12,9 +12,10 @@ import math
 from pathlib import Path
 
 from lavit_edge.artifact.payload import TOLERANCE
-from lavit_edge.cli import Parser, add_gates, gates_from, run_command
+from lavit_edge.cli import Parser, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.export.targets import TARGETS, choices, find_target
+from lavit_edge.parity.options import add_gates, gates_from
 
 DEFAULT_CHECKPOINT = "lavit_mobile_s_imagenette160"
 
@@ -62,7 +63,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.tolerance_steps is not None and not 0 < args.tolerance_steps < math.inf:
         raise UserError(f"--tolerance-steps must be positive, not {args.tolerance_steps}")
 
-    from lavit_edge.artifact.bundle import bundled_checkpoints
+    from lavit_edge.checkpoint import bundled_checkpoints
     from lavit_edge.export.bundle import export_bundle
 
     checkpoint = bundled_checkpoints().get(args.checkpoint, Path(args.checkpoint))

@@ -16,26 +16,16 @@ from rich.console import Console
 from rich.table import Table
 
 from lavit_edge import __version__
-from lavit_edge.artifact.bundle import (
-    CARD,
-    FORMAT,
-    MANIFEST,
-    PAGE,
-    PARITY,
-    VERDICT,
-    Bundle,
-    artifact_sha256,
-    free_pictures,
-    labelled_pictures,
-)
+from lavit_edge.artifact.bundle import CARD, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
 from lavit_edge.artifact.payload import TOLERANCE
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint, new_folder
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export.golden import int8_tolerance, make_payload
 from lavit_edge.export.targets import TARGETS, Options
-from lavit_edge.files import read_json
+from lavit_edge.files import new_folder, read_json
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
 from lavit_edge.parity.check import PROGRAMS, Pictures, check
 from lavit_edge.parity.render import page

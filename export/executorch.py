@@ -10,8 +10,9 @@ from torch.export import ExportedProgram
 
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
-from lavit_edge.export.targets import ExecutorchOptions
-from lavit_edge.toolchain import check_fit, quiet, staged, toolchain
+from lavit_edge.export.targets import ExecutorchOptions, check_fit
+from lavit_edge.files import staged
+from lavit_edge.toolchain import quiet, toolchain
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: ExecutorchOptions) -> None:

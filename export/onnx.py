@@ -12,8 +12,9 @@ from torch.export import ExportedProgram
 
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
-from lavit_edge.export.targets import OnnxOptions
-from lavit_edge.toolchain import check_fit, quiet, staged, toolchain
+from lavit_edge.export.targets import OnnxOptions, check_fit
+from lavit_edge.files import staged
+from lavit_edge.toolchain import quiet, toolchain
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20

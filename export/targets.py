@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, get_args, get_type_hints
 
 from lavit_edge.artifact.payload import Payload
+from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 
 if TYPE_CHECKING:
@@ -121,3 +122,14 @@ def _one_of(names: tuple[str, ...]) -> str:
 def _near(name: object, known: tuple[str, ...]) -> str:
     near = difflib.get_close_matches(str(name), known, n=1)
     return f" (did you mean {near[0]!r}?)" if near else ""
+
+
+def check_fit(program: ExportedProgram, contract: InputContract, path: Path, suffix: str) -> None:
+    """Raises :class:`UserError` unless the program maps the contract's picture to a logit per label, and the suffix is right."""
+    if path.suffix != suffix:
+        raise UserError(f"{path.name!r} must end in {suffix}")
+    shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.op == "placeholder"][-1:]
+    shapes += [tuple(value.meta["val"].shape) for value in program.graph.output_node().args[0]]
+    wanted = [(1, 3, contract.size, contract.size), (1, len(contract.labels))]
+    if shapes != wanted:
+        raise UserError(f"the program maps {shapes[0]} to {shapes[1:]}, but its contract says {wanted[0]} to {wanted[1]}")

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,13 +14,14 @@ from torch import Tensor, nn
 
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
-from lavit_edge.files import read_json
+from lavit_edge.files import file_sha256, new_folder, read_json
 from lavit_edge.models import create_model
 from lavit_edge.models.classifier import Classifier
 
 FORMAT = "lavit_edge.checkpoint/1"
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 WEIGHTS, CONFIG, CARD, INT8 = "model.safetensors", "config.json", "README.md", "int8.safetensors"
+BUNDLED = Path(__file__).parent / "checkpoints"
 
 
 @dataclass(frozen=True)
@@ -75,6 +70,11 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     model = create()
     fill(model, tensors, source, spec["name"])
     return Checkpoint(path, model.eval(), contract, config)
+
+
+def bundled_checkpoints() -> dict[str, Path]:
+    """The checkpoints that ship with the package, by name."""
+    return {folder.name: folder for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()} if BUNDLED.is_dir() else {}
 
 
 def read_config(path: Path) -> dict[str, Any]:
@@ -171,41 +171,3 @@ def save_checkpoint(
 def write_config(folder: Path, config: dict[str, Any]) -> None:
     """Writes ``config.json``."""
     (folder / CONFIG).write_text(json.dumps(config, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
-
-
-@contextmanager
-def new_folder(path: Path, replace: bool) -> Iterator[Path]:
-    """A temporary folder beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
-
-    A process killed inside the block leaves ``path`` as it was and a hidden ``.<name>.*`` folder beside it, which can be deleted.
-    (Between the two renames of a replacement, for microseconds, the old folder is inside such a hidden one.)
-
-    Raises:
-        UserError: ``path`` cannot be written, or exists and ``replace`` is false.
-    """
-    path = path.resolve()
-    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
-        raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
-    try:
-        temporary.chmod(0o755)
-        yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
-
-
-def file_sha256(file: Path) -> str:
-    """Hex digest of a file."""
-    with file.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()

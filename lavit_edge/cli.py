@@ -6,13 +6,11 @@ Exit codes: 0 done, 1 a gate failed, 2 the user can mend it (one line on stderr 
 from __future__ import annotations
 
 import argparse
-import dataclasses
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
 from lavit_edge.errors import UserError, one_line
-from lavit_edge.parity.agreement import Gates
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,19 +24,6 @@ class Parser(argparse.ArgumentParser):
     def error(self, message: str) -> NoReturn:
         print(f"error: {one_line(message)} (--help lists the options)", file=sys.stderr)
         raise SystemExit(2)
-
-
-def add_gates(parser: argparse.ArgumentParser) -> None:
-    """One option per field of :class:`lavit_edge.parity.agreement.Gates`."""
-    for field in dataclasses.fields(Gates):
-        parser.add_argument(
-            f"--{field.name.replace('_', '-')}", type=float, default=field.default, help="gate, see docs/parity.md"
-        )
-
-
-def gates_from(args: argparse.Namespace) -> Gates:
-    """The gates that the options of :func:`add_gates` ask for."""
-    return Gates(**{field.name: getattr(args, field.name) for field in dataclasses.fields(Gates)})
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

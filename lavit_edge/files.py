@@ -1,8 +1,14 @@
-"""JSON that came from elsewhere: contracts, configurations and manifests are read through here."""
+"""Files: JSON that came from elsewhere, what appears whole or not at all, and SHA-256."""
 
 from __future__ import annotations
 
+import hashlib
 import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -61,3 +67,67 @@ def check_shape(value: Any, shape: Any, source: str, name: str = "") -> None:
             if key not in value:
                 raise UserError(f"{source}: {f'{name}.{key}'.lstrip('.')} is missing")
             check_shape(value[key], inner, source, f"{name}.{key}".lstrip("."))
+
+
+@contextmanager
+def staged(path: Path) -> Iterator[Path]:
+    """A path of the same name in a temporary folder beside ``path``.
+
+    When the block ends well, all that was written into that folder moves beside ``path``, over what was there; otherwise it
+    vanishes.
+
+    Raises:
+        UserError: the folder of ``path`` cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
+    try:
+        yield folder / path.name
+        for new in sorted(folder.iterdir()):
+            final = path.parent / new.name
+            if final.is_dir():  # a folder cannot be replaced in one step: move the old one out of the way
+                os.replace(final, folder / f"{new.name}.old")
+            os.replace(new, final)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def new_folder(path: Path, replace: bool) -> Iterator[Path]:
+    """A temporary folder beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
+
+    A process killed inside the block leaves ``path`` as it was and a hidden ``.<name>.*`` folder beside it, which can be deleted.
+    (Between the two renames of a replacement, for microseconds, the old folder is inside such a hidden one.)
+
+    Raises:
+        UserError: ``path`` cannot be written, or exists and ``replace`` is false.
+    """
+    path = path.resolve()
+    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
+        raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    except OSError as error:
+        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
+    try:
+        temporary.chmod(0o755)
+        yield temporary
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+            os.replace(path, old / path.name)
+            os.replace(temporary, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(temporary, path)
+    finally:
+        shutil.rmtree(temporary, ignore_errors=True)
+
+
+def file_sha256(file: Path) -> str:
+    """Hex digest of a file."""
+    with file.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()

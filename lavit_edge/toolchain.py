@@ -1,22 +1,16 @@
-"""What the targets share: a missing toolchain is one line, chatter is held back, an artifact appears whole or not at all."""
+"""Toolchains that may be missing, and that say more than anybody asked for."""
 
 from __future__ import annotations
 
 import functools
 import logging
 import os
-import shutil
 import sys
-import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
 from unittest import mock
 
-from torch.export import ExportedProgram
-
-from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 
 
@@ -50,38 +44,19 @@ def _no_bars() -> AbstractContextManager:
     return mock.patch.object(bar, "__init__", functools.partialmethod(bar.__init__, disable=True))
 
 
+def missing(name: str, extra: str, error: ImportError) -> UserError:
+    return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")
+
+
 @contextmanager
-def staged(path: Path) -> Iterator[Path]:
-    """A path of the same name in a temporary folder beside ``path``.
-
-    When the block ends well, all that was written into that folder moves beside ``path``, over what was there; otherwise it
-    vanishes.
-
-    Raises:
-        UserError: the folder of ``path`` cannot be written.
-    """
+def silent_stderr() -> Iterator[None]:
+    """Around native code that logs to file descriptor 2 whatever the log level: five lines on CPU features and threads."""
+    sys.stderr.flush()
+    saved = os.dup(2)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
-    try:
-        yield folder / path.name
-        for new in sorted(folder.iterdir()):
-            final = path.parent / new.name
-            if final.is_dir():  # a folder cannot be replaced in one step: move the old one out of the way
-                os.replace(final, folder / f"{new.name}.old")
-            os.replace(new, final)
+        with open(os.devnull, "wb") as sink:
+            os.dup2(sink.fileno(), 2)
+            yield
     finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def check_fit(program: ExportedProgram, contract: InputContract, path: Path, suffix: str) -> None:
-    """Raises :class:`UserError` unless the program maps the contract's picture to a logit per label, and the suffix is right."""
-    if path.suffix != suffix:
-        raise UserError(f"{path.name!r} must end in {suffix}")
-    shapes = [tuple(node.meta["val"].shape) for node in program.graph.nodes if node.op == "placeholder"][-1:]
-    shapes += [tuple(value.meta["val"].shape) for value in program.graph.output_node().args[0]]
-    wanted = [(1, 3, contract.size, contract.size), (1, len(contract.labels))]
-    if shapes != wanted:
-        raise UserError(f"the program maps {shapes[0]} to {shapes[1:]}, but its contract says {wanted[0]} to {wanted[1]}")
+        os.dup2(saved, 2)
+        os.close(saved)

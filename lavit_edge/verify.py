@@ -10,9 +10,10 @@ import json
 import sys
 from pathlib import Path
 
-from lavit_edge.cli import Parser, add_gates, gates_from, run_command
+from lavit_edge.cli import Parser, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.parity.agreement import Gates
+from lavit_edge.parity.options import add_gates, gates_from
 
 
 def parser() -> argparse.ArgumentParser:
@@ -54,8 +55,10 @@ def main(argv: list[str] | None = None) -> int:
         return run_locate(args, gates)
     from rich.console import Console
 
-    from lavit_edge.artifact.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.artifact.bundle import open_bundle
+    from lavit_edge.data.folder import free_pictures, labelled_pictures
     from lavit_edge.parity.check import Pictures, check
+    from lavit_edge.parity.forms import checkpoint_of
     from lavit_edge.parity.render import page
 
     console = Console(stderr=args.json)
@@ -82,8 +85,10 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
 
     from rich.console import Console
 
-    from lavit_edge.artifact.bundle import checkpoint_of, free_pictures, labelled_pictures, open_bundle
+    from lavit_edge.artifact.bundle import open_bundle
+    from lavit_edge.data.folder import free_pictures, labelled_pictures
     from lavit_edge.parity.check import NAMES, PROGRAMS
+    from lavit_edge.parity.forms import checkpoint_of
     from lavit_edge.parity.locate import locate
     from lavit_edge.parity.locate_render import print_located, sentence
 

@@ -21,10 +21,11 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from lavit_edge.checkpoint import Checkpoint, file_sha256, load_checkpoint, new_folder, save_checkpoint, write_config
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_config
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
+from lavit_edge.files import file_sha256, new_folder
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import batches, better, logits, measure

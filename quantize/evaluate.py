@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from lavit_edge import metrics
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.folder import batches as folder_batches
-from lavit_edge.parity import agreement as compare
 
 TELLING = 4.5  # pictures
 
@@ -54,7 +54,7 @@ def logits(model: nn.Module, inputs: Iterable[tuple[Tensor, list[int]]], device:
 
 def sqnr(reference: Tensor, other: Tensor) -> float:
     """Signal-to-quantisation-noise ratio of logits in dB."""
-    return compare.sqnr(reference.detach().numpy(), other.detach().numpy())
+    return metrics.sqnr(reference.detach().numpy(), other.detach().numpy())
 
 
 def measure(outputs: Tensor, targets: Tensor, reference: Tensor | None = None) -> Metrics:

@@ -23,10 +23,10 @@ sys.path.insert(0, str(ROOT))
 import numpy as np
 import torch
 
-from lavit_edge.checkpoint import new_folder
 from lavit_edge.cli import run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
+from lavit_edge.files import new_folder
 from lavit_edge.train.cache import open_cache
 from lavit_edge.train.loop import views_key
 from lavit_edge.train.recipe import Recipe, find_recipe

@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lavit_edge.artifact.bundle import bundled_checkpoints
-from lavit_edge.checkpoint import load_checkpoint
+from lavit_edge.checkpoint import bundled_checkpoints, load_checkpoint
 from lavit_edge.export.__main__ import DEFAULT_CHECKPOINT
 from lavit_edge.export.__main__ import main as export
 

@@ -1,27 +1,15 @@
-"""A bundle: the artifacts of one checkpoint in a folder with their manifest, and the check that they agree."""
+"""A bundle: the artifacts of one checkpoint in a folder with their manifest."""
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import numpy as np
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-from lavit_edge.artifact.runners import SUFFIXES, open_artifact
-from lavit_edge.checkpoint import Checkpoint, file_sha256, load_checkpoint
-from lavit_edge.contract import InputContract
-from lavit_edge.data.folder import PictureFolder
+from lavit_edge.artifact.runners import SUFFIXES
 from lavit_edge.errors import UserError, one_line
-from lavit_edge.files import check_shape, read_json
-from lavit_edge.parity.agreement import FAKE, FLOAT, PROGRAM, Gates, Parity, compare
-
-if TYPE_CHECKING:
-    from torch.export import ExportedProgram
+from lavit_edge.files import check_shape, file_sha256, read_json
 
 FORMAT = "lavit_edge.bundle/1"
 MANIFEST, PARITY, VERDICT, PAGE, CARD = "manifest.json", "parity.json", "verdict.json", "parity.html", "README.md"
@@ -32,10 +20,6 @@ SHAPE = {
     "targets": dict,
     "artifacts": dict,
 }  # of the manifest, as far as it is read
-FREE_PICTURES = Path(__file__).parent.parent / "pictures_cc0"
-BUNDLED = Path(__file__).parent.parent / "checkpoints"
-
-Run = Callable[[np.ndarray], np.ndarray]  # uint8 (size, size, 3) -> float32 logits (classes,)
 
 
 @dataclass(frozen=True)
@@ -106,88 +90,3 @@ def artifact_sha256(path: Path) -> str:
         return file_sha256(path)
     lines = [f"{file_sha256(file)}  {file.relative_to(path).as_posix()}\n" for file in sorted(path.rglob("*")) if file.is_file()]
     return hashlib.sha256("".join(lines).encode()).hexdigest()
-
-
-def bundled_checkpoints() -> dict[str, Path]:
-    """The checkpoints that ship with the package, by name."""
-    return {folder.name: folder for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()} if BUNDLED.is_dir() else {}
-
-
-def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
-    """The checkpoint that a bundle was exported from, found by its recorded place and checked by its hashes."""
-    recorded = bundle.manifest["checkpoint"]
-    path = override or bundled_checkpoints().get(recorded["name"]) or bundle.path / bundle.manifest["checkpoint_path"]
-    if not path.exists():
-        raise UserError(f"the bundle's checkpoint {recorded['name']!r} is not at {path}; name it with --checkpoint")
-    checkpoint = load_checkpoint(path)
-    if checkpoint.config.get("sha256") != recorded["sha256"]:
-        raise UserError(
-            f"{path} is not the checkpoint that this bundle was exported from (its hashes differ); name it with --checkpoint"
-        )
-    return checkpoint
-
-
-def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``.
-
-    Each runs on one thread: three runtimes whose threads spin and wait for each other took minutes over 50 pictures on two cores.
-    """
-    import torch
-
-    from lavit_edge.models.deployed import Deployed
-    from lavit_edge.quantize import fake_quantized
-
-    def from_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Run:
-        @torch.no_grad()
-        def run(picture: np.ndarray) -> np.ndarray:
-            return module(torch.from_numpy(picture).permute(2, 0, 1)[None].float().contiguous())[0].numpy()
-
-        return run
-
-    torch.set_num_threads(1)
-    runs = {FLOAT: from_torch(Deployed(checkpoint.model, checkpoint.contract).eval())}
-    if program is not None:
-        runs[FAKE] = from_torch(fake_quantized(checkpoint))
-        runs[PROGRAM] = from_torch(program.module())
-    return runs | {path.name: open_artifact(path, threads=1) for path in artifacts}
-
-
-def free_pictures(contract: InputContract) -> PictureFolder:
-    """The pictures that ship with the package; their classes are not the model's, so they show agreement and no accuracy."""
-    return PictureFolder(FREE_PICTURES, "val")
-
-
-def labelled_pictures(data: Path, contract: InputContract, count: int) -> PictureFolder:
-    """``count`` pictures of ``data``'s val split, evenly over the classes."""
-    return PictureFolder(data, "val", contract.labels).spread(count)
-
-
-def measure(
-    runs: dict[str, Run],
-    folder: PictureFolder,
-    contract: InputContract,
-    *,
-    labelled: bool,
-    reference: str,
-    gates: Gates,
-    strict: bool,
-    console: Console,
-) -> Parity:
-    """Runs every form on every picture and compares."""
-    rows: dict[str, list[np.ndarray]] = {name: [] for name in runs}
-    targets = []
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
-        bar = progress.add_task("comparing", total=len(folder))
-        for picture, target in folder.inputs(contract, strict):
-            targets.append(target)
-            for name, run in runs.items():
-                rows[name].append(run(picture))
-                if rows[name][-1].shape != (len(contract.labels),):
-                    got = rows[name][-1].shape
-                    raise UserError(f"{name} gives {got}, not a logit for each of {len(contract.labels)} labels; export it again")
-            progress.advance(bar)
-    logits = {name: np.stack(values) for name, values in rows.items()}
-    parity = compare(logits, np.array(targets) if labelled else None, reference, gates)
-    parity.skipped = [str(error) for error in folder.skipped]
-    return parity

@@ -5,8 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +14,7 @@ from numpy.typing import NDArray
 
 from lavit_edge.artifact.payload import ENTRIES, KEY
 from lavit_edge.errors import UserError
+from lavit_edge.toolchain import missing, silent_stderr
 
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage")  # of the artifacts that can be run here
@@ -227,21 +227,3 @@ def _mlprogram(path: Path) -> Runner:
         raise missing("the reader of ML programs", "coreml", error) from error
     program = MLProgram(path)
     return lambda picture: np.asarray(program.predict({"image": picture})["logits"], np.float32).reshape(-1)
-
-
-def missing(name: str, extra: str, error: ImportError) -> UserError:
-    return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")
-
-
-@contextmanager
-def silent_stderr() -> Iterator[None]:
-    """Around native code that logs to file descriptor 2 whatever the log level: five lines on CPU features and threads."""
-    sys.stderr.flush()
-    saved = os.dup(2)
-    try:
-        with open(os.devnull, "wb") as sink:
-            os.dup2(sink.fileno(), 2)
-            yield
-    finally:
-        os.dup2(saved, 2)
-        os.close(saved)

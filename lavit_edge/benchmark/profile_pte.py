@@ -14,10 +14,11 @@ from typing import Any
 import torch
 
 from lavit_edge.artifact.payload import read_payload
-from lavit_edge.artifact.runners import executorch_method, read_entries, silent_stderr
+from lavit_edge.artifact.runners import executorch_method, read_entries
 from lavit_edge.benchmark.blocks import pte_blocks
 from lavit_edge.benchmark.timing import TimedOp, Times, faster_half, timed
 from lavit_edge.errors import UserError
+from lavit_edge.toolchain import silent_stderr
 from lavit_edge.verdict.plan import Op, Plan
 
 DELEGATE, KERNEL = "DELEGATE_CALL", "OPERATOR_CALL"  # the runtime's names of instructions

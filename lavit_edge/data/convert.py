@@ -15,11 +15,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from lavit_edge.checkpoint import file_sha256, new_folder
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, open_picture
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import FORMAT, INDEX, Sample, ShardedPictures, library
 from lavit_edge.errors import UserError
+from lavit_edge.files import file_sha256, new_folder
 
 SPLITS = ("train", "val")
 LABELS = "labels.csv"

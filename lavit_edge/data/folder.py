@@ -14,6 +14,8 @@ from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, load_input, open_picture
 from lavit_edge.errors import UserError
 
+FREE_PICTURES = Path(__file__).parent.parent / "pictures_cc0"
+
 
 def class_names(root: Path) -> dict[str, str]:
     """Class folder -> label, from an optional ``<root>/labels.csv`` with the columns ``wnid`` (or ``folder``) and ``name``.
@@ -133,6 +135,16 @@ class PictureFolder:
         self.skipped.append(error)
         if not self.paths:
             raise UserError(f"none of the pictures could be decoded; the first: {self.skipped[0]}")
+
+
+def free_pictures(contract: InputContract) -> PictureFolder:
+    """The pictures that ship with the package; their classes are not the model's, so they show agreement and no accuracy."""
+    return PictureFolder(FREE_PICTURES, "val")
+
+
+def labelled_pictures(data: Path, contract: InputContract, count: int) -> PictureFolder:
+    """``count`` pictures of ``data``'s val split, evenly over the classes."""
+    return PictureFolder(data, "val", contract.labels).spread(count)
 
 
 def batches(folder: Pictures, contract: InputContract, size: int) -> Iterator[tuple[np.ndarray, np.ndarray]]:

@@ -25,12 +25,11 @@ import numpy as np
 from rich.console import Console
 from rich.progress import track
 
-from lavit_edge.checkpoint import file_sha256
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, load_input
 from lavit_edge.data.folder import class_names
 from lavit_edge.errors import UserError
-from lavit_edge.files import check_shape, parse_json, read_json
+from lavit_edge.files import check_shape, file_sha256, parse_json, read_json
 
 INDEX, FORMAT = "dataset.json", 1
 

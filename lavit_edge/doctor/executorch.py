@@ -11,13 +11,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from lavit_edge.artifact.runners import silent_stderr
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status
 from lavit_edge.doctor.smallest import round_trip
 from lavit_edge.export import executorch as exporter
 from lavit_edge.export.targets import ExecutorchOptions
-from lavit_edge.toolchain import quiet
+from lavit_edge.toolchain import quiet, silent_stderr
 
 Q = torch.ops.quantized_decomposed
 GRID = (0.02, 3, -128, 127, torch.int8)

@@ -12,7 +12,7 @@ import torch
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status
 from lavit_edge.doctor.smallest import LEAST_INT8, save_smallest
-from lavit_edge.parity.agreement import sqnr
+from lavit_edge.metrics import sqnr
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 from lavit_edge.toolchain import quiet
 

@@ -19,9 +19,9 @@ from lavit_edge.contract import InputContract
 from lavit_edge.doctor.findings import Status
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
+from lavit_edge.metrics import sqnr
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.agreement import sqnr
 from lavit_edge.quantize import int8_program
 from lavit_edge.quantize.scheme import HIGH, LOW, SMALLEST_SCALE, default_float_layers, quantizable, quantizable_additions
 

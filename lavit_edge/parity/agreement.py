@@ -9,49 +9,9 @@ from typing import Any
 import numpy as np
 
 from lavit_edge.errors import UserError
+from lavit_edge.metrics import centred, logit_step, sqnr, wilson
 
 FLOAT, FAKE, PROGRAM = "torch fp32", "fake-quantised", "int8 program"
-
-
-def wilson(hits: int, total: int, z: float = 1.96) -> tuple[float, float]:
-    """Wilson's score interval for a proportion, 95 % by default."""
-    p, z2 = hits / total, z * z
-    centre = (p + z2 / (2 * total)) / (1 + z2 / total)
-    half = z / (1 + z2 / total) * math.sqrt(p * (1 - p) / total + z2 / (4 * total * total))
-    return max(0.0, centre - half), min(1.0, centre + half)
-
-
-def centred(logits: np.ndarray) -> np.ndarray:
-    """float64 logits ``(..., classes)`` less their mean over the classes, which neither top-1 nor probabilities depend on."""
-    logits = logits.astype(np.float64)
-    return logits - logits.mean(-1, keepdims=True)
-
-
-def sqnr(reference: np.ndarray, other: np.ndarray) -> float:
-    """Signal-to-quantisation-noise ratio of logits ``(..., classes)`` in dB, inf when equal: power of the reference over power of
-    the difference, both :func:`centred`. An offset of all classes is no signal: -50 would turn 21 dB into 46.
-    """
-    signal, other = centred(reference), centred(other)
-    return decibels(float((signal**2).sum()), float(((signal - other) ** 2).sum()))
-
-
-def decibels(signal: float, noise: float) -> float:
-    """The ratio of two powers in dB; inf without noise, -inf without signal or with infinite noise."""
-    if noise == 0:
-        return math.inf
-    ratio = signal / noise
-    return 10 * math.log10(ratio) if ratio else -math.inf
-
-
-def logit_step(logits: np.ndarray) -> float:
-    """The size of one step of an 8-bit output over these logits ``(pictures, classes)``: the head is float, they have no grid.
-
-    A 255th of the range of a picture's logits, each less what the pictures have in common for its class; the median over the
-    pictures. So neither a bias that masks classes by -1e4 nor a single picture stretches it. 0 where nothing varies.
-    """
-    own = centred(logits)
-    own -= np.median(own, axis=0)
-    return float(np.median(np.ptp(own, axis=1))) / 255
 
 
 @dataclass(frozen=True)

@@ -10,10 +10,11 @@ from typing import Any
 
 from rich.console import Console
 
-from lavit_edge.artifact.bundle import Bundle, forms, free_pictures, measure
+from lavit_edge.artifact.bundle import Bundle
 from lavit_edge.checkpoint import Checkpoint
-from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.folder import PictureFolder, free_pictures
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
+from lavit_edge.parity.forms import forms, measure
 from lavit_edge.parity.locate import Located, locate
 from lavit_edge.parity.locate_render import print_located, sentence
 from lavit_edge.parity.render import print_parity

@@ -22,7 +22,8 @@ from torch import Tensor
 from torch.export import ExportedProgram
 
 from lavit_edge.artifact.runners import open_artifact, to_tensor
-from lavit_edge.parity.agreement import Gates, decibels
+from lavit_edge.metrics import decibels
+from lavit_edge.parity.agreement import Gates
 from lavit_edge.parity.locate_points import Feed, Point, Reference
 from lavit_edge.parity.locate_values import RUNTIMES, open_values
 

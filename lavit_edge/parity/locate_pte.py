@@ -23,10 +23,10 @@ import numpy as np
 import torch
 from torch import fx
 
-from lavit_edge.artifact.runners import executorch_method, missing, to_tensor
+from lavit_edge.artifact.runners import executorch_method, to_tensor
 from lavit_edge.errors import UserError
-from lavit_edge.parity.locate_points import QUANTIZE, Reference, operator
-from lavit_edge.parity.locate_values import Values
+from lavit_edge.parity.locate_points import QUANTIZE, Reference, Values, operator
+from lavit_edge.toolchain import missing
 
 NO_HANDLE = 65535  # xnnpack_preprocess.DEFAULT_DEBUG_HANDLE: a node that a pass of the back end put in
 OUTPUT = 2  # xnnpack_constants.XNN_VALUE_FLAG_EXTERNAL_OUTPUT

@@ -3,17 +3,14 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-import torch
-from torch import Tensor
 
-from lavit_edge.artifact.runners import missing, onnx_session, to_tensor
-from lavit_edge.errors import UserError
-from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference
+from lavit_edge.artifact.runners import onnx_session, to_tensor
+from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values
+from lavit_edge.toolchain import missing
 
 RUNTIMES = {  # by the suffix of the artifact
     ".pte": "ExecuTorch, XNNPACK",
@@ -21,40 +18,6 @@ RUNTIMES = {  # by the suffix of the artifact
     ".ort": "ONNX Runtime",
     ".mlpackage": "reference evaluator, fp16",
 }
-
-
-@dataclass(frozen=True)
-class Values:
-    """The values of one artifact.
-
-    Attributes:
-        reference: the program that it was made from.
-        read: picture, uint8 ``(size, size, 3)`` -> value by point, int8 ones as codes. Points that it does not hold are absent.
-        grids: scale and zero point of the codes, by point, as the artifact stores them.
-        last: the points whose channels lie last in memory.
-    """
-
-    name: str
-    reference: Reference
-    read: Callable[[np.ndarray], dict[str, np.ndarray]]
-    grids: dict[str, tuple[float, int]]
-    last: set[str]
-
-    def run(self, picture: np.ndarray) -> dict[str, Tensor]:
-        """Value by point: float32 in the shape of the program, codes dequantised."""
-        found = {}
-        for point, value in self.read(picture).items():
-            shape = self.reference.points[point].shape
-            if value.size != math.prod(shape):
-                what = f"{point} has shape {value.shape}, not {shape}"
-                raise UserError(f"{self.name} is not made from this program: {what}; export it again")
-            value = value.transpose(0, 3, 1, 2) if point in self.last else value
-            tensor = torch.from_numpy(np.array(value, np.float32, order="C")).reshape(shape)
-            if point in self.grids:
-                scale, zero_point = self.grids[point]
-                tensor = (tensor - zero_point) * scale
-            found[point] = tensor
-        return found
 
 
 def open_values(path: Path, reference: Reference, folder: Path) -> Values:

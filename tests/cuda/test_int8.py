@@ -8,10 +8,11 @@ import numpy as np
 import pytest
 import torch
 
-from lavit_edge.artifact.bundle import bundled_checkpoints, free_pictures
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.checkpoint import Checkpoint, bundled_checkpoints, load_checkpoint
+from lavit_edge.data.folder import free_pictures
+from lavit_edge.metrics import sqnr
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.agreement import FLOAT, sqnr
+from lavit_edge.parity.agreement import FLOAT
 from lavit_edge.quantize.program import int8_program
 
 pytestmark = [
@@ -34,8 +35,9 @@ def pictures(checkpoint: Checkpoint) -> np.ndarray:
 @pytest.fixture(scope="module")
 def others(checkpoint: Checkpoint, pictures: np.ndarray, tmp_path_factory: pytest.TempPathFactory) -> dict[str, np.ndarray]:
     """Logits ``(50, classes)`` on the CPU: the fp32 model, the fake-quantised one, the int8 program, each artifact."""
-    from lavit_edge.artifact.bundle import forms, open_bundle
+    from lavit_edge.artifact.bundle import open_bundle
     from lavit_edge.export.__main__ import main
+    from lavit_edge.parity.forms import forms
 
     out = tmp_path_factory.mktemp("export") / "bundle"
     assert main(["--out", str(out)]) == 0

@@ -21,15 +21,14 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-from lavit_edge.artifact.bundle import FREE_PICTURES, bundled_checkpoints, free_pictures
-from lavit_edge.checkpoint import load_checkpoint
+from lavit_edge.checkpoint import bundled_checkpoints, load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import load_input
-from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.folder import FREE_PICTURES, PictureFolder, free_pictures
+from lavit_edge.metrics import sqnr
 from lavit_edge.models import create_model
 from lavit_edge.models.classifier import Classifier
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.agreement import sqnr
 from lavit_edge.train.loop import Run
 from lavit_edge.train.optimizer import Muon, parameter_groups
 from lavit_edge.train.recipe import Recipe

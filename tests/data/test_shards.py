@@ -14,12 +14,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from lavit_edge.checkpoint import file_sha256
 from lavit_edge.contract import InputContract
 from lavit_edge.data.convert import to_shards
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import ShardedPictures, holds_shards
 from lavit_edge.errors import UserError
+from lavit_edge.files import file_sha256
 from lavit_edge.shards import main
 
 Members = list[tuple[str, bytes]]

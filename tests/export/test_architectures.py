@@ -13,8 +13,8 @@ from lavit_edge.contract import InputContract
 from lavit_edge.doctor.smallest import int8_form
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
+from lavit_edge.metrics import sqnr
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.agreement import sqnr
 from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 

@@ -15,7 +15,7 @@ from lavit_edge.contract.pictures import load_input
 from lavit_edge.export import executorch
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions
-from lavit_edge.parity.agreement import sqnr
+from lavit_edge.metrics import sqnr
 from lavit_edge.quantize.program import fake_quantized, float_program, int8_program
 
 Form = tuple[Checkpoint, ExportedProgram]

@@ -17,8 +17,8 @@ from lavit_edge.contract import InputContract
 from lavit_edge.export import coreml
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import CoremlOptions
+from lavit_edge.metrics import sqnr
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.parity.agreement import sqnr
 
 CONTRACT = InputContract(size=64, labels=("left", "right"))
 

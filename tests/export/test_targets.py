@@ -28,7 +28,7 @@ from lavit_edge.export import onnx as onnx_target
 from lavit_edge.export.golden import int8_tolerance, make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions, find_target
 from lavit_edge.quantize.program import float_program, int8_program
-from lavit_edge.toolchain import quiet, staged
+from lavit_edge.toolchain import quiet
 
 PRECISIONS = ("float", "int8")
 Artifact = Callable[[str, str], Path]
@@ -341,14 +341,6 @@ def test_a_failure_in_the_middle_leaves_nothing(programs, payloads, tmp_path, mo
     assert (tmp_path / "model.onnx").read_text() == "an older one"
 
 
-def test_staged_replaces_a_folder(tmp_path) -> None:
-    for content in ("old", "new"):
-        with staged(tmp_path / "model.mlpackage") as path:
-            path.mkdir()
-            (path / content).write_text(content)
-    assert [str(file.relative_to(tmp_path)) for file in tmp_path.rglob("*")] == ["model.mlpackage", "model.mlpackage/new"]
-
-
 def test_program_and_contract_must_fit(programs, contract, payloads, tmp_path) -> None:
     other = replace(payloads["float"], contract=InputContract(size=contract.size, labels=(*contract.labels, "one more")))
     for target in TARGETS.values():
@@ -360,26 +352,6 @@ def test_program_and_contract_must_fit(programs, contract, payloads, tmp_path) -
     file.write_text("")
     with pytest.raises(UserError, match=r"cannot write to .*choose another --out"):
         find_target("onnx").export(programs["float"], payloads["float"], file / "model.onnx")
-
-
-def test_quiet_holds_back_chatter_and_lets_exceptions_pass(capsys, caplog) -> None:
-    import logging
-    import warnings
-
-    import tqdm
-
-    @quiet()
-    def toolchain() -> None:
-        warnings.warn("chatter", stacklevel=1)
-        logging.getLogger("toolchain").warning("chatter")
-        list(tqdm.tqdm([1, 2], desc="chatter"))
-        raise ValueError("a real error")
-
-    with pytest.raises(ValueError, match="a real error"), warnings.catch_warnings(record=True) as warned:
-        toolchain()
-    assert "chatter" not in capsys.readouterr().err + caplog.text + str(warned)
-    list(tqdm.tqdm([1], desc="bars are back"))
-    assert "bars are back" in capsys.readouterr().err
 
 
 def test_an_int8_artifact_may_be_off_twice_what_int8_is_off_fp32_and_never_less_than_8_steps(payloads) -> None:

@@ -13,8 +13,9 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-from lavit_edge.checkpoint import CONFIG, INT8, WEIGHTS, file_sha256
+from lavit_edge.checkpoint import CONFIG, INT8, WEIGHTS
 from lavit_edge.export.__main__ import main as export
+from lavit_edge.files import file_sha256
 
 Damage = Callable[[Path], object]
 

@@ -23,12 +23,11 @@ from safetensors.torch import load_file
 from torch import Tensor
 
 from lavit_edge import load_checkpoint
-from lavit_edge.artifact.bundle import FREE_PICTURES
-from lavit_edge.checkpoint import file_sha256
 from lavit_edge.data.convert import to_shards
-from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.folder import FREE_PICTURES, PictureFolder
 from lavit_edge.data.shards import ShardedPictures
 from lavit_edge.errors import UserError
+from lavit_edge.files import file_sha256
 from lavit_edge.train import dataset
 from lavit_edge.train.__main__ import main
 from lavit_edge.train.dataset import Augmentation

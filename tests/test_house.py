@@ -1,0 +1,100 @@
+"""The house stands on its floors: imports go down, never up, and never in a circle; what computes takes no command line."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections.abc import Iterator
+from graphlib import TopologicalSorter
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+WINGS = {"lavit_edge": ROOT / "lavit_edge", "lavit_edge.quantize": ROOT / "quantize", "lavit_edge.export": ROOT / "export"}
+
+# from the ground up; a room imports nothing of its own floor, nor of one above
+FLOORS = (
+    ("lavit_edge",),  # its __init__: the version, and names that are loaded when they are used
+    ("errors", "metrics"),
+    ("files", "toolchain", "cli"),
+    ("contract",),
+    ("data", "models", "artifact"),
+    ("checkpoint", "verdict", "selftest"),
+    ("train", "quantize"),
+    ("parity",),
+    ("export",),
+    ("doctor", "benchmark"),
+    ("verify", "compare", "profile", "shards", "serve", "__main__"),
+)
+# functions that take a command line, each of them the inside of one command; a core function takes what it needs
+COMMANDS = {
+    "lavit_edge.parity.options.gates_from",
+    "lavit_edge.quantize.__main__.quantize",
+    "lavit_edge.quantize.__main__.run",
+    "lavit_edge.train.__main__.prepare",
+    "lavit_edge.verify.run_locate",
+}
+
+
+def modules() -> dict[str, ast.Module]:
+    """Every module of the package by its dotted name."""
+    found = {}
+    for wing, folder in WINGS.items():
+        for file in folder.rglob("*.py"):
+            parts = [part for part in file.relative_to(folder).with_suffix("").parts if part != "__init__"]
+            found[".".join([wing, *parts])] = ast.parse(file.read_text(encoding="utf-8"))
+    return found
+
+
+MODULES = modules()
+
+
+def imports(tree: ast.Module) -> Iterator[str]:
+    """The modules of the package that a module imports, wherever in it."""
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module:
+            for alias in node.names:
+                name = f"{node.module}.{alias.name}"
+                yield name if name in MODULES else node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+def room(module: str) -> str:
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 else parts[0]
+
+
+def test_every_room_has_its_floor_here_and_on_the_page() -> None:
+    assert {room(module) for module in MODULES} == {name for floor in FLOORS for name in floor}
+    rows = re.findall(r"^\| (`.*?) \|", (ROOT / "docs" / "house.md").read_text("utf-8"), re.MULTILINE)
+    assert tuple(tuple(re.findall(r"`(\w+)/?`", row)) for row in rows) == FLOORS[1:]
+
+
+def test_imports_go_down() -> None:
+    level = {name: number for number, floor in enumerate(FLOORS) for name in floor}
+    up = [
+        f"{module} imports {other}"
+        for module, tree in MODULES.items()
+        for other in imports(tree)
+        if other in MODULES and room(other) != room(module) and level[room(other)] >= level[room(module)]
+    ]
+    assert up == []
+
+
+def test_no_two_files_import_each_other_in_a_circle() -> None:
+    graph = {
+        module: {other for other in imports(tree) if other in MODULES and other != module} for module, tree in MODULES.items()
+    }
+    TopologicalSorter(graph).prepare()  # raises CycleError, which names them
+
+
+def test_what_computes_takes_no_command_line() -> None:
+    taking = {
+        f"{module}.{node.name}"
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+        if argument.annotation is not None and "Namespace" in ast.unparse(argument.annotation)
+    }
+    assert taking == COMMANDS
