@@ -79,20 +79,13 @@ def staged(path: Path) -> Iterator[Path]:
     Raises:
         UserError: the folder of ``path`` cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-    except OSError as error:
-        raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
-    try:
+    with _folder_beside(path) as folder:
         yield folder / path.name
         for new in sorted(folder.iterdir()):
             final = path.parent / new.name
             if final.is_dir():  # a folder cannot be replaced in one step: move the old one out of the way
                 os.replace(final, folder / f"{new.name}.old")
             os.replace(new, final)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 @contextmanager
@@ -108,23 +101,30 @@ def new_folder(path: Path, replace: bool) -> Iterator[Path]:
     path = path.resolve()
     if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
+    with _folder_beside(path) as folder:
+        folder.chmod(0o755)
+        yield folder
+        if path.exists():
+            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # stays if the second rename fails
+            os.replace(path, old / path.name)
+            os.replace(folder, path)
+            shutil.rmtree(old)
+        else:
+            os.replace(folder, path)
+
+
+@contextmanager
+def _folder_beside(path: Path) -> Iterator[Path]:
+    """A hidden folder on the disk of ``path``, removed in the end if it is still there."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+        folder = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     except OSError as error:
         raise UserError(f"cannot write to {path.parent} ({error.strerror}); choose another --out") from error
     try:
-        temporary.chmod(0o755)
-        yield temporary
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
-            os.replace(path, old / path.name)
-            os.replace(temporary, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(temporary, path)
+        yield folder
     finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def file_sha256(file: Path) -> str:

@@ -21,7 +21,12 @@ def toolchain(name: str, extra: str) -> Iterator[None]:
         try:
             yield
         except ImportError as error:
-            raise UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'") from error
+            raise missing(name, extra, error) from error
+
+
+def missing(name: str, extra: str, error: ImportError) -> UserError:
+    """What to raise where a toolchain cannot be imported: it says what to install."""
+    return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")
 
 
 @contextmanager
@@ -42,10 +47,6 @@ def _no_bars() -> AbstractContextManager:
         return nullcontext()
     bar = sys.modules["tqdm"].tqdm
     return mock.patch.object(bar, "__init__", functools.partialmethod(bar.__init__, disable=True))
-
-
-def missing(name: str, extra: str, error: ImportError) -> UserError:
-    return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")
 
 
 @contextmanager
