@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import math
-import re
 from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
@@ -18,6 +17,7 @@ from torch import Tensor
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import Metrics, logits, measure
 from lavit_edge.quantize.scheme import check_tensors, quantizable, quantizable_additions, quantized_model, replace
@@ -114,12 +114,6 @@ def noise(metrics: Metrics) -> float:
     """Power of the logits' noise over that of the signal; of separate layers it adds up, roughly."""
     assert metrics.sqnr_db is not None
     return 10 ** (-metrics.sqnr_db / 10)
-
-
-def block_of(path: str) -> str:
-    """``stages.0.blocks.1`` of a layer in a block, else what it is part of in its stage: ``stages.1.embedding``."""
-    found = re.match(r"stages\.\d+\.(blocks\.\d+|\w+)", path)
-    return found[0] if found else path
 
 
 def search(judge: Judge, cost: Cost, track: Track) -> tuple[Paths, Sensitivity]:

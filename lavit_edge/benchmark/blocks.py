@@ -8,13 +8,12 @@ the last one with weights before them, so that a residual addition counts to the
 from __future__ import annotations
 
 import collections
-import re
 from collections.abc import Iterable
 from typing import Any
 
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
-from lavit_edge.parity.locate_points import BLOCK
+from lavit_edge.models.paths import part_of
 from lavit_edge.verdict.plan import Op
 
 NO_HANDLE = "65535"  # a node that ExecuTorch put in to change the layout
@@ -27,23 +26,12 @@ LAYERS = {
 }
 
 
-def block_of(path: str) -> str:
-    """``stages.0.blocks.1.attention`` of ``stages.0.blocks.1.attention.query``: the block and its part that a layer is in."""
-    match = BLOCK.match(path)
-    if match is None:
-        return path
-    if "blocks." not in match[0]:
-        return match[0]
-    part = re.match(r"\.([^.]+)", path[match.end() :])
-    return f"{match[0]}.{part[1]}" if part else match[0]
-
-
 def onnx_block(names: Iterable[str]) -> str | None:
     """The block of an ONNX node by the names of its stored inputs; None where they tell none."""
     for name in names:
         path = name.removeprefix("model.").rpartition(".")[0]
         if path:
-            return block_of(path)
+            return part_of(path)
     return None
 
 
@@ -66,7 +54,7 @@ def pte_blocks(ops: tuple[Op, ...], provenance: dict[str, Any], contract: InputC
             path, numel = queue.popleft() if queue else ("beyond the last", 0)
             if weights != [numel]:
                 raise UserError(f"its {op.name} {path} is not that of the model that it names")
-            anchors[index] = block_of(path)
+            anchors[index] = part_of(path)
     if left := [path for queue in layers.values() for path, _ in queue]:
         raise UserError(f"it lacks {left[0]} of the model that it names")
     blocks, current = [""] * len(ops), "model"

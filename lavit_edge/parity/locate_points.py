@@ -14,9 +14,9 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 
 from lavit_edge.errors import UserError
+from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, SHAPE_OPS
 
-BLOCK = re.compile(r"stages\.\d+(?:\.blocks\.\d+|\.[^.]+)?|blocks\.\d+|[^.]+")
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 Feed = Literal["layers", "blocks", "nothing"]
@@ -65,7 +65,7 @@ class Reference:
         path = "model"
         for node in self.calls:
             path = _path(node) or path
-            self.blocks[node.name] = _block(path)
+            self.blocks[node.name] = block_of(path)
             if not _is_point(node):
                 continue
             layer, op = path, operator(node)
@@ -75,7 +75,7 @@ class Reference:
                 if not moves(source) and len(source.users) == 1:
                     layer, op = _path(source) or path, operator(source)
                     self._layer(program, source, node)
-            self.points[node.name] = Point(_block(layer), layer, op, tuple(node.meta["val"].shape), *grid)
+            self.points[node.name] = Point(block_of(layer), layer, op, tuple(node.meta["val"].shape), *grid)
 
     def _layer(self, program: ExportedProgram, node: fx.Node, quantized: fx.Node) -> None:
         """Notes the layer that ``node`` computes, if it has stored int8 weights."""
@@ -198,8 +198,3 @@ def _path(node: fx.Node) -> str:
     stack = list(node.meta.get("nn_module_stack", {}).values())
     path = re.sub(r"\.quantize_(input|output|weight)$", "", stack[-1][0]) if stack else ""
     return path.partition(".")[2]
-
-
-def _block(path: str) -> str:
-    match = BLOCK.match(path)
-    return match[0] if match else path

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lavit_edge.benchmark.blocks import block_of, onnx_block
+from lavit_edge.benchmark.blocks import onnx_block
 from lavit_edge.benchmark.timing import faster_half
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.models.deployed import Deployed
@@ -15,13 +15,6 @@ from lavit_edge.profile import main
 from lavit_edge.verdict.read import read
 
 ROW = {"name", "place", "calls", "ms", "share", "macs", "floor_ms", "gmacs", "gbytes"}
-
-
-def test_a_block_is_a_part_of_a_transformer_block_or_a_part_of_a_stage() -> None:
-    assert block_of("stages.0.blocks.1.attention.query") == "stages.0.blocks.1.attention"
-    assert block_of("stages.0.blocks.1") == "stages.0.blocks.1"
-    assert block_of("stages.2.embedding.norm") == "stages.2.embedding"
-    assert block_of("head") == "head"
 
 
 def test_onnx_weights_name_their_block_and_folded_ones_do_not() -> None:
