@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import subprocess
-import tempfile
 from pathlib import Path
 
 import debian_packages as debian
@@ -21,16 +18,7 @@ def prepare() -> Path:
     Raises:
         debian_packages.Unavailable: no apt here, or Debian does not have those packages any more.
     """
-    done = CACHE / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes want it at once
-        if not done.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-                whole = Path(temporary, "whole")
-                _unpack(debian.download(LOCK, Path(temporary), "arm64"), whole)
-                whole.rename(done)
-    return done
+    return debian.unpacked(LOCK, CACHE, "arm64", _unpack)
 
 
 def _unpack(debs: list[Path], whole: Path) -> None:

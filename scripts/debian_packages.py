@@ -6,11 +6,12 @@ A lock file names each package with its version and SHA-256, so that the tools o
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import hashlib
 import os
 import subprocess
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 SUITE = "trixie"
@@ -37,6 +38,23 @@ def download(lock: Path, folder: Path, architecture: str) -> list[Path]:
         return fetch(names, folder, architecture)
     except Unavailable as error:
         raise Unavailable(f"{error}; {lock.stem}.py lock follows Debian") from error
+
+
+def unpacked(lock: Path, folder: Path, architecture: str, unpack: Callable[[list[Path], Path], None]) -> Path:
+    """What ``unpack(packages, new)`` makes of a lock file's packages, once: ``new``, kept in ``folder`` under the lock's hash.
+
+    Raises as :func:`download`.
+    """
+    done = folder / hashlib.sha256(lock.read_bytes()).hexdigest()[:16]
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / "lock").open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)  # two test processes want it at once
+        if not done.exists():
+            with tempfile.TemporaryDirectory(dir=folder) as temporary:
+                whole = Path(temporary, "whole")
+                unpack(download(lock, Path(temporary), architecture), whole)
+                whole.rename(done)
+    return done
 
 
 def fetch(wanted: Mapping[str, str], folder: Path, architecture: str, suite: str = SUITE) -> list[Path]:

@@ -11,18 +11,15 @@ The root takes 2.6 GB.
 
 from __future__ import annotations
 
-import fcntl
-import hashlib
 import os
 import shutil
 import subprocess
 import sys
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from debian_packages import Unavailable, cache, download, empty_root, write_lock
+from debian_packages import Unavailable, cache, empty_root, unpacked, write_lock
 
 LOCK = Path(__file__).with_suffix(".lock")
 WANTED = ("swiftlang", "libc6-dev", "libstdc++-14-dev", "git", "dash", "coreutils")
@@ -66,20 +63,15 @@ def prepare() -> Path:
         Unavailable: no namespaces, or Debian does not have those packages any more.
     """
     probe()
-    done = CACHE / hashlib.sha256(LOCK.read_bytes()).hexdigest()[:16]
-    CACHE.mkdir(parents=True, exist_ok=True)
-    with (CACHE / "lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)  # two test processes want it at once
-        if not done.exists():
-            with tempfile.TemporaryDirectory(dir=CACHE) as temporary:
-                root = Path(temporary, "root")
-                empty_root(root)
-                for name in ("build", "repository"):
-                    (root / name).mkdir()
-                for deb in download(LOCK, Path(temporary), "amd64"):
-                    subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
-                root.rename(done)
-    return done
+    return unpacked(LOCK, CACHE, "amd64", _unpack)
+
+
+def _unpack(debs: list[Path], root: Path) -> None:
+    empty_root(root)
+    for name in ("build", "repository"):
+        (root / name).mkdir()
+    for deb in debs:
+        subprocess.run(["dpkg-deb", "-x", deb, root], check=True)
 
 
 def command(root: Path, build: Path, argv: Sequence[str]) -> list[str]:
