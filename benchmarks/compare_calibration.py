@@ -36,6 +36,7 @@ from lavit_edge.benchmark.host import WARMUP, timed_runs
 from lavit_edge.benchmark.report import finish, latency, now, read_report, write_report
 from lavit_edge.benchmark.turns import conduct, runs_in_turns, share_cores
 from lavit_edge.cli import run_command
+from lavit_edge.metrics import wilson
 
 SIDES = {"a": 0.0, "same": 0.0, "slow": 0.05}  # name and delay, as a share of its own median
 SESSIONS = {"turns": 3, "alone": 1}  # of a try, each with new processes
@@ -128,13 +129,6 @@ def measure(artifact: Path, folder: Path, number: int, seconds: float, turns: bo
         conduct([here for _, here in running], seconds, LEAST)
     for process, _ in running:
         process.join()
-
-
-def wilson(right: int, tries: int) -> tuple[float, float]:
-    """95 % interval of a share."""
-    z, share = 1.96, right / tries
-    centre, half = share + z * z / (2 * tries), z * math.sqrt(share * (1 - share) / tries + z * z / (4 * tries * tries))
-    return max(0.0, centre - half) / (1 + z * z / tries), (centre + half) / (1 + z * z / tries)
 
 
 def main() -> int:
