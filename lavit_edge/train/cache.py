@@ -23,7 +23,7 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lavit_edge.contract.pictures import open_picture
+from lavit_edge.contract.pictures import FORMATS, open_picture
 from lavit_edge.data.augment import draw_hole, draw_operations, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
 from lavit_edge.data.folder import PictureFolder
@@ -229,7 +229,10 @@ def _square(path: Path, side: int) -> bytes:
 
 
 def _longest_side(path: Path) -> int:
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as image:
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+        Image.open(path, formats=FORMATS) as image,
+    ):
         return max(image.size)
 
 
