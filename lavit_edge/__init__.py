@@ -5,10 +5,15 @@ Importing this package imports neither torch nor an exporter's toolchain; each n
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.2.0"
+
+# Runtimes stay silent. On Linux, importing ONNX Runtime 1.31.1 writes a device id and a queue of events for its maker into the
+# user's cache; its disable_telemetry_events() comes too late for that. Here, before any module of ours can import it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _HOMES = {
     "InputContract": "lavit_edge.contract",
