@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lavit_edge import __version__
-from lavit_edge.artifact.bundle import CARD, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
+from lavit_edge.artifact.bundle import CARD, FILES, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
 from lavit_edge.artifact.payload import TOLERANCE
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
@@ -72,7 +72,7 @@ def export_bundle(
         if precision == "int8" and tolerance_steps is None:
             golden = (make_payload(each, checkpoint.contract, {}, 1.0) for each in (program, PROGRAMS["float"](checkpoint)))
             tolerance_steps = int8_tolerance(*golden)
-    with new_folder(out, replace=True) as folder:
+    with new_folder(out, FILES) as folder:
         seconds = {}
         for name, target_options in options.items():
             start = time.monotonic()

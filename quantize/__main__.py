@@ -111,7 +111,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
             f"{arguments.data / 'train'} has {len(train)} pictures to train on, fewer than one batch; lower --batch-size"
         )
     chosen.check(strict=False)
-    with new_folder(arguments.out, replace=False) as folder, _progress() as progress:
+    with new_folder(arguments.out) as folder, _progress() as progress:
         form, facts = quantize(checkpoint, train, val, chosen, judging, arguments, progress)
         training = {name: getattr(arguments, name) for name in TRAINING}
         facts |= {

@@ -45,7 +45,7 @@ def to_shards(data: Path, out: Path, pictures_per_shard: int, strict: bool) -> l
     classes = {target: path.parent.name for path, target in zip(train.paths, train.targets, strict=True)}
     _refuse_empty(train, Counter(train.targets), "no picture")
     skipped: list[UnreadablePicture] = []
-    with new_folder(out, replace=False) as new, _progress(sum(map(len, folders.values()))) as progress:
+    with new_folder(out) as new, _progress(sum(map(len, folders.values()))) as progress:
         splits = {
             split: _write_split(folders[split], number, new, pictures_per_shard, strict, skipped, progress)
             for number, split in enumerate(SPLITS)
@@ -119,7 +119,7 @@ def to_folder(data: Path, out: Path) -> None:
     splits = [ShardedPictures(data, split) for split in SPLITS]
     for pictures in splits:
         pictures.check(strict=True)
-    with new_folder(out, replace=False) as new, _progress(sum(map(len, splits))) as progress:
+    with new_folder(out) as new, _progress(sum(map(len, splits))) as progress:
         for pictures in splits:
             for sample in pictures.samples(0, len(pictures)):
                 path = new / pictures.split / _safe(sample)
