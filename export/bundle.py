@@ -21,6 +21,7 @@ from lavit_edge.artifact.payload import TOLERANCE
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.cli import new_console
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export.golden import int8_tolerance, make_payload
@@ -61,7 +62,7 @@ def export_bundle(
     Raises:
         UserError: nothing is written then.
     """
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     checkpoint = load_checkpoint(source)
     _check_out(out, checkpoint, precision)
     sets = {"free pictures": Pictures(free_pictures(checkpoint.contract), False)}

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.errors import UserError, one_line
 
 
@@ -41,12 +41,11 @@ def main(argv: list[str] | None = None) -> int:
         import polars  # noqa: F401
     except ImportError as error:
         raise UserError(f"reports are compared with polars ({error}); pip install 'lavit-edge[bench]'") from error
-    from rich.console import Console
     from rich.progress import Progress
 
     from lavit_edge.benchmark.comparison import Table, compare, find_baseline, load
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading reports", total=None)
         groups, left_out = load(sources, lambda done, of: bar.update(task, completed=done, total=of))
         bar.update(task, description="comparing", total=None)
@@ -57,7 +56,7 @@ def main(argv: list[str] | None = None) -> int:
 
         _write(args.html, page(table))
     if args.json:
-        print(json.dumps(to_dict(table), indent=1, ensure_ascii=False))
+        print(json.dumps(to_dict(table), indent=1))
     elif args.markdown:
         from lavit_edge.benchmark.table import markdown
 
@@ -65,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         from lavit_edge.benchmark.table import print_table
 
-        print_table(table, Console())
+        print_table(table, new_console())
     return 0
 
 

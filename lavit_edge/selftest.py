@@ -18,13 +18,13 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.artifact.runners import Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
 
@@ -129,21 +129,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     result = selftest(args.artifact)
     if args.json:
-        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1, ensure_ascii=False))
+        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1))
     else:
-        print_selftest(result, Console())
+        print_selftest(result, new_console())
     return 0 if result.passed else 1
 
 
 def print_selftest(result: Selftest, console: Console) -> None:
     """The checks as a table, and the verdict."""
-    table = Table(title=escape(result.artifact))
+    table = Table(title=result.artifact)
     for column in ("check", "", "found"):
         table.add_column(column)
     for check in result.checks:
-        table.add_row(escape(check.name), "[green]pass[/]" if check.passed else "[red]FAIL[/]", escape(check.found))
+        table.add_row(check.name, Text("pass", "green") if check.passed else Text("FAIL", "red"), check.found)
     console.print(table)
-    console.print("[green]self-test passed[/]" if result.passed else "[red]self-test failed[/]")
+    words, style = ("self-test passed", "green") if result.passed else ("self-test failed", "red")
+    console.print(words, style=style)
 
 
 def leave_out_what_reading_needs_not(*arguments: str) -> None:

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.parity.agreement import Gates
 from lavit_edge.parity.options import add_gates, gates_from
@@ -53,15 +53,13 @@ def main(argv: list[str] | None = None) -> int:
             return 1
     if args.locate is not None:
         return run_locate(args, gates)
-    from rich.console import Console
-
     from lavit_edge.artifact.bundle import open_bundle
     from lavit_edge.data.folder import free_pictures, labelled_pictures
     from lavit_edge.parity.check import Pictures, check
     from lavit_edge.parity.forms import checkpoint_of
     from lavit_edge.parity.render import page
 
-    console = Console(stderr=args.json)
+    console = new_console(stderr=args.json)
     bundle = open_bundle(args.bundle)
     checkpoint = checkpoint_of(bundle, args.checkpoint)
     contract = checkpoint.contract
@@ -83,8 +81,6 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
         raise UserError("--locate makes no --page; leave one out" if args.page else "--locate takes at least 1 picture")
     from itertools import islice
 
-    from rich.console import Console
-
     from lavit_edge.artifact.bundle import open_bundle
     from lavit_edge.data.folder import free_pictures, labelled_pictures
     from lavit_edge.parity.check import NAMES, PROGRAMS
@@ -92,7 +88,7 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
     from lavit_edge.parity.locate import locate
     from lavit_edge.parity.locate_render import print_located, sentence
 
-    console = Console(stderr=args.json)
+    console = new_console(stderr=args.json)
     bundle = open_bundle(args.bundle)
     checkpoint = checkpoint_of(bundle, args.checkpoint)
     contract = checkpoint.contract

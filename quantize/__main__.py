@@ -17,12 +17,11 @@ from typing import Any
 
 import numpy as np
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_config
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
@@ -72,7 +71,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         print(verdict, file=sys.stderr)
         return 1
     if arguments.json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+        print(json.dumps(result, indent=1))
     else:
         show(result)
     return 0
@@ -248,7 +247,7 @@ def _save(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor], fact
 
 def _progress() -> Progress:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    return Progress(*columns, console=Console(stderr=True))
+    return Progress(*columns, console=new_console(stderr=True))
 
 
 def _track(progress: Progress, inputs: Iterable[Any], total: int, title: str) -> Iterator[Any]:

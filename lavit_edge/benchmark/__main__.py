@@ -12,13 +12,12 @@ import re
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
 from lavit_edge.benchmark.devices import Settings, Several, measure
 from lavit_edge.benchmark.report import Report, write_report
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.errors import UserError
 
 
@@ -56,13 +55,13 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.out.exists() and not args.out.is_dir():
         raise UserError(f"--out {args.out} is not a folder")
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
         settings = Settings(args.threads, 60 * args.minutes, args.force)
 
         def progress(what: str, share: float) -> None:
-            bar.update(task, description=escape(f"{args.device}: {what}"), completed=share)
+            bar.update(task, description=f"{args.device}: {what}", completed=share)
 
         try:
             if args.device == "host" and len(args.artifacts) > 1:
@@ -79,9 +78,9 @@ def main(argv: list[str] | None = None) -> int:
     for report, file in zip(reports, files, strict=True):
         write_report(report, file)
     if args.json:
-        print(json.dumps(reports, indent=1, ensure_ascii=False))
+        print(json.dumps(reports, indent=1))
     else:
-        print_reports(reports, files, Console())
+        print_reports(reports, files, new_console())
     return 0 if all(report["self_test"]["passed"] for report in reports) else 1
 
 
@@ -105,7 +104,7 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
         share = f"+{100 * before['p50_ns'] / times['p50_ns']:.0f} %" if times and before else "-"
         memory = report["memory"]["peak_bytes"]
         table.add_row(
-            escape(report["artifact"]["file"]),
+            report["artifact"]["file"],
             str(report["settings"]["threads"] or "-"),
             _ms(load["cold_ns"]),
             _ms(load["first_inference_ns"]),
@@ -119,8 +118,8 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
     )
     for report, file in zip(reports, files, strict=True):
         for line in remarks(report):
-            console.print(escape(line), style="yellow")
-        console.print(escape(str(file)), soft_wrap=True)
+            console.print(line, style="yellow")
+        console.print(str(file), soft_wrap=True)
 
 
 def remarks(report: Report) -> list[str]:

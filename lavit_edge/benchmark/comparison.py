@@ -62,7 +62,7 @@ NUMBERS = ("image_size", "threads", "bytes", "top1_permille", "memory_bytes", "p
 DTYPES: dict[str, Any] = {
     **{name: pl.Int64 if name in NUMBERS else pl.Boolean if name in ("low_power", "emulated") else pl.String for name in COLUMNS},
     "source": pl.Int64,
-    "path": pl.String,
+    "path": pl.Binary,  # names of files need not be text
     "id": pl.String,
     "sha256": pl.String,
     "marks": pl.List(pl.String),
@@ -214,7 +214,14 @@ def _facts(source: int, path: Path, report: Report) -> dict[str, Any]:
     """What of a report the table keeps."""
     row = {name: _at(report, where) for name, where in COLUMNS.items()}
     row["content"] = row["content"] or report["artifact"]["sha256"]
-    return {**row, "source": source, "path": str(path), "id": report["id"], "sha256": report["sha256"], "marks": marks(report)}
+    return {
+        **row,
+        "source": source,
+        "path": os.fsencode(path),
+        "id": report["id"],
+        "sha256": report["sha256"],
+        "marks": marks(report),
+    }
 
 
 def marks(report: Report) -> list[str]:
@@ -258,7 +265,7 @@ def _groups(table: pl.DataFrame) -> list[Group]:
     grouped = table.group_by(KEY, maintain_order=True).agg(*medians, *firsts, pl.col("path"), pl.col("marks"))
     groups = []
     for row in grouped.sort("source", maintain_order=True).iter_rows(named=True):
-        paths, each = tuple(Path(path) for path in row.pop("path")), row.pop("marks")
+        paths, each = tuple(Path(os.fsdecode(path)) for path in row.pop("path")), row.pop("marks")
         counts = {mark: sum(mark in one for one in each) for one in each for mark in one}
         words = tuple(mark if count == len(each) else f"{mark} ({count} of {len(each)})" for mark, count in counts.items())
         groups.append(Group(row.pop("source"), row, paths, words))

@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lavit_edge.cli import new_console
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, open_picture
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import FORMAT, INDEX, Sample, ShardedPictures, library
@@ -147,7 +147,7 @@ def _safe(sample: Sample) -> Path:
 @contextmanager
 def _progress(total: int) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task("pictures", total=total)
         yield progress

@@ -70,7 +70,7 @@ def main(argv: list[str] | None = None) -> int:
     try:
         top1 = run.fit()
     except Stopped as stopped:
-        run.console.print(stopped, markup=False)
+        run.console.print(stopped)
         return 143
     if world.main:
         print(f"val top-1 {100 * top1:.2f} % on {run.val_pictures} pictures; checkpoint in {args.out / 'checkpoint'}")

@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from rich.console import Console
 from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from lavit_edge.cli import new_console
 from lavit_edge.contract.pictures import FORMATS, open_picture
 from lavit_edge.data.augment import draw_hole, draw_operations, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
@@ -203,7 +203,7 @@ def _write(file: Path, key: str, pictures: PictureFolder, side: int, workers: in
         with temporary.open("wb") as stream, ThreadPoolExecutor(max(workers, 1)) as threads:
             stream.write(header.getvalue())
             chunks = range(0, len(pictures), CHUNK)
-            for first in track(chunks, "decoding", console=Console(stderr=True), transient=True):
+            for first in track(chunks, "decoding", console=new_console(stderr=True), transient=True):
                 paths = pictures.paths[first : first + CHUNK]
                 for square in threads.map(lambda path: _square(path, side), paths):
                     digest.update(square)

@@ -16,13 +16,13 @@ from types import FrameType
 from typing import Any
 
 import torch
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
 from lavit_edge.checkpoint import save_checkpoint
+from lavit_edge.cli import new_console
 from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import Pictures, batches
@@ -108,7 +108,7 @@ class Run:
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
         self.rows: list[dict[str, str]] = []  # of the log
         self.terminated, self.intact, self.saved = False, True, 0.0
-        self.console = Console(stderr=True, quiet=not world.main)
+        self.console = new_console(stderr=True, quiet=not world.main)
 
     def fit(self, plan: Callable[[int], int] | None = None) -> float:
         """Trains to the last epoch and returns the EMA model's top-1 on the val split.
