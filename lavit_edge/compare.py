@@ -43,13 +43,16 @@ def main(argv: list[str] | None = None) -> int:
         raise UserError(f"reports are compared with polars ({error}); pip install 'lavit-edge[bench]'") from error
     from rich.progress import Progress
 
-    from lavit_edge.benchmark.comparison import Table, compare, find_baseline, load
+    from lavit_edge.benchmark.comparison import Table, compare, find_baseline, load, nothing_compared
 
     with Progress(console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading reports", total=None)
-        groups, left_out = load(sources, lambda done, of: bar.update(task, completed=done, total=of))
+        groups, left_out = load(sources, lambda done, of: bar.update(task, completed=done, total=of), args.anyway)
         bar.update(task, description="comparing", total=None)
-        rows = compare(groups, find_baseline(groups, sources, args.baseline), args.anyway)
+        baseline = find_baseline(groups, sources, args.baseline)
+        rows = compare(groups, baseline, args.anyway)
+    if baseline is None and len(sources) > 1:
+        left_out.append(nothing_compared(groups))
     table = Table(rows, sum(len(group.paths) for group in groups), left_out)
     if args.html:
         from lavit_edge.benchmark.page import page
@@ -75,6 +78,7 @@ def to_dict(table: Any) -> dict[str, Any]:
         rows.append(
             {
                 **row.group.values,
+                "conditions": row.group.conditions,
                 "reports": [str(path) for path in row.group.paths],
                 "baseline": row.is_baseline,
                 "comparison": asdict(row.comparison) if row.comparison else None,
