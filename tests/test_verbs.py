@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ast
+import re
+import shutil
 import subprocess
 import sys
 from importlib import import_module
@@ -122,3 +124,25 @@ def test_training_says_nothing_unless_asked(colours: Path, tmp_path: Path, capfd
     assert (out, err) == ("", "")
     metrics = lavit_edge.load_checkpoint(trained.checkpoint).config["metrics"]
     assert (round(trained.top1, 5), trained.pictures) == (metrics["val_top1"], 12)
+
+
+@pytest.mark.slow
+def test_the_example_of_the_page_runs(fp32: Path, data: Path, tmp_path: Path) -> None:
+    """As a script of its own, on the tiny model; what it prints is all that is printed."""
+    pytest.importorskip("nncf")
+    pytest.importorskip("onnxruntime")
+    shutil.copytree(fp32, tmp_path / "flowers-fp32")
+    shutil.copytree(data, tmp_path / "flowers")
+    (example,) = re.findall(r"```python\n(.*?)```", (ROOT / "docs" / "python.md").read_text(encoding="utf-8"), re.DOTALL)
+    (tmp_path / "example.py").write_text(example)
+    done = subprocess.run([sys.executable, "example.py"], capture_output=True, text=True, cwd=tmp_path, check=False)
+    assert done.returncode == 0, done.stderr
+    assert done.stderr == ""
+    layers, gates, *selftests, first, second = done.stdout.splitlines()
+    assert re.fullmatch(r"float layers: [1-9]\d*", layers)
+    assert re.fullmatch(r"gates passed: (True|False) (True|False)", gates)  # the real gates are for real models
+    assert selftests == ["model.onnx self-test passed: True", "model.ort self-test passed: True"]
+    assert first == "model.onnx baseline"
+    assert re.fullmatch(r"model\.ort (faster|slower|inconclusive)", second)
+    assert {path.name for path in (tmp_path / "flowers-bundle").iterdir()} >= {"model.onnx", "model.ort", "parity.json"}
+    assert len(list((tmp_path / "flowers-reports").iterdir())) == 6, "two sides, three times"
