@@ -73,6 +73,13 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     return Checkpoint(path, model.eval(), contract, config)
 
 
+def find_checkpoint(source: Checkpoint | Path | str) -> Checkpoint:
+    """A checkpoint as it is, or that of a folder, or the bundled one of that name. Raises as :func:`load_checkpoint`."""
+    if isinstance(source, Checkpoint):
+        return source
+    return load_checkpoint(bundled_checkpoints().get(source, source) if isinstance(source, str) else source)
+
+
 def bundled_checkpoints() -> dict[str, Path]:
     """The checkpoints that ship with the package, by name."""
     return {folder.name: folder for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()} if BUNDLED.is_dir() else {}

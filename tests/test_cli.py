@@ -74,7 +74,7 @@ def test_a_full_disk_is_one_line() -> None:
 def test_consoles_come_from_one_place_and_know_no_markup(pattern: str) -> None:
     """A second console, markup in a string, or JSON that an encoding turns into something else."""
     folders = [PACKAGE, *(Path(module.__path__[0]) for module in (lavit_edge.quantize, lavit_edge.export))]
-    files = {file.resolve() for folder in folders for file in folder.rglob("*.py") if file.name != "cli.py"}
+    files = {file.resolve() for folder in folders for file in folder.rglob("*.py") if file.name not in ("cli.py", "verbs.py")}
     assert len(files) > 100
     lines = [(file.name, line.strip()) for file in files for line in file.read_text("utf-8").splitlines()]
     assert [each for each in lines if re.search(pattern, each[1])] == []
