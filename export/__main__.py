@@ -12,7 +12,7 @@ import math
 from pathlib import Path
 
 from lavit_edge.artifact.payload import TOLERANCE
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, add_trust, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.export.targets import TARGETS, choices, find_target
 from lavit_edge.parity.options import add_gates, gates_from
@@ -40,6 +40,7 @@ def parser() -> argparse.ArgumentParser:
     for target in TARGETS.values():
         for name, allowed in choices(target.options).items():
             p.add_argument(f"--{name.replace('_', '-')}", metavar="|".join(allowed), help=f"{target.name}: {', '.join(allowed)}")
+    add_trust(p)
     p.add_argument("--sign", type=Path, metavar="KEY", help="sign the bundle with this EC private key (PEM)")
     add_gates(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON on stdout, progress on stderr")
@@ -63,13 +64,13 @@ def main(argv: list[str] | None = None) -> int:
     if args.tolerance_steps is not None and not 0 < args.tolerance_steps < math.inf:
         raise UserError(f"--tolerance-steps must be positive, not {args.tolerance_steps}")
 
-    from lavit_edge.checkpoint import bundled_checkpoints
+    from lavit_edge.checkpoint import bundled_checkpoints, load_checkpoint
     from lavit_edge.export.bundle import export_bundle
 
     checkpoint = bundled_checkpoints().get(args.checkpoint, Path(args.checkpoint))
     out = args.out or Path("bundle") / f"{checkpoint.resolve().name}-{args.precision}"
     result = export_bundle(
-        checkpoint,
+        load_checkpoint(checkpoint, trust_builder=args.trust_builder),
         options,
         args.precision,
         out,

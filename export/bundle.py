@@ -20,7 +20,7 @@ from lavit_edge.artifact.bundle import CARD, FORMAT, MANIFEST, PAGE, PARITY, VER
 from lavit_edge.artifact.payload import TOLERANCE
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.checkpoint import Checkpoint
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export.golden import int8_tolerance, make_payload
@@ -36,7 +36,7 @@ TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", 
 
 
 def export_bundle(
-    source: Path,
+    checkpoint: Checkpoint,
     options: dict[str, Options],
     precision: str,
     out: Path,
@@ -51,7 +51,6 @@ def export_bundle(
     """Writes the bundle ``out`` and returns its manifest with what was found added: ``passed``, ``parity``, ``layers``...
 
     Args:
-        source: the checkpoint folder.
         options: target name -> its options; the targets to export.
         precision: ``int8`` or ``float``.
         tolerance_steps: of the artifacts' self-test; by their precision when None, in int8 by how far int8 is from fp32.
@@ -62,7 +61,6 @@ def export_bundle(
         UserError: nothing is written then.
     """
     console = Console(stderr=True)
-    checkpoint = load_checkpoint(source)
     _check_out(out, checkpoint, precision)
     sets = {"free pictures": Pictures(free_pictures(checkpoint.contract), False)}
     if data is not None:

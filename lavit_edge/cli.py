@@ -26,6 +26,15 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def add_trust(parser: argparse.ArgumentParser) -> None:
+    """The option of every command that loads a checkpoint."""
+    parser.add_argument(
+        "--trust-builder",
+        action="store_true",
+        help="let the checkpoint of another package's model import the function that builds it, which runs code",
+    )
+
+
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits with its code."""
     try:

@@ -10,7 +10,7 @@ import json
 import sys
 from pathlib import Path
 
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, add_trust, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.parity.agreement import Gates
 from lavit_edge.parity.options import add_gates, gates_from
@@ -37,6 +37,7 @@ def parser() -> argparse.ArgumentParser:
         help="instead of the matrix, compare all layers inside the artifacts on N pictures (4) and name the first that differs",
     )
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
+    add_trust(p)
     add_gates(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON on stdout, progress on stderr")
     return p
@@ -63,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
 
     console = Console(stderr=args.json)
     bundle = open_bundle(args.bundle)
-    checkpoint = checkpoint_of(bundle, args.checkpoint)
+    checkpoint = checkpoint_of(bundle, args.checkpoint, args.trust_builder)
     contract = checkpoint.contract
     folder = labelled_pictures(args.data, contract, args.pictures) if args.data else free_pictures(contract)
     title = f"{args.data.name}/val" if args.data else "free pictures"
@@ -94,7 +95,7 @@ def run_locate(args: argparse.Namespace, gates: Gates) -> int:
 
     console = Console(stderr=args.json)
     bundle = open_bundle(args.bundle)
-    checkpoint = checkpoint_of(bundle, args.checkpoint)
+    checkpoint = checkpoint_of(bundle, args.checkpoint, args.trust_builder)
     contract = checkpoint.contract
     folder = labelled_pictures(args.data, contract, args.locate) if args.data else free_pictures(contract)
     pictures = (picture for picture, _ in islice(folder.inputs(contract, args.strict), args.locate))

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import copy
+import dataclasses
 import json
 import sys
 from collections.abc import Iterable, Iterator, Sequence
@@ -21,8 +22,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint, write_config
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.checkpoint import Checkpoint, load_checkpoint, read_config, save_checkpoint, write_config
+from lavit_edge.cli import Parser, add_trust, run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
@@ -59,6 +60,7 @@ def parser() -> argparse.ArgumentParser:
     p.add_argument("--limit-val", type=int, metavar="N", help="judge on N pictures of val/, evenly over the classes")
     p.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="to train and judge on; calibration is on the CPU")
     p.add_argument("--seed", type=int, default=0, help="of the order and mirroring of training pictures")
+    add_trust(p)
     p.add_argument("--json", action="store_true", help="print the result as JSON; progress goes to standard error anyhow")
     return p
 
@@ -93,7 +95,7 @@ def run(arguments: argparse.Namespace) -> dict[str, Any]:
         raise UserError("--min-sqnr is in dB, at most 200, and goes with --max-drop")
     if arguments.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
-    checkpoint = load_checkpoint(arguments.checkpoint)
+    checkpoint = load_checkpoint(arguments.checkpoint, trust_builder=arguments.trust_builder)
     train = PictureFolder(arguments.data, "train", checkpoint.contract.labels)
     val = PictureFolder(arguments.data, "val", checkpoint.contract.labels)
     val.spread(arguments.limit_val or len(val))
@@ -240,7 +242,7 @@ def _save(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor], fact
         facts={**{name: value for name, value in checkpoint.config.items() if name not in own}, "quantization": facts},
         int8=tensors,
     )
-    saved = load_checkpoint(folder)
+    saved = dataclasses.replace(checkpoint, path=folder, config=read_config(folder))
     torch.export.save(int8_program(saved), folder / PROGRAM)
     saved.config["sha256"][PROGRAM] = file_sha256(folder / PROGRAM)
     write_config(folder, saved.config)

@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from lavit_edge.checkpoint import load_checkpoint
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, add_trust, run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import ShardedPictures, holds_shards
@@ -52,6 +52,7 @@ def parser() -> argparse.ArgumentParser:
     )
     p.add_argument("--save-minutes", type=float, help="also save in the middle of an epoch, this often")
     p.add_argument("--strict", action="store_true", help="refuse a picture that cannot be decoded instead of skipping it")
+    add_trust(p)
     p.add_argument("--resume", action="store_true", help="continue the run in --out")
     return p
 
@@ -93,7 +94,7 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
     contract = InputContract(size=recipe.image_size, labels=train.labels, resize=recipe.resize)  # type: ignore[arg-type]
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model, num_classes=len(train.labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
-    if initial := [load_checkpoint(path) for path in args.init]:
+    if initial := [load_checkpoint(path, trust_builder=args.trust_builder) for path in args.init]:
         fill_from(initial, model, recipe.model, recipe.image_size)
     if (args.out / STATE).exists() and not args.resume:
         raise UserError(f"{args.out} already holds a run; add --resume to continue it, or choose another --out")
@@ -107,7 +108,7 @@ def prepare(args: argparse.Namespace, recipe: Recipe, world: World) -> Run:
             print(f"skipped: {skipped}")
     if (count := len(train.skipped) + len(val.skipped)) and world.main:
         print(f"skipped {count} pictures that could not be decoded")
-    teacher = load_teacher(recipe.teacher, world.device) if recipe.teacher else None
+    teacher = load_teacher(recipe.teacher, world.device, args.trust_builder) if recipe.teacher else None
     on_cpu = f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
     facts = {
         "data": args.data.resolve().name,
