@@ -95,6 +95,14 @@ def _adapted(path: Path, config: dict[str, Any], contract: InputContract, trust:
     return Adapted(module, contract.size, len(contract.labels), patterns)
 
 
+def find_checkpoint(source: Checkpoint | Path | str, trust_builder: bool = False) -> Checkpoint:
+    """A checkpoint as it is, or that of a folder, or the bundled one of that name. Raises as :func:`load_checkpoint`."""
+    if isinstance(source, Checkpoint):
+        return source
+    path = bundled_checkpoints().get(source, source) if isinstance(source, str) else source
+    return load_checkpoint(path, trust_builder=trust_builder)
+
+
 def bundled_checkpoints() -> dict[str, Path]:
     """The checkpoints that ship with the package, by name."""
     return {folder.name: folder for folder in sorted(BUNDLED.iterdir()) if folder.is_dir()} if BUNDLED.is_dir() else {}

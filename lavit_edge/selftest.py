@@ -3,6 +3,8 @@
 Needs the artifact and its runtime and nothing else (no torch for ``.onnx`` and ``.ort``).
 
 Exit codes: 0 passed; 1 a check failed; 2 a mistake that one line on stderr explains; 130 interrupted.
+
+The module can be called: it is :func:`selftest`.
 """
 
 from __future__ import annotations
@@ -27,6 +29,9 @@ from lavit_edge.artifact.seal import check_seal
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
+from lavit_edge.verbs import verb
+
+verb(__name__)
 
 GREY_LEVELS = 1  # antialiased bicubic of PIL, the reference, and of torch are at most that far apart
 
@@ -54,14 +59,15 @@ class Selftest:
         return all(check.passed for check in self.checks)
 
 
-def selftest(path: Path) -> Selftest:
-    """Tests an artifact.
+def selftest(artifact: Path | str) -> Selftest:
+    """Tests an artifact: the command ``python -m lavit_edge.selftest``.
 
     The bytes come first: a damaged file never reaches the runtime's own parser.
 
     Raises:
         UserError: no such artifact, its runtime is not installed, or the runtime refuses it.
     """
+    path = Path(artifact)
     if path.suffix not in (".pte", ".onnx", ".ort", ".mlpackage") or not path.exists():
         raise UserError(f"{path} is not an artifact: a .pte, .onnx, .ort or .mlpackage that exists")
     checks: list[Check] = []

@@ -1,5 +1,5 @@
-"""A model of another package becomes a checkpoint."""
+"""A model of another package becomes a checkpoint. The package can be called: it is :func:`lavit_edge.adapt.run.adapt`."""
 
-from lavit_edge.adapt.run import adapt
+from lavit_edge.verbs import verb
 
-__all__ = ["adapt"]
+verb(__name__, "lavit_edge.adapt.run")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import reprlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -43,7 +44,7 @@ def adapt(
             contract's size, cannot be traced, or holds NaN.
     """
     if not isinstance(module, nn.Module):
-        raise UserError(f"adapt takes a torch.nn.Module, not {type(module).__name__}")
+        raise UserError(f"adapt takes a torch.nn.Module, not {reprlib.repr(module)}")
     model = Adapted(copy.deepcopy(module).cpu().float(), contract.size, len(contract.labels), float_layers)
     tensors = _tensors(model)
     notes = list(model.deploy().notes)

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,11 +40,22 @@ def checkpoint_of(bundle: Bundle, override: Path | None, trust_builder: bool = F
     return checkpoint
 
 
-def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Around what runs in several runtimes. Three whose threads spin and wait for each other took minutes over 50 pictures on two
+    cores."""
+    import torch
 
-    Each runs on one thread: three runtimes whose threads spin and wait for each other took minutes over 50 pictures on two cores.
-    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
+    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``."""
     import torch
 
     from lavit_edge.models.deployed import Deployed
@@ -56,7 +68,6 @@ def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgra
 
         return run
 
-    torch.set_num_threads(1)
     runs = {FLOAT: from_torch(Deployed(checkpoint.model, checkpoint.contract).eval())}
     if program is not None:
         runs[FAKE] = from_torch(fake_quantized(checkpoint))

@@ -168,11 +168,12 @@ def test_crop_fraction_without_resizing_is_a_plain_window(width: int, height: in
 
 
 @pytest.mark.parametrize("resize", ["squash", "crop"])
-@pytest.mark.parametrize("size", [(1, 1), (1, 50), (333, 7), (32, 32)])
-def test_any_shape_becomes_the_square(resize: Resize, size: tuple[int, int]) -> None:
-    image = Image.new("RGB", size, (9, 8, 7))
-    result = to_input(image, contract(32, resize, fraction=0.875))
-    assert result.shape == (32, 32, 3)
+@pytest.mark.parametrize("shape", [(1, 1), (1, 50), (333, 7), (32, 32)])
+@pytest.mark.parametrize("size", [1, 32, 37])
+def test_any_shape_becomes_the_square(resize: Resize, shape: tuple[int, int], size: int) -> None:
+    image = Image.new("RGB", shape, (9, 8, 7))
+    result = to_input(image, contract(size, resize, fraction=0.875))
+    assert result.shape == (size, size, 3)
     assert np.unique(result.reshape(-1, 3), axis=0).tolist() == [[9, 8, 7]]
 
 
