@@ -91,7 +91,7 @@ def export(
         UserError: nothing is written then.
     """
     config, console, out = config or ExportConfig(), console or silent(), Path(out)
-    source = find_checkpoint(checkpoint)
+    source = find_checkpoint(checkpoint, config.trust_builder)
     _check_out(out, source, config.precision)
     sets = {"free pictures": Pictures(free_pictures(source.contract), False)}
     if config.data is not None:

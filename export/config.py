@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lavit_edge.artifact.payload import TOLERANCE
-from lavit_edge.cli import check_choices, option
+from lavit_edge.cli import check_choices, option, trust_option
 from lavit_edge.errors import UserError
 from lavit_edge.export.targets import TARGETS, Options, Target, find_target
 from lavit_edge.parity.agreement import Gates
@@ -39,6 +39,7 @@ class ExportConfig:
     tolerance_steps: float | None = option(
         None, f"that the artifacts' self-test allows (default: {_STEPS}; in int8 more for a noisy model)"
     )
+    trust_builder: bool = trust_option()
     sign: Path | None = option(None, "sign the bundle with this EC private key (PEM)", "KEY")
     gates: Gates = field(default_factory=Gates)
 

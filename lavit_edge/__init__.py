@@ -16,7 +16,7 @@ __version__ = "0.2.0"
 # user's cache; its disable_telemetry_events() comes too late for that. Here, before any module of ours can import it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_VERBS = ("benchmark", "compare", "export", "quantize", "selftest", "train", "verify")
+_VERBS = ("adapt", "benchmark", "compare", "export", "quantize", "selftest", "train", "verify")
 _HOMES = {
     "Checkpoint": "lavit_edge.checkpoint",
     "ExportConfig": "lavit_edge.export.config",

@@ -10,6 +10,7 @@ from lavit_edge import __version__
 from lavit_edge.cli import run_command
 
 COMMANDS = {
+    "adapt": "turn a model of another package into a checkpoint",
     "train": "train a model on a folder of pictures, or on shards",
     "shards": "turn a folder of pictures into tar shards, or back",
     "quantize": "turn a checkpoint into an int8 checkpoint",

@@ -42,6 +42,11 @@ def option(default: Any, help: str, metavar: str | None = None) -> Any:
     return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar})
 
 
+def trust_option() -> Any:
+    """The field of every config whose verb loads a checkpoint."""
+    return option(False, "let the checkpoint of another package's model import the function that builds it, which runs code")
+
+
 def add_options(parser: argparse.ArgumentParser, config: type, help: str | None = None) -> None:
     """``--its-name`` for each field that :func:`option` made; or for every field of ``config``, with the one ``help`` for all."""
     hints = get_type_hints(config)

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavit_edge.cli import Parser, add_options, config_from, new_console, option, run_command
+from lavit_edge.cli import Parser, add_options, config_from, new_console, option, run_command, trust_option
 from lavit_edge.errors import UserError
 from lavit_edge.parity.agreement import Gates
 from lavit_edge.verbs import silent, verb
@@ -46,6 +46,7 @@ class VerifyConfig:
     pictures: int = option(500, "how many pictures, evenly over the classes")
     checkpoint: Path | None = option(None, "where the bundle's checkpoint is, if it has moved")
     strict: bool = option(False, "refuse a picture that cannot be decoded instead of skipping it")
+    trust_builder: bool = trust_option()
     gates: Gates = field(default_factory=Gates)
 
     def __post_init__(self) -> None:
@@ -90,7 +91,7 @@ def verify(bundle: Path | str, config: VerifyConfig | None = None, *, console: C
 
     config = config or VerifyConfig()
     opened = open_bundle(Path(bundle))
-    checkpoint = checkpoint_of(opened, config.checkpoint)
+    checkpoint = checkpoint_of(opened, config.checkpoint, config.trust_builder)
     if config.data is None:
         sets = {"free pictures": Pictures(free_pictures(checkpoint.contract), False)}
     else:
@@ -113,7 +114,7 @@ def locate(bundle: Path | str, config: VerifyConfig | None = None, *, console: C
 
     config, console = config or VerifyConfig(pictures=LOCATE_PICTURES), console or silent()
     opened = open_bundle(Path(bundle))
-    checkpoint = checkpoint_of(opened, config.checkpoint)
+    checkpoint = checkpoint_of(opened, config.checkpoint, config.trust_builder)
     contract, count = checkpoint.contract, config.pictures
     folder = free_pictures(contract) if config.data is None else labelled_pictures(Path(config.data), contract, count)
     pictures = (picture for picture, _ in islice(folder.inputs(contract, config.strict), count))

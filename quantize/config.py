@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Literal
 
-from lavit_edge.cli import check_choices, option
+from lavit_edge.cli import check_choices, option, trust_option
 from lavit_edge.errors import UserError
 
 
@@ -32,6 +32,7 @@ class QuantizeConfig:
     limit_val: int | None = option(None, "judge on N pictures of val/, evenly over the classes", "N")
     device: Literal["cpu", "cuda"] = option("cpu", "to train and judge on; calibration is on the CPU")
     seed: int = option(0, "of the order and mirroring of training pictures")
+    trust_builder: bool = trust_option()
 
     def __post_init__(self) -> None:
         check_choices(self)

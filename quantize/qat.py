@@ -53,7 +53,7 @@ def parameter_groups(model: Deployed, lr: float, range_lr: float) -> tuple[list[
     for layer in model.modules():
         if isinstance(layer, AsymmetricQuantizer | SymmetricQuantizer):
             learnable = [value for value in layer.parameters() if value.requires_grad]
-            size = max(float(value.detach().abs().mean()) for value in learnable)
+            size = max((float(value.detach().abs().mean()) for value in learnable), default=0.0)  # none behind a ReLU6
             ranges |= dict.fromkeys(learnable, size)
     shares: dict[str, float] = getattr(model.model, "learning_rates", {})
     weights: dict[float, list[Tensor]] = {}

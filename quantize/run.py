@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
-from lavit_edge.checkpoint import Checkpoint, find_checkpoint, load_checkpoint, save_checkpoint, write_config
+from lavit_edge.checkpoint import Checkpoint, find_checkpoint, read_config, save_checkpoint, write_config
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
@@ -62,7 +62,7 @@ def quantize(
     config, console, out = config or QuantizeConfig(), console or silent(), Path(out)
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
-    source = find_checkpoint(checkpoint)
+    source = find_checkpoint(checkpoint, config.trust_builder)
     pictures = choose(Path(data), source.contract.labels, config)
     pictures.calibration.check(strict=False)
     with (
@@ -232,7 +232,7 @@ def _save(folder: Path, checkpoint: Checkpoint, tensors: dict[str, Tensor], fact
         facts={**{name: value for name, value in checkpoint.config.items() if name not in own}, "quantization": facts},
         int8=tensors,
     )
-    saved = load_checkpoint(folder)
+    saved = dataclasses.replace(checkpoint, path=folder, config=read_config(folder))
     torch.export.save(int8_program(saved), folder / PROGRAM)
     saved.config["sha256"][PROGRAM] = file_sha256(folder / PROGRAM)
     write_config(folder, saved.config)

@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[1]
 STUB = ROOT / "lavit_edge" / "__init__.pyi"
 # a module of each verb's package that somebody may import before the verb is asked for, and a call that it refuses
 VERBS = {
+    "adapt": ("adapt.weights", "'nowhere', None"),
     "benchmark": ("benchmark.devices", "'nowhere.onnx'"),
     "compare": ("compare", "['nowhere']"),
     "export": ("export.targets", "'nowhere', 'out'"),

@@ -26,13 +26,13 @@ if TYPE_CHECKING:
 Run = Callable[[np.ndarray], np.ndarray]  # uint8 (size, size, 3) -> float32 logits (classes,)
 
 
-def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
+def checkpoint_of(bundle: Bundle, override: Path | None, trust_builder: bool = False) -> Checkpoint:
     """The checkpoint that a bundle was exported from, found by its recorded place and checked by its hashes."""
     recorded = bundle.manifest["checkpoint"]
     path = override or bundled_checkpoints().get(recorded["name"]) or bundle.path / bundle.manifest["checkpoint_path"]
     if not path.exists():
         raise UserError(f"the bundle's checkpoint {recorded['name']!r} is not at {path}; name it with --checkpoint")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, trust_builder=trust_builder)
     if checkpoint.config.get("sha256") != recorded["sha256"]:
         raise UserError(
             f"{path} is not the checkpoint that this bundle was exported from (its hashes differ); name it with --checkpoint"

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lavit_edge.cli import check_choices, option
+from lavit_edge.cli import check_choices, option, trust_option
 from lavit_edge.errors import UserError
 
 
@@ -29,6 +29,7 @@ class TrainConfig:
     save_minutes: float | None = option(None, "also save in the middle of an epoch, this often")
     strict: bool = option(False, "refuse a picture that cannot be decoded instead of skipping it")
     resume: bool = option(False, "continue the run in --out")
+    trust_builder: bool = trust_option()
 
     def __post_init__(self) -> None:
         check_choices(self)

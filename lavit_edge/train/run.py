@@ -94,7 +94,7 @@ def prepare(
     contract = InputContract(size=recipe.image_size, labels=train.labels, resize=recipe.resize)  # type: ignore[arg-type]
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model, num_classes=len(train.labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
-    if initial := [load_checkpoint(path) for path in config.init]:
+    if initial := [load_checkpoint(path, trust_builder=config.trust_builder) for path in config.init]:
         fill_from(initial, model, recipe.model, recipe.image_size)
     if (out / STATE).exists() and not config.resume:
         raise UserError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
@@ -108,7 +108,7 @@ def prepare(
             tell(f"skipped: {skipped}")
     if count := len(train.skipped) + len(val.skipped):
         tell(f"skipped {count} pictures that could not be decoded")
-    teacher = load_teacher(recipe.teacher, world.device) if recipe.teacher else None
+    teacher = load_teacher(recipe.teacher, world.device, config.trust_builder) if recipe.teacher else None
     on_cpu = f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
     facts = {
         "data": data.resolve().name,
