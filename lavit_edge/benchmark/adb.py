@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lavit_edge.benchmark import remote
-from lavit_edge.benchmark.devices import Progress, Settings, Several
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, Several
 from lavit_edge.benchmark.report import Report
 from lavit_edge.errors import UserError
 
@@ -59,7 +59,7 @@ class AdbDevice(remote.Device):
         return f"{self.name}: {last}"
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` is a serial number, ``all``, or None for the only device.
 
     Raises:

@@ -27,7 +27,7 @@ from typing import Any
 from lavit_edge import __version__
 from lavit_edge.artifact.runners import LARGEST
 from lavit_edge.benchmark import facts, onnxruntime_web
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress
 from lavit_edge.benchmark.report import Report, parse_report
 from lavit_edge.errors import UserError
 
@@ -61,7 +61,7 @@ FLAGS = (
 )
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` has no meaning here.
 
     Raises:

@@ -22,7 +22,7 @@ LEAST_RUNS = 50
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchmarkConfig:
     """
     Attributes:
         threads: numbers of threads to measure, one report each.
@@ -55,7 +55,9 @@ class Several(UserError):
 Progress = Callable[[str, float], None]  # what is going on, and the share of the whole that is done
 
 
-def measure(device: str, artifact: Path, settings: Settings, progress: Progress = lambda what, share: None) -> list[Report]:
+def measure(
+    device: str, artifact: Path, settings: BenchmarkConfig, progress: Progress = lambda what, share: None
+) -> list[Report]:
     """Benchmarks an artifact on ``host``, ``adb``, ``adb:SERIAL``, ``ssh:USER@HOST``, ``browser`` or ``ios``.
 
     Raises:

@@ -25,7 +25,7 @@ from lavit_edge.artifact.payload import Payload, read_payload
 from lavit_edge.artifact.runners import open_runtime, read_entries, to_tensor
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.benchmark import facts
-from lavit_edge.benchmark.devices import LEAST_RUNS, Progress, Settings
+from lavit_edge.benchmark.devices import LEAST_RUNS, BenchmarkConfig, Progress
 from lavit_edge.benchmark.report import Report, finish, latency, now, parse_report, quantile
 from lavit_edge.cli import run_command
 from lavit_edge.contract.pictures import to_input
@@ -55,7 +55,7 @@ def timed_runs(
     return starts, samples
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` has no meaning here.
 
     Raises:
@@ -81,7 +81,7 @@ def check_runs_here(artifact: Path) -> None:
         raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx or .ort that exists")
 
 
-def _in_a_process(artifact: Path, threads: int, settings: Settings, delegation: dict[str, Any]) -> Report:
+def _in_a_process(artifact: Path, threads: int, settings: BenchmarkConfig, delegation: dict[str, Any]) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.json"
         command = [sys.executable, "-W", "ignore", "-m", "lavit_edge.benchmark.host", str(artifact), "--out", str(out)]

@@ -24,7 +24,7 @@ from typing import IO, Any
 from lavit_edge.artifact.payload import read_payload
 from lavit_edge.artifact.runners import read_entries
 from lavit_edge.benchmark import facts, native
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress
 from lavit_edge.benchmark.report import Report, edited, parse_report
 from lavit_edge.errors import UserError
 
@@ -99,7 +99,7 @@ class Device(ABC):
         return Output(int(code), text, stderr)
 
 
-def measure(device: Device, artifact: Path, settings: Settings, progress: Progress) -> list[Report]:
+def measure(device: Device, artifact: Path, settings: BenchmarkConfig, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`, on a device that is there.
 
     Raises:
@@ -200,7 +200,7 @@ def fetch(device: Device, path: str, artifact: Path, threads: int) -> Report:
 
 
 def _benchmark(
-    device: Device, place: str, run: str, artifact: Path, threads: int, settings: Settings, emulator: str | None
+    device: Device, place: str, run: str, artifact: Path, threads: int, settings: BenchmarkConfig, emulator: str | None
 ) -> Report:
     paths = {"--artifact": f"{place}/{artifact.name}", "--out": f"{run}/report.json", "--facts": f"{place}/facts.json"}
     options = {**paths, "--threads": str(threads), "--seconds": str(settings.seconds)}

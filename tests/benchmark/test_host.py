@@ -127,7 +127,7 @@ def test_bad_minutes(minutes: str) -> None:
 @pytest.mark.parametrize("wrong", [{"threads": ()}, {"threads": (0,)}, {"threads": (1000,)}, {"seconds": 0.0}])
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"^(threads|minutes) must be "):
-        devices.Settings(**wrong)
+        devices.BenchmarkConfig(**wrong)
 
 
 def test_a_process_that_dies_is_one_line(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +136,7 @@ def test_a_process_that_dies_is_one_line(bundle: Path, tmp_path: Path, monkeypat
     script.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(script))
     with pytest.raises(UserError, match="ended with -11"):
-        devices.measure("host", bundle / "model.onnx", devices.Settings(seconds=0.01))
+        devices.measure("host", bundle / "model.onnx", devices.BenchmarkConfig(seconds=0.01))
 
 
 def test_runs_go_on_until_both_time_and_number_are_reached() -> None:

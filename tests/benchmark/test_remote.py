@@ -15,7 +15,7 @@ import pytest
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.benchmark import __main__ as benchmark
 from lavit_edge.benchmark import adb, devices, native, remote, ssh
-from lavit_edge.benchmark.devices import Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.benchmark.report import Report, read_report
 from lavit_edge.errors import UserError
 
@@ -132,7 +132,7 @@ def address(request: pytest.FixtureRequest) -> str:
 
 
 def measure(fake: Fake, address: str, **settings: Any) -> list[Report]:
-    return devices.measure(address, fake.artifact, Settings(seconds=0.1, **settings))
+    return devices.measure(address, fake.artifact, BenchmarkConfig(seconds=0.1, **settings))
 
 
 def refusal(fake: Fake, address: str, **settings: Any) -> str:
