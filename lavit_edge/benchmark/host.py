@@ -25,7 +25,7 @@ from lavit_edge.artifact.payload import Payload, read_payload
 from lavit_edge.artifact.runners import open_runtime, read_entries, to_tensor
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.benchmark import facts
-from lavit_edge.benchmark.devices import LEAST_RUNS, Progress, Settings
+from lavit_edge.benchmark.devices import LEAST_RUNS, Progress, Settings, keeping
 from lavit_edge.benchmark.report import Report, finish, latency, now, parse_report, quantile
 from lavit_edge.cli import run_command
 from lavit_edge.contract.pictures import to_input
@@ -66,10 +66,11 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
     check_runs_here(artifact)
     progress("reading the artifact", 0.0)
     delegation = facts.delegation(artifact)
-    reports = []
-    for index, threads in enumerate(settings.threads):
-        progress(f"{threads} thread{'s' * (threads > 1)}", index / len(settings.threads))
-        reports.append(_in_a_process(artifact, threads, settings, delegation))
+    reports: list[Report] = []
+    with keeping(reports):
+        for index, threads in enumerate(settings.threads):
+            progress(f"{threads} thread{'s' * (threads > 1)}", index / len(settings.threads))
+            reports.append(_in_a_process(artifact, threads, settings, delegation))
     return reports
 
 
