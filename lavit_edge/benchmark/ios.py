@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from lavit_edge.artifact.seal import content_sha256
-from lavit_edge.benchmark.devices import BenchmarkConfig, Progress
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, keeping
 from lavit_edge.benchmark.report import Report, edited, read_report
 from lavit_edge.errors import UserError
 
@@ -42,10 +42,11 @@ def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, prog
         raise UserError(f"which device? --device ios:NAME, as xcrun devicectl list devices names it; or {BY_HAND}")
     # Core ML chooses its threads itself
     counts: tuple[int | None, ...] = (None,) if artifact.suffix == ".mlpackage" else settings.threads
-    reports = []
+    reports: list[Report] = []
     for index, threads in enumerate(counts):
         progress(f"{address}: {threads or 'its own'} threads", index / len(counts))
-        reports.append(_run(xcrun, address, artifact, threads, settings))
+        with keeping(reports):
+            reports.append(_run(xcrun, address, artifact, threads, settings))
     return reports
 
 
