@@ -17,13 +17,12 @@ from rich.table import Table
 
 from lavit_edge import __version__
 from lavit_edge.artifact.bundle import CARD, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
-from lavit_edge.artifact.payload import TOLERANCE
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
 from lavit_edge.checkpoint import Checkpoint, load_checkpoint
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
-from lavit_edge.export.golden import int8_tolerance, make_payload
+from lavit_edge.export.golden import Chosen, choose
 from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.files import new_folder, read_json
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
@@ -54,7 +53,7 @@ def export_bundle(
         source: the checkpoint folder.
         options: target name -> its options; the targets to export.
         precision: ``int8`` or ``float``.
-        tolerance_steps: of the artifacts' self-test; by their precision when None, in int8 by how far int8 is from fp32.
+        tolerance_steps: of the artifacts' self-test; of each picture its own when None, see :mod:`lavit_edge.export.golden`.
         private_key: signs the bundle, see :mod:`lavit_edge.artifact.signing`.
         data, pictures: labelled pictures to compare on besides the free ones, and how many.
 
@@ -69,22 +68,22 @@ def export_bundle(
         sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, checkpoint.contract, pictures), True)
     with console.status("building the program"):
         program = PROGRAMS[precision](checkpoint)
-        if precision == "int8" and tolerance_steps is None:
-            golden = (make_payload(each, checkpoint.contract, {}, 1.0) for each in (program, PROGRAMS["float"](checkpoint)))
-            tolerance_steps = int8_tolerance(*golden)
+    with console.status("choosing golden pictures"):
+        computes = {name: target_options.computes_in for name, target_options in options.items()}
+        chosen = choose(program, checkpoint.contract, set(computes.values()))
     with new_folder(out, replace=True) as folder:
         seconds = {}
         for name, target_options in options.items():
             start = time.monotonic()
             with console.status(f"exporting {name}"):
                 made = provenance(checkpoint, precision, name, target_options)
-                kind = "int8" if precision == "int8" else "float16" if name == "coreml" else "float32"
-                payload = make_payload(program, checkpoint.contract, made, tolerance_steps or TOLERANCE[kind])
+                payload = chosen.payload(computes[name], made, tolerance_steps)
                 TARGETS[name].export(program, payload, folder / f"model{TARGETS[name].suffix}", target_options)
             seconds[name] = round(time.monotonic() - start, 1)
             console.print(f"exported {name} in {seconds[name]} s")
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(checkpoint, options, precision, artifacts, seconds, out)
+        manifest["selftest"] = _power(chosen, computes, tolerance_steps)
         checked = check(Bundle(folder, manifest), checkpoint, sets, gates, strict=strict, console=console)
         parity = {title: result.to_dict() for title, result in checked.sets.items()}
         with console.status("judging the artifacts"):
@@ -179,6 +178,11 @@ def _made_from(checkpoint: Checkpoint, precision: str) -> dict[str, Any]:
     }
 
 
+def _power(chosen: Chosen, computes: dict[str, str], tolerance_steps: float | None) -> dict[str, Any]:
+    """What the self-test sees of planted faults, by target; nothing is known where the tolerances are not the measured ones."""
+    return {} if tolerance_steps is not None else {name: chosen.power[kind].to_dict() for name, kind in computes.items()}
+
+
 def _version(name: str) -> str | None:
     try:
         return importlib.metadata.version(name)
@@ -211,6 +215,12 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
             else:
                 pair = parity.pair(name, reference)
                 lines.append(f"| {name} | {top1} | {100 * pair.agreement:.1f} | {pair.sqnr_db:.1f} |")
+    if manifest["selftest"]:
+        lines += ["", "Faults planted in single layers (weights zeroed, negated, channels rotated) that the self-test sees:"]
+        lines += ["", "| target | planted | seen | layers of those that it does not see |", "|---|---|---|---|"]
+    for target, power in manifest["selftest"].items():
+        blind = ", ".join(dict.fromkeys(f"`{fault.rsplit(' ', 1)[0]}`" for fault in power["blind"]))
+        lines.append(f"| {target} | {power['planted']} | {power['seen']} | {blind or 'none'} |")
     lines += ["", "`.mlpackage` was run in the reference evaluator, which checks the program and not Apple's kernels.", ""]
     return "\n".join(lines)
 
