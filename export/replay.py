@@ -39,7 +39,10 @@ class Replay:
         self.weights: dict[str, fx.Node] = {}
         for call in self._calls:
             if is_call(call, *LAYER_OPS):
-                weight = call.args[1] if call.args[1] in self._stored else call.args[1].all_input_nodes[0]  # dequantised
+                read = call.args[1]
+                weight = read if read in self._stored else next(iter(read.all_input_nodes), None)  # the latter is dequantised
+                if weight not in self._stored:  # computed
+                    continue
                 self.weights[str(weight.target).removeprefix(PREFIX).removesuffix(".weight")] = weight
         self._after = {path: self._followers(weight) for path, weight in self.weights.items()}
 
@@ -49,7 +52,8 @@ class Replay:
         values = {**self._stored, self._input: torch.from_numpy(to_tensor(picture))}
         for node in self._calls:
             value = _call(node, values)
-            values[node] = rounding(value) if rounding and value.dtype == torch.float32 else value
+            rounds = rounding is not None and isinstance(value, Tensor) and value.dtype == torch.float32
+            values[node] = rounding(value) if rounds else value  # type: ignore[misc]
         return values
 
     @torch.no_grad()

@@ -3,6 +3,8 @@
 Needs the artifact and its runtime and nothing else (no torch for ``.onnx`` and ``.ort``).
 
 Exit codes: 0 passed; 1 a check failed; 2 a mistake that one line on stderr explains; 130 interrupted.
+
+The module can be called: it is :func:`selftest`.
 """
 
 from __future__ import annotations
@@ -18,16 +20,19 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.artifact.runners import Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
 from lavit_edge.metrics import centred
+from lavit_edge.verbs import verb
+
+verb(__name__)
 
 GREY_LEVELS = 1  # antialiased bicubic of PIL, the reference, and of torch are at most that far apart
 
@@ -55,14 +60,15 @@ class Selftest:
         return all(check.passed for check in self.checks)
 
 
-def selftest(path: Path) -> Selftest:
-    """Tests an artifact.
+def selftest(artifact: Path | str) -> Selftest:
+    """Tests an artifact: the command ``python -m lavit_edge.selftest``.
 
     The bytes come first: a damaged file never reaches the runtime's own parser.
 
     Raises:
         UserError: no such artifact, its runtime is not installed, or the runtime refuses it.
     """
+    path = Path(artifact)
     if path.suffix not in (".pte", ".onnx", ".ort", ".mlpackage") or not path.exists():
         raise UserError(f"{path} is not an artifact: a .pte, .onnx, .ort or .mlpackage that exists")
     checks: list[Check] = []
@@ -156,21 +162,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     result = selftest(args.artifact)
     if args.json:
-        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1, ensure_ascii=False))
+        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1))
     else:
-        print_selftest(result, Console())
+        print_selftest(result, new_console())
     return 0 if result.passed else 1
 
 
 def print_selftest(result: Selftest, console: Console) -> None:
     """The checks as a table, and the verdict."""
-    table = Table(title=escape(result.artifact))
+    table = Table(title=result.artifact)
     for column in ("check", "", "found"):
         table.add_column(column)
     for check in result.checks:
-        table.add_row(escape(check.name), "[green]pass[/]" if check.passed else "[red]FAIL[/]", escape(check.found))
+        table.add_row(check.name, Text("pass", "green") if check.passed else Text("FAIL", "red"), check.found)
     console.print(table)
-    console.print("[green]self-test passed[/]" if result.passed else "[red]self-test failed[/]")
+    words, style = ("self-test passed", "green") if result.passed else ("self-test failed", "red")
+    console.print(words, style=style)
 
 
 def leave_out_what_reading_needs_not(*arguments: str) -> None:

@@ -166,7 +166,7 @@ Contract read_contract(const std::string& text) {
     const double size = fields.at("size");
     contract.crop_fraction = fields.value("crop_fraction", 1.0);
     contract.labels = fields.at("labels").get<std::vector<std::string>>();
-    const bool sound = size >= 32 && size <= kLargestSide && std::fmod(size, 32) == 0 && !contract.labels.empty() &&
+    const bool sound = size >= 1 && size <= kLargestSide && std::fmod(size, 1) == 0 && !contract.labels.empty() &&
                        contract.crop_fraction > 0 && contract.crop_fraction <= 1 && (resize == "squash" || resize == "crop") &&
                        (interpolation == "bilinear" || interpolation == "bicubic");
     if (!sound) throw UserError("contract: size, labels, resize, interpolation or crop_fraction is none that there is");

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import inspect
 import math
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -24,6 +24,7 @@ from lavit_edge.files import check_shape, read_json
 
 MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter writes
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
+LISTS = ("values",)  # parameters that take several values, such as what concat joins
 LARGEST, MOST = 1 << 26, 1 << 29  # numbers in one value, and in all of a program: 2 GB in fp32
 TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
 
@@ -45,7 +46,7 @@ class Feature:
 class _Operation:
     type: str
     constants: dict[str, Any]  # parameter -> value
-    references: dict[str, str]  # parameter -> name of a value
+    references: dict[str, Any]  # parameter -> name of a value, or a list of names
     outputs: dict[str, tuple[str, tuple[int, ...]] | None]  # name -> declared type and shape, None where it is no tensor
 
 
@@ -155,7 +156,8 @@ class MLProgram:
     def _run(self, operation: _Operation, values: dict[str, Any]) -> dict[str, Any]:
         """The operation's outputs by name, rounded and checked against their declared types."""
         try:
-            arguments = operation.constants | {parameter: values[name] for parameter, name in operation.references.items()}
+            named_values = {key: _each(name, values.__getitem__) for key, name in operation.references.items()}
+            arguments = operation.constants | named_values
             if not self._seen_to_fit:
                 self._foresee(operation, arguments)
             named = self._named(operation, arguments)
@@ -182,7 +184,7 @@ class MLProgram:
         """Computes shapes alone, in no memory: a small file may ask for any amount, and what it declares is bounded."""
         if operation.type == "const" or None in operation.outputs.values():
             return
-        shadows = {name: value.to("meta") if isinstance(value, Tensor) else value for name, value in arguments.items()}
+        shadows = {parameter: _each(value, _shadow) for parameter, value in arguments.items()}
         for name, result in self._named(operation, shadows).items():
             declared = operation.outputs[name]
             if declared is not None and declared[1] != (tuple(result.shape) if isinstance(result, Tensor) else ()):
@@ -205,6 +207,9 @@ class MLProgram:
         # a constant, and what is made of constants alone, keeps its inputs in the attributes
         operation.constants.update({key: _constant(load_value(v)) for key, v in stored.attributes.items() if key != "name"})
         for parameter, argument in stored.inputs.items():
+            if parameter in LISTS and all(binding.name for binding in argument.arguments):
+                operation.references[parameter] = [binding.name for binding in argument.arguments]
+                continue
             if len(argument.arguments) != 1:
                 raise self._unknown(operation, f"input {parameter} is a list")
             binding = argument.arguments[0]
@@ -257,6 +262,16 @@ class MLProgram:
         if not shape or min(shape) < 1 or math.prod(shape) > LARGEST:
             raise UserError(f"{self.name}: {name} of shape {shape} is beyond reason")
         return shape
+
+
+def _each(value: Any, function: Callable[[Any], Any]) -> Any:
+    """Of a value, or of each of a list."""
+    return [function(item) for item in value] if isinstance(value, list) else function(value)
+
+
+def _shadow(value: Any) -> Any:
+    """A tensor's shape and type alone."""
+    return value.to("meta") if isinstance(value, Tensor) else value
 
 
 def _unit(quantize: _Operation, made: Mapping[str, _Operation]) -> str | None:

@@ -1,4 +1,5 @@
-"""The operations of Core ML's ML programs that our exports contain, in torch, for :mod:`lavit_edge.artifact.mlprogram`.
+"""The operations of Core ML's ML programs that coremltools makes of image classifiers, in torch, for
+:mod:`lavit_edge.artifact.mlprogram`: quantised tensors, products and norms here, all others in the two modules beside this.
 
 One function per operation, named as in MIL, and its parameters are the operation's inputs: what a function does not take is
 unknown and refused. Floating values arrive and leave as float32; rounding to fp16 is the evaluator's business, so every
@@ -14,6 +15,8 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+
+from lavit_edge.artifact import mlprogram_pointwise, mlprogram_shapes
 
 INTEGERS = {"int8": torch.int8, "uint8": torch.uint8}
 
@@ -76,9 +79,9 @@ def conv(
         if not 0 <= min(pad) <= max(pad) < max(weight.shape[2:]):
             raise ValueError(f"pad {pad} beyond the kernel is unknown")
         x = F.pad(x, (left, right, top, bottom))
-    elif pad_type != "valid":
+    elif pad_type not in ("valid", "same"):
         raise ValueError(f"pad_type {pad_type!r} is unknown")
-    return F.conv2d(x, weight, bias, strides, 0, dilations, groups)
+    return F.conv2d(x, weight, bias, strides, "same" if pad_type == "same" else "valid", dilations, groups)
 
 
 def matmul(x: Tensor, y: Tensor, transpose_x: bool, transpose_y: bool) -> Tensor:
@@ -89,7 +92,7 @@ def batch_norm(x: Tensor, mean: Tensor, variance: Tensor, gamma: Tensor, beta: T
     return F.batch_norm(x, mean, variance, gamma, beta, eps=epsilon)
 
 
-def layer_norm(x: Tensor, axes: list[int], gamma: Tensor, beta: Tensor, epsilon: float) -> Tensor:
+def layer_norm(x: Tensor, axes: list[int], epsilon: float, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
     if sorted(axis % x.ndim for axis in axes) != list(range(x.ndim - len(axes), x.ndim)):
         raise ValueError(f"axes {axes} are unknown: only the last ones are known")
     return F.layer_norm(x, x.shape[-len(axes) :], gamma, beta, epsilon)
@@ -97,94 +100,6 @@ def layer_norm(x: Tensor, axes: list[int], gamma: Tensor, beta: Tensor, epsilon:
 
 def softmax(x: Tensor, axis: int) -> Tensor:
     return x.softmax(axis)
-
-
-def gelu(x: Tensor, mode: str) -> Tensor:
-    if mode != "EXACT":
-        raise ValueError(f"mode {mode!r} is unknown")
-    return F.gelu(x)
-
-
-def relu(x: Tensor) -> Tensor:
-    return F.relu(x)
-
-
-def add(x: Tensor | float, y: Tensor | float) -> Tensor | float:
-    return x + y
-
-
-def sub(x: Tensor | float, y: Tensor | float) -> Tensor | float:
-    return x - y
-
-
-def mul(x: Tensor | float, y: Tensor | float) -> Tensor | float:
-    return x * y
-
-
-def reduce_mean(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
-    return x.mean(axes, keep_dims)
-
-
-def reshape(x: Tensor, shape: list[int]) -> Tensor:
-    if 0 in shape:
-        raise ValueError(f"shape {shape} is unknown: a 0 means the input's own size")
-    return x.reshape(shape)
-
-
-def transpose(x: Tensor, perm: list[int]) -> Tensor:
-    return x.permute(perm)
-
-
-def pad(x: Tensor, pad: list[int], mode: str, constant_val: float) -> Tensor:
-    """``pad``: before and after each axis, from the first on."""
-    if (
-        mode != "constant"
-        or len(pad) != 2 * x.ndim
-        or min(pad) < 0
-        or any(sum(pad[i : i + 2]) > 8 for i in range(0, len(pad), 2))
-    ):
-        raise ValueError(f"mode {mode!r}, or pad {pad}, is unknown: by a constant, up to 8 a side of every axis, is known")
-    last_first = [number for axis in range(x.ndim - 1, -1, -1) for number in pad[2 * axis : 2 * axis + 2]]
-    return F.pad(x, last_first, value=constant_val)
-
-
-def slice_by_index(
-    x: Tensor,
-    begin: list[int],
-    end: list[int],
-    stride: list[int] | None = None,
-    begin_mask: list[bool] | None = None,
-    end_mask: list[bool] | None = None,
-    squeeze_mask: list[bool] | None = None,
-) -> Tensor:
-    """``x[begin:end]`` along each axis; from the start, to the end, or one entry without its axis, where a mask says so."""
-    if stride is not None and set(stride) != {1}:
-        raise ValueError(f"stride {stride} is unknown")
-    no = [False] * x.ndim
-    axes = zip(begin, end, begin_mask or no, end_mask or no, squeeze_mask or no, strict=True)
-    return x[
-        tuple(a if alone else slice(None if from_start else a, None if to_end else b) for a, b, from_start, to_end, alone in axes)
-    ]
-
-
-def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
-    return F.pixel_shuffle(x, upscale_factor)
-
-
-def resample(
-    x: Tensor,
-    coordinates: Tensor,
-    sampling_mode: str,
-    padding_mode: str,
-    padding_value: float,
-    coordinates_mode: str,
-    align_corners: bool,
-) -> Tensor:
-    """The one kind that torch's ``grid_sample`` becomes: bilinear, zero outside, the map from -1 to 1 and its pixels' edges."""
-    kind = (sampling_mode, padding_mode, padding_value, coordinates_mode, align_corners)
-    if kind != ("bilinear", "constant", 0.0, "normalized_minus_one_to_one", False):
-        raise ValueError(f"{kind} is unknown")
-    return F.grid_sample(x, coordinates, align_corners=False)
 
 
 def cast(x: Tensor, dtype: str) -> Tensor:
@@ -215,19 +130,9 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         batch_norm,
         layer_norm,
         softmax,
-        gelu,
-        relu,
-        add,
-        sub,
-        mul,
-        reduce_mean,
-        reshape,
-        transpose,
-        pad,
-        slice_by_index,
-        pixel_shuffle,
-        resample,
         cast,
         classify,
+        *mlprogram_pointwise.OPERATIONS,
+        *mlprogram_shapes.OPERATIONS,
     )
 }

@@ -28,11 +28,20 @@ class Settings:
         threads: numbers of threads to measure, one report each.
         seconds: the least duration of each measurement, warm-up not counted.
         force: measure although the self-test fails or the artifact cannot test itself; the report says so.
+
+    Raises:
+        UserError: a value is out of range.
     """
 
     threads: tuple[int, ...] = (1,)
     seconds: float = 10.0
     force: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.threads or not all(1 <= count <= 999 for count in self.threads):
+            raise UserError(f"threads must be numbers from 1 to 999, not {self.threads}")
+        if not 0 < self.seconds <= 24 * 60 * 60:
+            raise UserError(f"minutes must be more than 0 and at most a day, not {self.seconds / 60:g}")
 
 
 class Several(UserError):

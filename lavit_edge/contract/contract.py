@@ -35,7 +35,8 @@ class InputContract:
     The model's input is ``(1, 3, size, size)`` RGB, float32 holding the integers 0..255; normalisation is inside the model.
 
     Attributes:
-        size: side of the square input in pixels, a multiple of 32.
+        size: side of the square input in pixels. Whether a model takes it is the model's to say: those of the registry want a
+            multiple of 32.
         resize: ``squash`` resizes the whole frame to the square; ``crop`` resizes the short side to
             ``round(size / crop_fraction)`` and takes the centre square.
         interpolation: filter of the resize, antialiased when it shrinks (PIL's filters are the reference).
@@ -57,8 +58,8 @@ class InputContract:
             raise UserError(f"contract: labels must be a list of names, not {type(self.labels).__name__}")
         for name in ("labels", "mean", "std"):  # JSON has lists only
             object.__setattr__(self, name, tuple(getattr(self, name)))
-        if not isinstance(self.size, int) or not 32 <= self.size <= LARGEST_SIZE or self.size % 32:
-            raise UserError(f"contract: size must be a positive multiple of 32 up to {LARGEST_SIZE}, not {_short(self.size)}")
+        if type(self.size) is not int or not 1 <= self.size <= LARGEST_SIZE:  # True is an int
+            raise UserError(f"contract: size must be a whole number of pixels from 1 to {LARGEST_SIZE}, not {_short(self.size)}")
         if not self.labels or not all(isinstance(label, str) and label.strip() for label in self.labels):
             raise UserError("contract: labels must be a list of names, none of them empty")
         for label, count in Counter(self.labels).items():

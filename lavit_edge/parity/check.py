@@ -14,7 +14,7 @@ from lavit_edge.artifact.bundle import Bundle
 from lavit_edge.checkpoint import Checkpoint
 from lavit_edge.data.folder import PictureFolder, free_pictures
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
-from lavit_edge.parity.forms import forms, measure
+from lavit_edge.parity.forms import forms, measure, one_thread
 from lavit_edge.parity.locate import Located, locate
 from lavit_edge.parity.locate_render import print_located, sentence
 from lavit_edge.parity.render import print_parity
@@ -40,11 +40,13 @@ class Pictures:
 class Checked:
     """
     Attributes:
+        checkpoint: its name.
         selftest: whether it passed, by artifact.
         layers: of each artifact.
         sets: the agreement on each set of pictures.
     """
 
+    checkpoint: str
     precision: str
     selftest: dict[str, bool]
     layers: list[Located]
@@ -66,6 +68,7 @@ class Checked:
         return {"passed": self.passed, "selftest": self.selftest, "layers": layers}
 
 
+@one_thread()
 def check(
     bundle: Bundle,
     checkpoint: Checkpoint,
@@ -114,4 +117,4 @@ def check(
             console=console,
         )
         print_parity(title, results[title], console)
-    return Checked(bundle.precision, tested, layers, results)
+    return Checked(checkpoint.path.resolve().name, bundle.precision, tested, layers, results)

@@ -57,11 +57,12 @@ def test_every_field_changes_the_hash() -> None:
 @pytest.mark.parametrize(
     ("field", "value"),
     [
-        ("size", 100),
         ("size", 0),
         ("size", -32),
         ("size", "160"),
         ("size", 160.0),
+        ("size", True),
+        ("size", 4097),
         ("size", None),
         ("labels", []),
         ("labels", ["a", ""]),
@@ -92,6 +93,12 @@ def test_a_bad_field_is_a_one_line_error(field: str, value: Any) -> None:
     with pytest.raises(UserError, match=r"^contract: ") as caught:
         InputContract.from_json(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [1, 28, 300, 336, 518, 4096])
+def test_any_whole_size_will_do(size: int) -> None:
+    contract = dataclasses.replace(CONTRACT, size=size)
+    assert InputContract.from_json(contract.to_json()) == contract
 
 
 @pytest.mark.parametrize("field", ["size", "labels", "format"])

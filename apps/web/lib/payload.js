@@ -216,7 +216,7 @@ function checkContract(contract) {
     if (!sound) throw new ArtifactError(`contract: ${name} is not one that lavit-edge writes`);
   };
   const { size, labels, resize, interpolation, crop_fraction: crop, mean, std } = contract;
-  need(Number.isInteger(size) && size >= 32 && size <= LARGEST_SIDE && size % 32 === 0, "size");
+  need(Number.isInteger(size) && size >= 1 && size <= LARGEST_SIDE, "size");
   need(Array.isArray(labels) && labels.length && labels.every((label) => typeof label === "string" && label.trim()), "labels");
   need(new Set(labels).size === labels.length, "labels");
   need(resize === "squash" || resize === "crop", "resize");

@@ -105,7 +105,7 @@ test("a payload that lacks something or is of another format is refused", () => 
     ["contract", "[]", /contract is not an object/],
     ["contract", "{", /contract is not JSON/],
     ["contract", '{"format":"lavit_edge.contract/2"}', /lavit_edge.contract\/1/],
-    ["contract", JSON.stringify({ ...expected.contract, size: 65 }), /contract: size/],
+    ["contract", JSON.stringify({ ...expected.contract, size: 64.5 }), /contract: size/],
     ["contract", JSON.stringify({ ...expected.contract, labels: ["a", "a"] }), /contract: labels/],
     ["contract", JSON.stringify({ ...expected.contract, labels: ["a", "b"] }), /logits 0/],
     ["contract", JSON.stringify({ ...expected.contract, crop_fraction: 0 }), /crop_fraction/],

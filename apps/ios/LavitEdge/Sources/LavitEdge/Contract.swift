@@ -22,7 +22,7 @@ public struct InputContract: Equatable, Sendable {
     public static let format = "lavit_edge.contract/1"
     static let largestSize = 4096
 
-    /// Side of the square input in pixels, a multiple of 32.
+    /// Side of the square input in pixels.
     public let size: Int
     /// One name per logit, in order.
     public let labels: [String]
@@ -47,8 +47,8 @@ public struct InputContract: Equatable, Sendable {
         if let unknown = fields.keys.sorted().first(where: { !known.contains($0) }) {
             throw UserError("contract: unknown field '\(unknown)'")
         }
-        guard let size = fields["size"]?.int, (32...Self.largestSize).contains(size), size % 32 == 0 else {
-            throw UserError("contract: size must be a positive multiple of 32 up to \(Self.largestSize)")
+        guard let size = fields["size"]?.int, (1...Self.largestSize).contains(size) else {
+            throw UserError("contract: size must be a whole number from 1 to \(Self.largestSize)")
         }
         self.size = size
         labels = try Self.labels(fields["labels"])

@@ -14,7 +14,8 @@ final class ContractTests: XCTestCase {
     }
 
     func testWhatIsLeftOutIsStandard() throws {
-        let contract = try InputContract(json: #"{"format":"lavit_edge.contract/1","size":32,"labels":["a"]}"#)
+        let contract = try InputContract(json: #"{"format":"lavit_edge.contract/1","size":37,"labels":["a"]}"#)
+        XCTAssertEqual(contract.size, 37)
         XCTAssertEqual(contract.resize, .squash)
         XCTAssertEqual(contract.interpolation, .bicubic)
         XCTAssertEqual(contract.cropFraction, 1)
@@ -29,7 +30,7 @@ final class ContractTests: XCTestCase {
         let cases: [(String, String, JSON)] = [
             ("expected an object with format", "format", "lavit_edge.contract/2"),
             ("expected an object with format", "format", nil),
-            ("unknown field 'colour'", "colour", "RGB"), ("size", "size", 0), ("size", "size", 48), ("size", "size", 8192),
+            ("unknown field 'colour'", "colour", "RGB"), ("size", "size", 0), ("size", "size", -32), ("size", "size", 8192),
             ("size", "size", .double(64)), ("size", "size", "64"), ("labels", "labels", []), ("labels", "labels", ["a", ""]),
             ("labels", "labels", ["a", 1]), ("labels", "labels", "ab"), ("labels", "labels", [" \u{3000}"]),
             ("twice", "labels", ["a", "b", "a"]), ("control", "labels", ["a\nb"]), ("resize", "resize", "stretch"),

@@ -35,7 +35,7 @@ class Contract private constructor(
             val fields = formatted(text, "contract", FORMAT)
             (fields.keys - FIELDS).firstOrNull()?.let { throw UserError("contract: unknown field '$it'") }
             val size = (fields["size"] as? Long) ?: 0
-            need(size in 32..LARGEST_SIZE && size % 32 == 0L, "size must be a multiple of 32 up to $LARGEST_SIZE")
+            need(size in 1..LARGEST_SIZE, "size must be a whole number from 1 to $LARGEST_SIZE")
             val labels = (fields["labels"] as? List<*>)?.filterIsInstance<String>() ?: emptyList()
             need(labels.isNotEmpty() && labels.size == (fields["labels"] as List<*>).size, "labels must be a list of names")
             need(labels.none { label -> label.isBlank() || label.any { it.isISOControl() } }, "a label is empty or not printable")

@@ -18,7 +18,8 @@ class ContractTest {
 
     @Test
     fun fieldsThatMayBeMissing() {
-        val contract = Contract.parse("""{"format":"lavit_edge.contract/1","size":32,"labels":["a"]}""")
+        val contract = Contract.parse("""{"format":"lavit_edge.contract/1","size":37,"labels":["a"]}""")
+        assertEquals(37, contract.size)
         assertEquals(Resize.SQUASH to Interpolation.BICUBIC, contract.resize to contract.interpolation)
         assertEquals(1.0, contract.cropFraction)
     }
@@ -36,7 +37,7 @@ class ContractTest {
     @Test
     fun whatIsNoContract() {
         val changes = listOf(
-            "size" to "33", "size" to "0", "size" to "64.0", "size" to "8192", "size" to "\"64\"",
+            "size" to "-32", "size" to "0", "size" to "64.0", "size" to "8192", "size" to "\"64\"",
             "labels" to "[]", "labels" to "\"a\"", "labels" to "[\"a\",\"a\"]", "labels" to "[\"a\",1]",
             "labels" to "[\" \"]", "labels" to "[\"a\\u0007\"]",
             "resize" to "\"stretch\"", "resize" to "null", "interpolation" to "\"nearest\"", "crop_fraction" to "0",
