@@ -29,6 +29,7 @@ from lavit_edge.contract.pictures import open_picture, to_input
 from lavit_edge.data.folder import free_pictures
 from lavit_edge.export.replay import Replay, Values
 from lavit_edge.metrics import centred, logit_step
+from lavit_edge.parity.forms import one_thread
 
 PICTURES = Path(lavit_edge.__file__).parent / "golden"
 # Least tolerance of a picture in steps, by the precision that a runtime computes its float values in
@@ -91,7 +92,7 @@ class Chosen:
 
 def make_payload(program: ExportedProgram, contract: InputContract, provenance: dict[str, Any], tolerance: float) -> Payload:
     """A payload of the four photographs alone, each with the same tolerance in steps: nothing is planted or measured."""
-    with one_thread():
+    with one_thread():  # sums in another order change last bits: the same export must give the same bytes
         replay = Replay(program)
         golden = [_golden(replay, name, image, contract)[0] for name, image in photographs()]
     step = logit_step(np.stack([each.logits for each in golden]))
@@ -110,17 +111,6 @@ def choose(program: ExportedProgram, contract: InputContract, kinds: Collection[
     """
     with one_thread():
         return _Choice(program, contract, kinds).choose()
-
-
-class one_thread:
-    """Torch on one thread: sums in another order change last bits, and the same export must give the same bytes."""
-
-    def __enter__(self) -> None:
-        self.threads = torch.get_num_threads()
-        torch.set_num_threads(1)
-
-    def __exit__(self, *_: object) -> None:
-        torch.set_num_threads(self.threads)
 
 
 class _Choice:

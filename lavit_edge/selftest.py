@@ -34,6 +34,7 @@ from lavit_edge.verbs import verb
 
 verb(__name__)
 
+PROBABILITY = 0.002  # that a softmax in fp16 may be off: 2^-11 of a probability, and as much of what it is computed from
 GREY_LEVELS = 1  # antialiased bicubic of PIL, the reference, and of torch are at most that far apart
 
 
@@ -89,6 +90,8 @@ def selftest(artifact: Path | str) -> Selftest:
         checks += found
         answers.append(logits)
     checks.append(check_close(answers, payload))
+    if path.suffix == ".mlpackage":
+        checks.append(check_outputs(path, payload))
     return Selftest(str(path), digest, payload.provenance, tuple(checks))
 
 
@@ -135,6 +138,26 @@ def check_close(answers: list[np.ndarray], payload: Payload) -> Check:
     close = sum(off is not None and bool(off.max() <= payload.close_steps) for off in steps)
     found = f"{close} of {len(steps)} pictures within {payload.close_steps:g} steps, {payload.close_pictures} needed"
     return Check("close pictures", close >= payload.close_pictures, found)
+
+
+def check_outputs(path: Path, payload: Payload) -> Check:
+    """Whether an ``.mlpackage`` names labels as its contract does: Vision shows its label and its probabilities, not its logits."""
+    from lavit_edge.artifact.mlprogram import MLProgram
+
+    program, labels = MLProgram(path), payload.contract.labels
+    outputs = program.predict({"image": to_input(payload.golden[0].image(), payload.contract)})
+    named = {feature.kind: outputs[name] for name, feature in program.outputs.items() if name != "logits"}
+    logits = centred(np.asarray(outputs["logits"]).reshape(-1))
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    probabilities = named.get("probabilities")
+    if not isinstance(probabilities, dict) or tuple(probabilities) != labels:
+        return Check("labels", False, "its classes are not the contract's labels in their order")
+    off = float(np.abs(np.array([probabilities[label] for label in labels]) - expected).max())
+    if not off <= PROBABILITY:
+        return Check("labels", False, f"its probabilities are up to {off:.3f} from those of its logits, {PROBABILITY} allowed")
+    if named.get("label") != labels[int(logits.argmax())]:
+        return Check("labels", False, f"its label is {named.get('label')!r}, its largest logit {labels[int(logits.argmax())]!r}")
+    return Check("labels", True, "classes and probabilities are those of the contract and the logits")
 
 
 def steps_off(golden: Golden, logits: np.ndarray, payload: Payload) -> np.ndarray | None:

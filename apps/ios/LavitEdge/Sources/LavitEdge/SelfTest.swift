@@ -6,6 +6,13 @@ public protocol Model {
     func setInput(_ picture: Picture) throws
     /// Runs the model and gives its logits.
     func run() throws -> [Float]
+    /// The classes that the model names by itself; nil if it names none.
+    var labels: [String]? { get }
+}
+
+extension Model {
+    /// None.
+    public var labels: [String]? { nil }
 }
 
 /// What was checked, whether it passed, and what was found.
@@ -22,7 +29,7 @@ public struct Check: Equatable, Sendable {
 public struct SelfTest: Equatable, Sendable {
     static let greyLevels = 1  // PIL's antialiased filters, the reference, and others' are at most that far apart
 
-    /// Two for each golden picture, in order, and one of them all.
+    /// Two for each golden picture, in order, one of them all, and one of the classes if the model names any.
     public private(set) var checks: [Check] = []
     /// Golden pictures that were run.
     public private(set) var pictures = 0
@@ -59,6 +66,11 @@ public struct SelfTest: Equatable, Sendable {
         let found = String(
             format: "%d of %d pictures within %g steps, %d needed", close, pictures, payload.closeSteps, payload.closePictures)
         checks.append(Check(name: "close pictures", passed: close >= payload.closePictures, found: found))
+        if let labels = model.labels {  // Vision shows these
+            let same = labels == payload.contract.labels
+            let found = same ? "classes are the contract's labels" : "its classes are not the contract's labels in their order"
+            checks.append(Check(name: "labels", passed: same, found: found))
+        }
     }
 
     /// Compares 256 pixels of a preprocessed picture with what the exporter had there.

@@ -63,6 +63,26 @@ final class SelfTestTests: XCTestCase {
         }
     }
 
+    /// As ``Echo``, with classes.
+    private struct Classifier: Model {
+        let echo: Echo
+        let labels: [String]?
+
+        func setInput(_ picture: Picture) { echo.setInput(picture) }
+
+        func run() throws -> [Float] { try echo.run() }
+    }
+
+    func testExchangedClassesAreFound() throws {
+        let payload = try Payload(metadata: madeMetadata())
+        let labels = payload.contract.labels
+        for (given, passes) in [(labels, true), ([labels[1], labels[0], labels[2]], false), ([], false)] {
+            let tested = try SelfTest(payload, model: Classifier(echo: Echo(payload), labels: given))
+            XCTAssertEqual(tested.passed, passes)
+            XCTAssertEqual(tested.checks.last?.name, "labels")
+        }
+    }
+
     func testLogitsThatAreNone() throws {
         let payload = try Payload(metadata: madeMetadata())
         let broken: [([Float]) -> [Float]] = [

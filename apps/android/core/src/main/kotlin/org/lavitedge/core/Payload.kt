@@ -50,8 +50,9 @@ class Payload private constructor(
             if (names.size < LEAST_GOLDEN || names.any { it !is String }) {
                 throw UserError("payload: golden must name at least $LEAST_GOLDEN pictures")
             }
-            val allowed = facts["tolerance_steps"].let { if (old) List(names.size) { _ -> it } else it as? List<*> ?: emptyList<Any>() }
-            val tolerances = allowed.map { positive(it, "tolerance_steps") }
+            val allowed = facts["tolerance_steps"]
+            val each = if (old) List(names.size) { allowed } else allowed as? List<*> ?: emptyList<Any>()
+            val tolerances = each.map { positive(it, "tolerance_steps") }
             if (tolerances.size != names.size) throw UserError("payload: tolerance_steps must be one number per picture")
             val tensors = file.tensors.toMutableMap()
             val golden = names.mapIndexed { index, name ->

@@ -41,8 +41,9 @@ fun selfTest(payload: Payload, run: (FloatArray) -> FloatArray): SelfTest {
         if (worst != null && worst <= payload.closeSteps) close++
         if (topIndices(logits, 1) == topIndices(golden.logits, 1)) same++
     }
-    val found = "$close of ${payload.golden.size} pictures within ${plain(payload.closeSteps)} steps, ${payload.closePictures} needed"
-    checks += Check("close pictures", close >= payload.closePictures, found) // a fault in a layer shows on each picture
+    val (steps, needed) = plain(payload.closeSteps) to payload.closePictures
+    val found = "$close of ${payload.golden.size} pictures within $steps steps, $needed needed"
+    checks += Check("close pictures", close >= needed, found) // a fault in a layer shows on each picture
     val millisteps = most?.let { min((1000 * it).roundToLong(), Json.LARGEST) }
     return SelfTest(checks, payload.golden.size, same, millisteps)
 }
@@ -77,7 +78,8 @@ internal fun checkLogits(golden: Golden, logits: FloatArray, payload: Payload): 
     val (first, expected) = listOf(logits, golden.logits).map { topIndices(it, 1)[0] }
     val lead = (golden.logits[expected].toDouble() - golden.logits[first]) / payload.step
     if (lead > golden.tolerance) {
-        return Check(name, false, "$found: label '${labels[first]}' is first, not '${labels[expected]}' by ${twoDigits(lead)} steps")
+        val other = "label '${labels[first]}' is first, not '${labels[expected]}' by ${twoDigits(lead)} steps"
+        return Check(name, false, "$found: $other")
     }
     return Check(name, true, found)
 }

@@ -40,11 +40,17 @@ class SelfTestTest {
             val texts = fields(fields(told["payloads"])[case["payload"]])
             val entries = texts.mapValues { (it.value as String).toByteArray() }.toMutableMap()
             entries["golden"] = Base64.getDecoder().decode(texts["golden"] as String)
-            val answers = list(case["answers"]).map { logits -> list(logits).map { (it as Number).toFloat() }.toFloatArray() }.iterator()
+            val answers = list(case["answers"]).map { logits ->
+                list(logits).map { (it as Number).toFloat() }.toFloatArray()
+            }.iterator()
             val result = selfTest(Payload.read(entries)) { answers.next() }
             val name = "${case["name"]}, format ${case["payload"]}"
             assertEquals(case["failed"], result.checks.find { !it.passed }?.name, name)
-            assertEquals(listOf(case["same_top1"], case["worst_millisteps"]), listOf(result.sameTop1.toLong(), result.worstMillisteps), name)
+            assertEquals(
+                listOf(case["same_top1"], case["worst_millisteps"]),
+                listOf(result.sameTop1.toLong(), result.worstMillisteps),
+                name,
+            )
         }
     }
 
