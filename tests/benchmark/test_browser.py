@@ -11,9 +11,9 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lavit_edge.artifact.payload import read_payload
@@ -24,6 +24,7 @@ from lavit_edge.benchmark.devices import BenchmarkConfig, measure
 from lavit_edge.benchmark.report import edited, read_report, write_report
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
+from lavit_edge.selftest import steps_off
 
 SHORT = BenchmarkConfig(seconds=0.1)
 
@@ -81,8 +82,7 @@ def test_a_report_for_each_number_of_threads(tiny_onnx: Path, chromium: None, tm
     payload = read_payload(read_entries(tiny_onnx))
     run = open_artifact(tiny_onnx, threads=1)
     steps = max(
-        float(np.abs(run(to_input(golden.image(), payload.contract)) - golden.logits).max()) / payload.step
-        for golden in payload.golden
+        float(steps_off(golden, run(to_input(golden.image(), payload.contract)), payload).max()) for golden in payload.golden
     )
     for index, report in enumerate(reports):
         write_report(report, tmp_path / f"{index}.json")
@@ -121,12 +121,9 @@ def test_a_report_for_each_number_of_threads(tiny_onnx: Path, chromium: None, tm
 def test_a_model_that_answers_otherwise_is_not_timed_unless_forced(
     tiny_onnx: Path, resealed_onnx: Callable[..., Path], chromium: None
 ) -> None:
-    from lavit_edge.artifact.payload import Golden, Payload
-
     payload = read_payload(read_entries(tiny_onnx))
     first, *others = payload.golden
-    wrong = Golden(first.name, first.picture, first.sample, first.logits[::-1].copy())
-    changed = Payload(payload.contract, payload.provenance, payload.tolerance, (wrong, *others))
+    changed = replace(payload, golden=(replace(first, logits=first.logits[::-1].copy()), *others))
     path = resealed_onnx(golden=changed.metadata()["org.lavit_edge.golden"])
     (report,) = measure("browser", path, SHORT)
     assert report["latency"] is None
