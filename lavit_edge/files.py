@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lavit_edge.errors import UserError
 
@@ -174,6 +174,38 @@ def _folder_beside(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask out of a folder while the block lasts; the system ends the claim with the process.
+
+    A lock of POSIX's kind, which a process that was forked does not hold on to. Where the disk or the system has none, nothing
+    is kept out.
+
+    Raises:
+        UserError: another process has it.
+    """
+    file = folder / ".lock"
+    with file.open("w") as stream:
+        if _locked_by_another(stream) or not file.exists():  # it may have ended, and removed the file, between the two
+            raise UserError(f"another process is writing to {folder}; wait for it, or choose another --out")
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _locked_by_another(stream: IO[str]) -> bool:
+    try:
+        import fcntl
+
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return False
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
 
 
 def file_sha256(file: Path) -> str:

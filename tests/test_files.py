@@ -15,7 +15,7 @@ import torch
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
-from lavit_edge.files import new_folder, staged
+from lavit_edge.files import claimed, new_folder, staged
 
 
 def put(
@@ -128,6 +128,28 @@ def test_of_many_processes_none_loses_its_result(tmp_path: Path, replaces: tuple
     assert [process.exitcode for process in processes] == [0] * 8
     assert (tmp_path / "out" / "model").is_file()
     assert sorted(files(tmp_path).values()) == [str(number) for number in range(8)]
+
+
+def hold(folder: Path, begun: multiprocessing.synchronize.Event, end: multiprocessing.synchronize.Event) -> None:
+    with claimed(folder):
+        begun.set()
+        end.wait(60)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_claim_lasts_as_long_as_its_process(tmp_path: Path, killed: bool) -> None:
+    context = multiprocessing.get_context("fork")
+    begun, end = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, begun, end))
+    other.start()
+    assert begun.wait(60)
+    with pytest.raises(UserError, match="another process is writing to"), claimed(tmp_path):
+        pass
+    other.kill() if killed else end.set()
+    other.join()
+    with claimed(tmp_path):
+        (tmp_path / "result").write_text("")
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]
 
 
 def test_new_folder_below_a_file_is_one_line(tmp_path: Path) -> None:
