@@ -83,7 +83,7 @@ def staged(path: Path) -> Iterator[Path]:
     """
     with _folder_beside(path) as folder:
         yield folder / path.name
-        _follow_umask(folder)
+        follow_umask(folder)
         for new in sorted(folder.iterdir()):
             final = path.parent / new.name
             if final.is_dir():  # a folder cannot be replaced in one step: move the old one out of the way
@@ -114,7 +114,7 @@ def new_folder(path: Path, replaces: Collection[str] = ()) -> Iterator[Path]:
         raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
     with _folder_beside(path) as folder:
         yield folder
-        _follow_umask(folder)
+        follow_umask(folder)
         try:
             if before:
                 _replace(path, folder, replaces, before)
@@ -148,16 +148,16 @@ def _listed(path: Path, names: Collection[str]) -> dict[str, tuple[int, ...]]:
     return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states.items()}
 
 
-def _follow_umask(folder: Path) -> None:
-    """Gives a folder and all in it the modes that ``mkdir`` and ``open`` give.
+def follow_umask(path: Path) -> None:
+    """Gives a file, or a folder and all in it, the modes that ``open`` and ``mkdir`` give.
 
     safetensors 0.8 and coremltools 9 write by way of temporary files, which nobody but their owner may read.
     """
-    probe = folder / ".umask"
+    probe = path.parent / f".{path.name}.umask"
     probe.mkdir()
     mode = stat.S_IMODE(probe.stat().st_mode)
     probe.rmdir()
-    for item in (folder, *folder.rglob("*")):
+    for item in (path, *path.rglob("*")):
         if not item.is_symlink():
             item.chmod(mode if item.is_dir() else mode & 0o666)
 

@@ -16,6 +16,7 @@ from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
 from lavit_edge.files import claimed, new_folder, staged
+from lavit_edge.train.state import save_state
 
 
 def put(
@@ -184,8 +185,10 @@ def test_what_appears_follows_the_umask(tmp_path: Path, umask: int) -> None:
     with staged(tmp_path / "model.mlpackage") as package:
         package.mkdir(mode=0o700)
         (package / "weight.bin").touch(mode=0o600)
-    found = {**modes(tmp_path / "new"), **modes(tmp_path / "model.mlpackage")}
+    save_state(tmp_path / "state.safetensors", {"a": torch.zeros(1)}, {})
+    found = {**modes(tmp_path / "new"), **modes(tmp_path / "model.mlpackage"), **modes(tmp_path / "state.safetensors")}
     assert set(found) == {
+        "state.safetensors",
         "new",
         "model.safetensors",
         "int8.safetensors",
