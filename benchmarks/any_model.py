@@ -22,7 +22,8 @@ from lavit_edge.data.folder import free_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.evaluate import batches, sqnr
-from lavit_edge.quantize.program import export_program, tidy
+from lavit_edge.quantize.in_float import in_float
+from lavit_edge.quantize.program import export_program, float_program, tidy
 from lavit_edge.quantize.scheme import default_float_layers, quantizable, quantizable_additions, quantized_model
 from lavit_edge.traced.builder import build
 
@@ -77,11 +78,14 @@ def row(name: str, count: int) -> str:
         deployed.model = quantized_model(deployed.model, form, float_layers, "int8")
         program = export_program(tidy(export_program(deployed, size).module(check_guards=False)), size).module()
         logits = torch.cat([program(picture) for picture in pictures[1::2].split(1)])
-    layers = len(quantizable(checkpoint.model.deploy(), float_layers)), len(quantizable_additions(deployed.model, ()))
+    traced = checkpoint.model.deploy()
+    int8 = f"{len(quantizable(traced, float_layers))} + {len(quantizable_additions(traced, float_layers))}"
+    rest = in_float(float_program(checkpoint), float_layers, float_layers)
+    why = "; ".join(f"{each.what} {each.count}: {each.reason}" for each in rest)
     top1 = int((logits.argmax(1) == reference.argmax(1)).sum())
-    figures = f"{sqnr(reference, logits):.1f} dB | {top1} of {len(logits)} | {layers[0]}"
     notes = "; ".join(checkpoint.config["adapted"]["notes"])
-    return f"| {name} | {size} | {figures} | {', '.join(sorted(float_layers))} | {notes} | {time.monotonic() - start:.0f} s |"
+    figures = f"{sqnr(reference, logits):.1f} dB | {top1} of {len(logits)}"
+    return f"| {name} | {size} | {figures} | {int8} | {why} | {notes} | {time.monotonic() - start:.0f} s |"
 
 
 def main() -> None:

@@ -18,13 +18,13 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 _VERBS = ("adapt", "benchmark", "compare", "export", "quantize", "selftest", "train", "verify")
 _HOMES = {
+    "BenchmarkConfig": "lavit_edge.benchmark.devices",
     "Checkpoint": "lavit_edge.checkpoint",
     "ExportConfig": "lavit_edge.export.config",
     "Gates": "lavit_edge.parity.agreement",
     "InputContract": "lavit_edge.contract",
     "QuantizeConfig": "lavit_edge.quantize.config",
     "Recipe": "lavit_edge.train.recipe",
-    "Settings": "lavit_edge.benchmark.devices",
     "TrainConfig": "lavit_edge.train.config",
     "UserError": "lavit_edge.errors",
     "VerifyConfig": "lavit_edge.verify",

@@ -141,7 +141,7 @@ def check_close(answers: list[np.ndarray], payload: Payload) -> Check:
 
 
 def check_outputs(path: Path, payload: Payload) -> Check:
-    """Whether an ``.mlpackage`` names labels as its contract does: Vision shows its label and probabilities, not its logits."""
+    """Whether an ``.mlpackage`` names labels as its contract does: Vision shows label and probabilities, not logits."""
     from lavit_edge.artifact.mlprogram import MLProgram
 
     program, labels = MLProgram(path), payload.contract.labels

@@ -25,9 +25,10 @@ from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.evaluate import batches, better, logits, measure
+from lavit_edge.quantize.in_float import in_float
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.render import card
-from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, quantized_model
+from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, default_float_layers, quantized_model
 from lavit_edge.quantize.sensitivity import Judge, hold_out
 from lavit_edge.verbs import silent
 
@@ -126,6 +127,7 @@ def quantized_form(
     contract, device = checkpoint.contract, config.device
     deployed = Deployed(checkpoint.model, contract).eval()
     float_layers = chosen_float_layers(deployed.model, config.float_layers)
+    program, default = float_program(checkpoint), default_float_layers(deployed.model)
     pictures = [inputs for inputs, _ in batches(folders.calibration, contract, 1)]
 
     def calibrated(float_layers: frozenset[str]) -> Deployed:
@@ -147,7 +149,7 @@ def quantized_form(
     else:
         assert config.max_drop is not None
         judge = Judge(deployed, list(batches(folders.judging, contract, EVAL_BATCH)), config.max_drop, config.min_sqnr, device)
-        cost = Cost(float_program(checkpoint), float_layers)
+        cost = Cost(program, float_layers)
         model, float_layers, found = mixed.keep_accurate(
             deployed, judge, cost, calibrated, lambda items, title: _track(progress, items, len(items), title)
         )
@@ -176,6 +178,7 @@ def quantized_form(
     return forms[kept], {
         "scheme": DESCRIPTION,
         "float_layers": sorted(float_layers, key=order.index),
+        "in_float": [each.to_dict() for each in in_float(program, float_layers, default, found["kept"] if found else ())],
         "kept": kept,
         "metrics": _plain(metrics),
         "sensitivity": found

@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lavit_edge.benchmark.devices import Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.benchmark.report import Report
 from lavit_edge.benchmark.run import benchmark
 from lavit_edge.cli import Parser, new_console, run_command
@@ -43,7 +43,7 @@ def _threads(text: str) -> tuple[int, ...]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    settings = Settings(args.threads, 60 * args.minutes, args.force)
+    config = BenchmarkConfig(args.threads, 60 * args.minutes, args.force)
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
@@ -51,7 +51,7 @@ def main(argv: list[str] | None = None) -> int:
         def progress(what: str, share: float) -> None:
             bar.update(task, description=f"{args.device}: {what}", completed=share)
 
-        measured = benchmark(args.artifacts, args.out, args.device, settings, progress=progress)
+        measured = benchmark(args.artifacts, args.out, args.device, config, progress=progress)
     reports = [each.report for each in measured]
     if args.json:
         print(json.dumps(reports, indent=1))

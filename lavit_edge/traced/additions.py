@@ -33,27 +33,39 @@ def ends(graph_module: fx.GraphModule) -> tuple[list[str], list[str]]:
 
 
 def additions_as_modules(graph_module: fx.GraphModule, float_layers: Collection[str]) -> None:
-    """Puts ``Add`` modules in the place of additions whose sides are both int8 already; what matches ``float_layers`` is not."""
+    """Puts ``Add`` modules in the place of additions whose sides are both int8 already, and whose sum a layer reads.
+
+    Where norms alone read the sum, as in a transformer, int8 would save nothing, and its rounding would add up.
+
+    Args:
+        float_layers: paths or shell patterns of the layers that are not int8.
+    """
     graph, made, counts = graph_module.graph, set(), dict[str, int]()
+    taken = {name for name, _ in graph_module.named_modules()} | set(graph_module.state_dict())
 
     def int8(node: object) -> bool:
-        while isinstance(node, fx.Node) and (is_call(node, *SHAPE_OPS) or _clamps_alone(node)):
+        while isinstance(node, fx.Node) and _hands_on(node):
             node = node.args[0]
         return isinstance(node, fx.Node) and (
             node in made
             or (is_layer(graph_module, node) and not any(fnmatch.fnmatch(str(node.target), each) for each in float_layers))
         )
 
+    wanted: dict[fx.Node, bool] = {}  # whether a layer reads what a node gives, or a sum with it
+    for node in reversed(graph.nodes):
+        wanted[node] = any(
+            is_layer(graph_module, user) or ((_hands_on(user) or is_call(user, aten.add)) and wanted[user]) for user in node.users
+        )
     for node in list(graph.nodes):
         if not is_call(node, aten.add) or node.kwargs.get("alpha", 1) != 1 or not all(map(int8, node.args[:2])):
             continue
-        if shape(node.args[0]) != shape(node.args[1]):
+        if shape(node.args[0]) != shape(node.args[1]) or not wanted[node]:
             continue
         parent = path_of(node)
         name = "add" if parent not in counts else f"add_{counts[parent]}"
         counts[parent] = counts.get(parent, 0) + 1
         path = f"{parent}.{name}".lstrip(".")
-        while hasattr_path(graph_module, path):
+        while any(path == name or name.startswith(f"{path}.") for name in taken):
             path += "_"
         place(graph_module, path, Add())
         with graph.inserting_before(node):
@@ -64,14 +76,7 @@ def additions_as_modules(graph_module: fx.GraphModule, float_layers: Collection[
         made.add(call)
 
 
-def _clamps_alone(node: fx.Node) -> bool:
-    """Whether a node is a ReLU or the like of a value that nobody else reads: rounding does it (``quantize/graph.py``)."""
-    return clamp_of(node) is not None and isinstance(node.args[0], fx.Node) and len(node.args[0].users) == 1
-
-
-def hasattr_path(module: nn.Module, path: str) -> bool:
-    for name in path.split("."):
-        if not hasattr(module, name):
-            return False
-        module = getattr(module, name)
-    return True
+def _hands_on(node: fx.Node) -> bool:
+    """Whether a node gives the int8 codes of its input: a reshape, or a ReLU or the like of what nobody else reads."""
+    clamps = clamp_of(node) is not None and isinstance(node.args[0], fx.Node) and len(node.args[0].users) == 1
+    return is_call(node, *SHAPE_OPS) or clamps
