@@ -17,6 +17,7 @@ from lavit_edge.contract.pictures import to_input
 from lavit_edge.export import golden
 from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload
 from lavit_edge.export.replay import Replay
+from lavit_edge.export.targets import CoremlOptions, ExecutorchOptions, OnnxOptions
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.selftest import check_close, check_logits
 
@@ -89,6 +90,17 @@ def test_the_same_program_gets_the_same_pictures_and_tolerances(
     again = choose(program, contract, {"float32", "float16"})
     assert again.payload("float32", {}).metadata() == chosen.payload("float32", {}).metadata()
     assert again.power == chosen.power
+
+
+def test_the_tolerance_follows_what_the_runtime_computes_in_and_not_the_suffix() -> None:
+    assert [ExecutorchOptions(backend).computes_in for backend in ("xnnpack", "coreml")] == ["float32", "float16"]
+    assert [CoremlOptions().computes_in, OnnxOptions().computes_in] == ["float16", "float32"]
+
+
+def test_in_fp16_a_float_program_may_be_off_more(int8: Path, contract: InputContract) -> None:
+    found = choose(float_program(load_checkpoint(int8)), contract, {"float16"})
+    assert min(each.tolerance for each in found.payload("float16", {}).golden) >= 1
+    assert len(found.power["float16"].blind) <= 0.1 * found.power["float16"].planted
 
 
 def test_a_given_tolerance_is_that_of_every_picture(chosen: Chosen) -> None:
