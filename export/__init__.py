@@ -1,0 +1,8 @@
+"""The export wing: one program to ``.pte``, ``.mlpackage`` and ``.onnx``, and the bundle that holds them.
+
+The package can be called: it is :func:`lavit_edge.export.bundle.export`.
+"""
+
+from lavit_edge.verbs import verb
+
+verb(__name__, "lavit_edge.export.bundle")

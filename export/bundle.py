@@ -9,6 +9,7 @@ import os
 import platform
 import subprocess
 import time
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,91 +17,129 @@ from rich.console import Console
 from rich.table import Table
 
 from lavit_edge import __version__
-from lavit_edge.artifact.bundle import CARD, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
-from lavit_edge.artifact.payload import TOLERANCE
+from lavit_edge.artifact.bundle import CARD, FILES, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.checkpoint import Checkpoint, find_checkpoint
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
-from lavit_edge.export.golden import int8_tolerance, make_payload
+from lavit_edge.export.config import ExportConfig
+from lavit_edge.export.golden import Chosen, choose
 from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.files import new_folder, read_json
-from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
-from lavit_edge.parity.check import PROGRAMS, Pictures, check
+from lavit_edge.parity.agreement import FLOAT, PROGRAM, Parity
+from lavit_edge.parity.check import PROGRAMS, Checked, Pictures, check
 from lavit_edge.parity.render import page
+from lavit_edge.verbs import silent
+from lavit_edge.verdict.judge import Verdict
 from lavit_edge.verdict.read import verdicts
 from lavit_edge.verdict.render import print_summary
 
 TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
 
 
-def export_bundle(
-    source: Path,
-    options: dict[str, Options],
-    precision: str,
-    out: Path,
-    *,
-    data: Path | None,
-    pictures: int,
-    gates: Gates,
-    tolerance_steps: float | None = None,
-    strict: bool = False,
-    private_key: Path | None = None,
-) -> dict[str, Any]:
-    """Writes the bundle ``out`` and returns its manifest with what was found added: ``passed``, ``parity``, ``layers``...
+@dataclass(frozen=True)
+class Exported:
+    """
+    Attributes:
+        bundle: the folder and its manifest.
+        checked: what the gates said.
+        verdicts: by artifact and kind of device, whether int8 will be faster there.
+    """
+
+    bundle: Bundle
+    checked: Checked
+    verdicts: dict[str, dict[str, Verdict]]
+
+    @property
+    def passed(self) -> bool:
+        """Whether all gates were passed."""
+        return self.checked.passed
+
+    @property
+    def artifacts(self) -> list[Path]:
+        """The files, and the folders that are an ``.mlpackage``."""
+        return [self.bundle.path / name for name in self.bundle.manifest["artifacts"]]
+
+    def to_dict(self) -> dict[str, Any]:
+        """The manifest with what was found added, as plain JSON values: what ``--json`` prints."""
+        return {
+            **self.bundle.manifest,
+            "parity": _parity(self.checked),
+            **self.checked.to_dict(),
+            "verdict": _verdict(self.verdicts),
+            "out": str(self.bundle.path),
+        }
+
+
+def export(
+    checkpoint: Checkpoint | Path | str, out: Path | str, config: ExportConfig | None = None, *, console: Console | None = None
+) -> Exported:
+    """Writes the bundle ``out`` and checks that its artifacts agree: the command ``python -m lavit_edge.export``.
 
     Args:
-        source: the checkpoint folder.
-        options: target name -> its options; the targets to export.
-        precision: ``int8`` or ``float``.
-        tolerance_steps: of the artifacts' self-test; by their precision when None, in int8 by how far int8 is from fp32.
-        private_key: signs the bundle, see :mod:`lavit_edge.artifact.signing`.
-        data, pictures: labelled pictures to compare on besides the free ones, and how many.
+        checkpoint: a folder, or the name of a bundled one.
+        out: a new folder, or an earlier export of the same checkpoint at the same precision.
+        console: shows what is going on and what was found; None: nothing is shown.
+
+    Returns:
+        What was written; a bundle that failed a gate is written, too.
 
     Raises:
         UserError: nothing is written then.
     """
-    console = Console(stderr=True)
-    checkpoint = load_checkpoint(source)
-    _check_out(out, checkpoint, precision)
-    sets = {"free pictures": Pictures(free_pictures(checkpoint.contract), False)}
-    if data is not None:
-        sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, checkpoint.contract, pictures), True)
+    config, console, out = config or ExportConfig(), console or silent(), Path(out)
+    source = find_checkpoint(checkpoint, config.trust_builder)
+    _check_out(out, source, config.precision)
+    sets = {"free pictures": Pictures(free_pictures(source.contract), False)}
+    if config.data is not None:
+        data = Path(config.data)
+        sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, source.contract, config.pictures), True)
     with console.status("building the program"):
-        program = PROGRAMS[precision](checkpoint)
-        if precision == "int8" and tolerance_steps is None:
-            golden = (make_payload(each, checkpoint.contract, {}, 1.0) for each in (program, PROGRAMS["float"](checkpoint)))
-            tolerance_steps = int8_tolerance(*golden)
-    with new_folder(out, replace=True) as folder:
+        program = PROGRAMS[config.precision](source)
+    with console.status("choosing golden pictures"):
+        computes = {name: config.of(TARGETS[name]).computes_in for name in config.targets}
+        chosen = choose(program, source.contract, set(computes.values()))
+    with new_folder(out, FILES) as folder:
         seconds = {}
-        for name, target_options in options.items():
-            start = time.monotonic()
+        for name in config.targets:
+            start, target, options = time.monotonic(), TARGETS[name], config.of(TARGETS[name])
             with console.status(f"exporting {name}"):
-                made = provenance(checkpoint, precision, name, target_options)
-                kind = "int8" if precision == "int8" else "float16" if name == "coreml" else "float32"
-                payload = make_payload(program, checkpoint.contract, made, tolerance_steps or TOLERANCE[kind])
-                TARGETS[name].export(program, payload, folder / f"model{TARGETS[name].suffix}", target_options)
+                made = provenance(source, config.precision, name, options)
+                payload = chosen.payload(computes[name], made, config.tolerance_steps)
+                target.export(program, payload, folder / f"model{target.suffix}", options)
             seconds[name] = round(time.monotonic() - start, 1)
             console.print(f"exported {name} in {seconds[name]} s")
         artifacts = sorted(folder.iterdir())
-        manifest = _manifest(checkpoint, options, precision, artifacts, seconds, out)
-        checked = check(Bundle(folder, manifest), checkpoint, sets, gates, strict=strict, console=console)
-        parity = {title: result.to_dict() for title, result in checked.sets.items()}
+        manifest = _manifest(source, config, artifacts, seconds, out)
+        manifest["selftest"] = {} if config.tolerance_steps else _power(chosen, computes)  # known of measured tolerances alone
+        checked = check(Bundle(folder, manifest), source, sets, config.gates, strict=config.strict, console=console)
         with console.status("judging the artifacts"):
             judged = {path.name: verdicts(path) for path in artifacts}
         print_summary(judged, console)
-        verdict = {name: {device: each.to_dict() for device, each in found.items()} for name, found in judged.items()}
-        title = f"{checkpoint.path.resolve().name}, {precision}: agreement"
+        title = f"{checked.checkpoint}, {checked.precision}: agreement"
         _write_json(folder / MANIFEST, manifest)
-        _write_json(folder / VERDICT, verdict)
-        _write_json(folder / PARITY, {"gates": vars(gates), **checked.to_dict(), "sets": parity})
+        _write_json(folder / VERDICT, _verdict(judged))
+        _write_json(folder / PARITY, {"gates": vars(config.gates), **checked.to_dict(), "sets": _parity(checked)})
         (folder / PAGE).write_text(page(title, checked.sets, checked.wrong_layers), encoding="utf-8")
-        (folder / CARD).write_text(_card(checkpoint, manifest, checked.sets), encoding="utf-8")
-        if private_key:
-            sign_bundle(folder, private_key)
+        (folder / CARD).write_text(_card(source, manifest, checked.sets), encoding="utf-8")
+        if config.sign:
+            sign_bundle(folder, config.sign)
     _print_artifacts(manifest, out, console)
-    return {**manifest, "parity": parity, **checked.to_dict(), "verdict": verdict, "out": str(out)}
+    return Exported(Bundle(out, manifest), checked, judged)
+
+
+def _power(chosen: Chosen, computes: dict[str, str]) -> dict[str, Any]:
+    """What the self-test sees of planted faults, by target."""
+    return {name: chosen.power[kind].to_dict() for name, kind in computes.items()}
+
+
+def _parity(checked: Checked) -> dict[str, Any]:
+    return {title: result.to_dict() for title, result in checked.sets.items()}
+
+
+def _verdict(verdicts: dict[str, dict[str, Verdict]]) -> dict[str, Any]:
+    return {name: {device: each.to_dict() for device, each in found.items()} for name, found in verdicts.items()}
 
 
 def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:
@@ -117,26 +156,19 @@ def _check_out(out: Path, checkpoint: Checkpoint, precision: str) -> None:
 
 
 def _manifest(
-    checkpoint: Checkpoint,
-    options: dict[str, Options],
-    precision: str,
-    artifacts: list[Path],
-    seconds: dict[str, float],
-    out: Path,
+    checkpoint: Checkpoint, config: ExportConfig, artifacts: list[Path], seconds: dict[str, float], out: Path
 ) -> dict[str, Any]:
     def size(path: Path) -> int:
         return sum(file.stat().st_size for file in ([path] if path.is_file() else path.rglob("*")) if file.is_file())
 
     return {
         "format": FORMAT,
-        **_made_from(checkpoint, precision),
+        **_made_from(checkpoint, config.precision),
         "checkpoint_path": os.path.relpath(checkpoint.path, out),
         "contract": checkpoint.contract.to_dict(),
         "contract_sha256": checkpoint.contract.sha256,
-        "quantization": checkpoint.config.get("quantization") if precision == "int8" else None,
-        "targets": {
-            name: {"options": vars(target_options), "seconds": seconds[name]} for name, target_options in options.items()
-        },
+        "quantization": checkpoint.config.get("quantization") if config.precision == "int8" else None,
+        "targets": {name: {"options": vars(config.of(TARGETS[name])), "seconds": spent} for name, spent in seconds.items()},
         "artifacts": {
             path.name: {"bytes": size(path), "sha256": artifact_sha256(path), "content_sha256": content_sha256(path)}
             for path in artifacts
@@ -211,6 +243,12 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
             else:
                 pair = parity.pair(name, reference)
                 lines.append(f"| {name} | {top1} | {100 * pair.agreement:.1f} | {pair.sqnr_db:.1f} |")
+    if manifest["selftest"]:
+        lines += ["", "Faults planted in single layers (weights zeroed, negated, channels rotated) that the self-test sees:"]
+        lines += ["", "| target | planted | seen | layers of those that it does not see |", "|---|---|---|---|"]
+    for target, power in manifest["selftest"].items():
+        blind = ", ".join(dict.fromkeys(f"`{fault.rsplit(' ', 1)[0]}`" for fault in power["blind"]))
+        lines.append(f"| {target} | {power['planted']} | {power['seen']} | {blind or 'none'} |")
     lines += ["", "`.mlpackage` was run in the reference evaluator, which checks the program and not Apple's kernels.", ""]
     return "\n".join(lines)
 

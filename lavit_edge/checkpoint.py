@@ -17,10 +17,13 @@ from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder, read_json
 from lavit_edge.models import create_model
 from lavit_edge.models.classifier import Classifier
+from lavit_edge.traced.builder import build
+from lavit_edge.traced.model import Adapted
 
 FORMAT = "lavit_edge.checkpoint/1"
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 WEIGHTS, CONFIG, CARD, INT8 = "model.safetensors", "config.json", "README.md", "int8.safetensors"
+FILES = (WEIGHTS, CONFIG, CARD, INT8)  # of a checkpoint; what else lies in its folder is not ours
 BUNDLED = Path(__file__).parent / "checkpoints"
 
 
@@ -36,7 +39,7 @@ class Checkpoint:
     """
 
     path: Path
-    model: Classifier
+    model: Classifier | Adapted
     contract: InputContract
     config: dict[str, Any]
 
@@ -45,18 +48,24 @@ class Checkpoint:
         return (self.path / INT8).is_file()
 
 
-def load_checkpoint(path: Path | str) -> Checkpoint:
+def load_checkpoint(path: Path | str, *, trust_builder: bool = False, module: nn.Module | None = None) -> Checkpoint:
     """Builds the model that ``config.json`` names and fills it from ``model.safetensors``; nothing is unpickled.
 
+    Args:
+        trust_builder: a model of another package may be built by the function that ``config.json`` names, which runs code.
+        module: takes the weights of such a model instead; it is used as it is, not copied.
+
     Raises:
-        UserError: the folder is not a checkpoint, or its files are damaged or do not fit each other.
+        UserError: the folder is not a checkpoint, its builder is not trusted, or its files are damaged or do not fit each other.
     """
     path = Path(path)
     config = read_config(path)
     contract = InputContract.from_dict(config.get("contract"))
     spec = config.get("model")
+    if isinstance(spec, dict) and "name" not in spec and ({"builder", "module"} & set(spec)):
+        return Checkpoint(path, _adapted(path, config, contract, trust_builder, module), contract, config)
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
-        raise UserError(f"{path / CONFIG}: 'model' must be an object with a 'name'")
+        raise UserError(f"{path / CONFIG}: 'model' must be an object with a 'name' or a 'builder'")
     options = spec.get("options", {})
     if not isinstance(options, dict) or {"name", "num_classes", "image_size"} & set(options):
         raise UserError(f"{path / CONFIG}: 'options' of the model must be an object; classes and size come from the contract")
@@ -70,6 +79,29 @@ def load_checkpoint(path: Path | str) -> Checkpoint:
     model = create()
     fill(model, tensors, source, spec["name"])
     return Checkpoint(path, model.eval(), contract, config)
+
+
+def _adapted(path: Path, config: dict[str, Any], contract: InputContract, trust: bool, module: nn.Module | None) -> Adapted:
+    """The model of another package that ``config`` describes, with its weights."""
+    spec, patterns = config["model"], config["model"].get("float_layers")
+    if patterns is not None and not (isinstance(patterns, list) and all(isinstance(each, str) for each in patterns)):
+        raise UserError(f"{path / CONFIG}: 'float_layers' of the model must be a list of paths")
+    if module is None and "builder" not in spec:
+        raise UserError(
+            f"{path} names no builder for its {spec['module']}: load_checkpoint(path, module=...) takes one in Python"
+        )
+    tensors, source = load_tensors(path / WEIGHTS, config), str(path / WEIGHTS)
+    module = build(spec, str(path), trust) if module is None else module
+    fill(module, tensors, source, type(module).__name__)
+    return Adapted(module, contract.size, len(contract.labels), patterns)
+
+
+def find_checkpoint(source: Checkpoint | Path | str, trust_builder: bool = False) -> Checkpoint:
+    """A checkpoint as it is, or that of a folder, or the bundled one of that name. Raises as :func:`load_checkpoint`."""
+    if isinstance(source, Checkpoint):
+        return source
+    path = bundled_checkpoints().get(source, source) if isinstance(source, str) else source
+    return load_checkpoint(path, trust_builder=trust_builder)
 
 
 def bundled_checkpoints() -> dict[str, Path]:
@@ -146,7 +178,7 @@ def save_checkpoint(
 
     Args:
         tensors: the model's ``state_dict``.
-        model: ``{"name": ..., "options": {...}}`` for :func:`create_model`.
+        model: ``{"name": ..., "options": {...}}`` for :func:`create_model`, or what ``adapt`` wrote.
         card: Markdown of the model card.
         facts: further top-level entries of ``config.json`` (``training``, ``metrics``, ``quantization``).
         int8: the quantised form, see ``lavit_edge.quantize``.
@@ -155,7 +187,8 @@ def save_checkpoint(
         UserError: ``path`` cannot be written, or holds something else than a checkpoint.
     """
     path = Path(path)
-    with new_folder(path, replace=(path / CONFIG).is_file() and (path / WEIGHTS).is_file()) as folder:
+    replaces = FILES if (path / CONFIG).is_file() and (path / WEIGHTS).is_file() else ()
+    with new_folder(path, replaces) as folder:
         try:
             save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
             if int8 is not None:

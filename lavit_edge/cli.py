@@ -1,16 +1,27 @@
-"""What every command shares: one line per user's mistake, and documented exit codes.
+"""What every command shares: options from a config dataclass, one line per user's mistake, names as they are, and exit codes.
 
-Exit codes: 0 done, 1 a gate failed, 2 the user can mend it (one line on stderr says how), 130 interrupted.
+Exit codes: 0 done, 1 a gate failed, 2 the user can mend it (one line on stderr says how), 70 a fault of ours (sysexits.h's
+EX_SOFTWARE; with a traceback), 130 interrupted, 141 nobody reads the output any more (as of SIGPIPE).
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
+import io
+import os
 import sys
+import traceback
 from collections.abc import Callable
-from typing import NoReturn
+from types import NoneType, UnionType
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from lavit_edge.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+T = TypeVar("T")
 
 
 class Parser(argparse.ArgumentParser):
@@ -26,10 +37,75 @@ class Parser(argparse.ArgumentParser):
         raise SystemExit(2)
 
 
+def option(default: Any, help: str, metavar: str | None = None) -> Any:
+    """A field of a config dataclass that is an option of a command, too."""
+    return dataclasses.field(default=default, metadata={"help": help, "metavar": metavar})
+
+
+def trust_option() -> Any:
+    """The field of every config whose verb loads a checkpoint."""
+    return option(False, "let the checkpoint of another package's model import the function that builds it, which runs code")
+
+
+def add_options(parser: argparse.ArgumentParser, config: type, help: str | None = None) -> None:
+    """``--its-name`` for each field that :func:`option` made; or for every field of ``config``, with the one ``help`` for all."""
+    hints = get_type_hints(config)
+    for field in dataclasses.fields(config):
+        if field.metadata or help:
+            parser.add_argument(
+                f"--{field.name.replace('_', '-')}",
+                default=field.default,
+                help=field.metadata.get("help", help),
+                **_kind(hints[field.name], field.metadata.get("metavar")),
+            )
+
+
+def _kind(hint: Any, metavar: str | None) -> dict[str, Any]:
+    """What argparse calls a field's type."""
+    if isinstance(hint, UnionType):
+        (hint,) = (part for part in get_args(hint) if part is not NoneType)
+    if hint is bool:
+        return {"action": "store_true"}
+    if get_origin(hint) is Literal:
+        return {"choices": get_args(hint)}
+    if get_origin(hint) is tuple:
+        return {"nargs": "+", "type": get_args(hint)[0], "metavar": metavar}
+    return {"type": hint, "metavar": metavar}
+
+
+def check_choices(config: Any) -> None:
+    """Raises :class:`UserError` unless each ``Literal`` field of a config has one of its values."""
+    for name, hint in get_type_hints(type(config)).items():
+        if get_origin(hint) is Literal and getattr(config, name) not in get_args(hint):
+            raise UserError(f"--{name.replace('_', '-')} must be {' or '.join(get_args(hint))}, not {getattr(config, name)!r}")
+
+
+def config_from(config: type[T], args: argparse.Namespace, **others: Any) -> T:
+    """The config that the options of :func:`add_options` ask for; ``others`` are fields that are no such option.
+
+    Raises:
+        UserError: the config refuses a value.
+    """
+    names = [field.name for field in dataclasses.fields(config) if field.name not in others]  # type: ignore[arg-type]
+    values = {name: getattr(args, name) for name in names}
+    return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}, **others)
+
+
+def new_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console of Rich's to which names are text: a folder ``[red]`` or ``:bug:`` is no markup. Colours come from styles."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+
+
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
+        sys.stdout.flush()  # here, where a full disk or a closed pipe has an exit code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -37,8 +113,12 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into it once more at its end
+        code = 141
     except (OSError, MemoryError) as error:  # a full disk, a folder without permission
         print(f"error: {one_line(str(error)) or 'out of memory'}", file=sys.stderr)
         code = 2
+    except Exception:
+        traceback.print_exc()
+        code = 70
     raise SystemExit(code)

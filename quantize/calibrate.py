@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import logging
+import math
 import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
@@ -45,6 +46,7 @@ except ImportError as error:
 
 nncf.set_log_level(logging.ERROR)
 
+NO_CLAMP = (-math.inf, math.inf)
 MOST_BIAS_STEPS = 2**30  # of int32's 2^31: the accumulator needs room beside the bias
 
 
@@ -87,7 +89,7 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Coll
         replace(model.model, path, QuantizedAdd(observers[path]))
     for picture in pictures:
         model(picture)
-    outputs = {path: _asymmetric(observer, path in graph.rectified) for path, observer in observers.items()}
+    outputs = {path: _asymmetric(observer, graph.clamps.get(path, NO_CLAMP)) for path, observer in observers.items()}
     for path, quantizer in outputs.items():
         module = model.model.get_submodule(path)
         module.quantize_output = quantizer
@@ -152,13 +154,14 @@ def _symmetric(layer: nn.Linear | nn.Conv2d) -> SymmetricQuantizer:
     return quantizer
 
 
-def _asymmetric(observed: Observe, rectified: bool = False) -> AsymmetricQuantizer:
-    """A learnable quantiser of the observed range; where a ReLU follows, it starts at zero for good: rounding is the ReLU."""
+def _asymmetric(observed: Observe, clamp: tuple[float, float] = NO_CLAMP) -> AsymmetricQuantizer:
+    """A learnable quantiser of the observed range. Where a ReLU follows, it starts at zero for good: rounding is the ReLU; and it
+    ends where a ReLU6 does."""
     quantizer = AsymmetricQuantizer(PTQuantizerSpec(8, QuantizationScheme.ASYMMETRIC, None, False, False, (1,), False))
     with torch.no_grad():
-        low = 0.0 if rectified else observed.low
-        quantizer.input_low.fill_(low).requires_grad_(not rectified)
-        quantizer.input_range.fill_(observed.high - low)
+        low, high = max(observed.low, clamp[0]), min(observed.high, clamp[1])
+        quantizer.input_low.fill_(low).requires_grad_(math.isinf(clamp[0]))
+        quantizer.input_range.fill_(high - low).requires_grad_(math.isinf(clamp[1]))
     return quantizer
 
 

@@ -1,7 +1,7 @@
 """Which layer made the tensor that another layer reads, from the float program.
 
-Only a layer's own output can be int8 on its way to the next one: reshapes and transposes hand it on, and a ReLU that alone
-follows a layer is done by its rounding.
+Only a layer's own output can be int8 on its way to the next one: reshapes and transposes hand it on, and a ReLU or ReLU6 that
+alone follows a layer is done by its rounding.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from lavit_edge.models.blocks import Add
-from lavit_edge.quantize.program import SHAPE_OPS, is_call
+from lavit_edge.traced.nodes import SHAPE_OPS, clamp_of, is_call
 
 LAYER_OPS = (torch.ops.aten.linear, torch.ops.aten.conv2d)
 PREFIX = "model."  # of the names of the model inside Deployed
@@ -27,7 +27,7 @@ class LayerGraph:
 
     Attributes:
         inputs: path of a linear or convolution layer -> path of the layer that made its input, or else the name of the node.
-        rectified: paths of the layers that a ReLU alone follows.
+        clamps: path of a layer that a ReLU, ReLU6 or another clamp alone follows -> the least and largest value it lets pass.
     """
 
     def __init__(self, program: ExportedProgram) -> None:
@@ -40,13 +40,15 @@ class LayerGraph:
                 while self.hands_on(source):
                     source = source.all_input_nodes[0]
                 self.inputs[path] = self.layer(source) or source.name
-        relus = [node.all_input_nodes[0] for node in self.nodes if is_call(node, torch.ops.aten.relu) and self.hands_on(node)]
-        self.rectified = {self.layer(node) for node in relus}
+        self.clamps = {
+            self.layer(node.all_input_nodes[0]): clamp for node in self.nodes if (clamp := clamp_of(node)) and self.hands_on(node)
+        }
 
     def layer(self, node: fx.Node) -> str | None:
         """Path of the layer whose output a node is, None for other operators."""
         if is_call(node, *LAYER_OPS):
-            return self._weights[node.args[1].name].removeprefix(PREFIX).removesuffix(".weight")  # type: ignore[union-attr]
+            weight = self._weights.get(node.args[1].name)  # type: ignore[union-attr]
+            return weight.removeprefix(PREFIX).removesuffix(".weight") if weight else None  # None: made from the picture
         if is_call(node, torch.ops.aten.add):
             path, kind = list(node.meta["nn_module_stack"].values())[-1]
             return path.removeprefix(PREFIX) if kind == f"{Add.__module__}.{Add.__qualname__}" else None
@@ -55,8 +57,8 @@ class LayerGraph:
     def hands_on(self, node: fx.Node) -> bool:
         """Whether a node's output is the same int8 codes as its input's."""
         source = node.all_input_nodes[0] if node.all_input_nodes else None
-        rectifies = is_call(node, torch.ops.aten.relu) and source is not None and self.layer(source) is not None
-        return is_call(node, *SHAPE_OPS) or (rectifies and source is not None and len(source.users) == 1)
+        clamps = clamp_of(node) is not None and source is not None and self.layer(source) is not None
+        return is_call(node, *SHAPE_OPS) or (clamps and source is not None and len(source.users) == 1)
 
     def tensors(self) -> Iterator[tuple[str | None, set[str | None]]]:
         """For each tensor: the path of the layer that made it, and of those that read it; None for operators that are always

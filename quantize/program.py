@@ -6,7 +6,7 @@ Only torch is needed here: the int8 form is read from the checkpoint folder.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from typing import Any, cast
 
 import torch
 from torch import fx, nn
@@ -16,6 +16,7 @@ from lavit_edge.checkpoint import CONFIG, INT8, Checkpoint, load_tensors
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.scheme import (
+    HIGH,
     LOW,
     check_tensors,
     default_float_layers,
@@ -23,13 +24,11 @@ from lavit_edge.quantize.scheme import (
     quantizable_additions,
     quantized_model,
 )
+from lavit_edge.traced.nodes import SHAPE_OPS, clamp_of, is_call
 
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
+ROUNDING = 1e-6  # 255 times a 255th in float32
 DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
-SHAPE_OPS = frozenset(
-    getattr(torch.ops.aten, name)
-    for name in ("reshape", "view", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous")
-)
 
 
 def float_program(checkpoint: Checkpoint) -> ExportedProgram:
@@ -102,8 +101,8 @@ def tidy(module: fx.GraphModule) -> fx.GraphModule:
     go there.
     """
     graph = module.graph
-    for node in list(graph.nodes):  # codes start at zero: the ReLU is done
-        if is_call(node, torch.ops.aten.relu) and is_call(node.args[0], DEQUANTIZE) and node.args[0].args[2] == LOW:
+    for node in list(graph.nodes):  # codes start at zero: the ReLU is done; and end at 6 at the latest: ReLU6
+        if (clamp := clamp_of(node)) and is_call(node.args[0], DEQUANTIZE) and _within(node.args[0], *clamp):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     for node in list(graph.nodes):  # int8 all the way through reshapes and transposes
@@ -128,6 +127,12 @@ def tidy(module: fx.GraphModule) -> fx.GraphModule:
     return module
 
 
+def _within(dequantize: fx.Node, low: float, high: float) -> bool:
+    """Whether all that 8 bits can say is between two values."""
+    _, scale, zero_point = cast(Any, dequantize.args[:3])
+    return bool((LOW - zero_point) * scale >= low and (HIGH - zero_point) * scale <= high * (1 + ROUNDING))
+
+
 def _requantize(graph: fx.Graph, node: fx.Node, arguments: tuple) -> None:
     """Q/DQ after ``node``, in front of all its users."""
     users = list(node.users)
@@ -137,8 +142,3 @@ def _requantize(graph: fx.Graph, node: fx.Node, arguments: tuple) -> None:
         value = graph.create_node("call_function", DEQUANTIZE, (codes, *arguments))
     for user in users:
         user.replace_input_with(node, value)
-
-
-def is_call(node: fx.Node, *operators: Callable) -> bool:
-    """Whether ``node`` calls one of ``operators``, given as an overload or as a packet of overloads."""
-    return node.op == "call_function" and (node.target in operators or getattr(node.target, "overloadpacket", None) in operators)

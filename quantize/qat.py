@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -52,7 +53,7 @@ def parameter_groups(model: Deployed, lr: float, range_lr: float) -> tuple[list[
     for layer in model.modules():
         if isinstance(layer, AsymmetricQuantizer | SymmetricQuantizer):
             learnable = [value for value in layer.parameters() if value.requires_grad]
-            size = max(float(value.detach().abs().mean()) for value in learnable)
+            size = max((float(value.detach().abs().mean()) for value in learnable), default=0.0)  # none behind a ReLU6
             ranges |= dict.fromkeys(learnable, size)
     shares: dict[str, float] = getattr(model.model, "learning_rates", {})
     weights: dict[float, list[Tensor]] = {}
@@ -65,38 +66,48 @@ def parameter_groups(model: Deployed, lr: float, range_lr: float) -> tuple[list[
     )
 
 
+@dataclass(frozen=True)
+class Schedule:
+    """
+    Attributes:
+        steps: batches in all.
+        lr, range_lr: learning rate of the weights; of the ranges, relative to each range.
+        freeze: the step from which the ranges stay as they are, so that the weights settle on fixed grids.
+    """
+
+    steps: int
+    lr: float
+    range_lr: float
+    freeze: int
+
+
 def fine_tune(
     model: Deployed,
     teacher: nn.Module | None,
     epoch: Callable[[], Iterator[Batch]],
+    schedule: Schedule,
     *,
-    steps: int,
-    lr: float,
-    range_lr: float,
-    freeze: int,
     report: Callable[[float], None],
     device: str = "cpu",
 ) -> None:
-    """Trains ``model`` (from :func:`calibrate`; in place) for ``steps`` batches. Adam without weight decay, cosine to zero.
+    """Trains ``model`` (from :func:`calibrate`; in place). Adam without weight decay, cosine to zero.
 
     Args:
         teacher: the loss is the squared error against its logits over their variance: it needs no labels, and it is what SQNR
             measures. None: cross-entropy with the labels, smoothed by 0.1.
         epoch: gives the batches of one pass over the training pictures.
-        lr, range_lr: learning rate of the weights; of the ranges, relative to each range.
-        freeze: the step from which the ranges stay as they are, so that the weights settle on fixed grids.
         report: is called after each step with its loss.
     """
     model.to(device).eval()
     if teacher is not None:
         teacher.to(device).eval()
-    weights, ranges = parameter_groups(model, lr, range_lr)
+    weights, ranges = parameter_groups(model, schedule.lr, schedule.range_lr)
     optimizer = torch.optim.Adam([*weights, *ranges])
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / steps)))
+    cosine = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: 0.5 * (1 + math.cos(math.pi * step / schedule.steps)))
     done = 0
-    while done < steps:
+    while done < schedule.steps:
         for pictures, targets in epoch():
-            if done == freeze:
+            if done == schedule.freeze:
                 for parameter in (value for group in ranges for value in group["params"]):
                     parameter.requires_grad_(False)  # Adam leaves alone what has no gradient
             pictures, targets = pictures.to(device), targets.to(device)
@@ -109,9 +120,9 @@ def fine_tune(
             optimizer.zero_grad()
             loss.backward()
             optimizer.step()
-            schedule.step()
+            cosine.step()
             hold_ranges(model)
             report(loss.item())
             done += 1
-            if done == steps:
+            if done == schedule.steps:
                 break

@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lavit_edge.checkpoint import CARD, Checkpoint
+from lavit_edge.cli import new_console
 
 ROWS = {"fp32": "fp32", "int8": "int8, default float layers", "ptq": "int8, PTQ", "qat": "int8, QAT"}
 ALONE = "alone in int8, all else in float"
@@ -28,7 +29,8 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         *_markdown(("model", "top-1", "SQNR"), _rows(facts["metrics"])),
         "",
         *[f"- {name}: {value}" for name, value in facts["scheme"].items()],
-        f"- float layers: {', '.join(f'`{path}`' for path in facts['float_layers'])}",
+        "",
+        *_markdown(("in float", "", "why"), _in_float(facts)),
         "",
     ]
     if found := facts["sensitivity"]:
@@ -56,7 +58,7 @@ def verdict(found: dict[str, Any]) -> str:
 
 def show(result: dict[str, Any]) -> None:
     """The tables, and what was kept."""
-    console = Console()
+    console = new_console()
     if found := result["sensitivity"]:
         for kind in ("blocks", "layers"):
             if found[kind]:
@@ -64,6 +66,7 @@ def show(result: dict[str, Any]) -> None:
                 _print(console, f"{ALONE}, on {found['pictures']} training pictures", columns, _sensitivity(found, kind))
         _print(console, "on the same", ("model", "top-1", "SQNR of the logits"), _rows(found["metrics"]))
         console.print(verdict(found).replace("`", ""), soft_wrap=True)
+    _print(console, "computed in float", ("layer or operator", "", "why"), _in_float(result))
     title = f"{result['val_pictures']} validation pictures"
     _print(console, title, ("model", "top-1", "SQNR of the logits"), _rows(result["metrics"]))
     if found:
@@ -74,6 +77,11 @@ def show(result: dict[str, Any]) -> None:
         word = "beats PTQ and is kept" if result["kept"] == "qat" else "does not beat PTQ: PTQ is kept"
         console.print(f"QAT {word}{', judged on the held-out training pictures' if found else ''}")
     console.print(f"saved {result['out']}", soft_wrap=True)
+
+
+def _in_float(facts: dict[str, Any]) -> Iterator[tuple[str, str, str]]:
+    for each in facts["in_float"]:
+        yield each["what"], f"{each['count']} times" if each["count"] > 1 else "", each["reason"]
 
 
 def _rows(metrics: dict[str, dict[str, Any]]) -> Iterator[tuple[str, str, str]]:

@@ -32,6 +32,7 @@ from torch import Tensor, nn
 from lavit_edge.errors import UserError
 from lavit_edge.models.blocks import Add
 from lavit_edge.models.classifier import Classifier
+from lavit_edge.traced.model import TracedModule
 
 LOW, HIGH = -128, 127
 WEIGHT_LOW = -127  # symmetric: -128 has no counterpart
@@ -160,7 +161,7 @@ def quantizable_additions(model: nn.Module, float_layers: Collection[str]) -> di
 
 def default_float_layers(model: nn.Module) -> frozenset[str]:
     """Module paths of the layers that stay float unless a checkpoint says otherwise: the model's own ``float_layers``."""
-    layers, patterns = quantizable(model, ()), cast(Classifier, model).float_layers
+    layers, patterns = quantizable(model, ()), cast(Classifier | TracedModule, model).float_layers
     return frozenset(path for pattern in patterns for path in fnmatch.filter(layers, pattern))
 
 

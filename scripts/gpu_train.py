@@ -28,7 +28,8 @@ from lavit_edge.errors import UserError, one_line
 from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.train.card import training_card
-from lavit_edge.train.loop import CHECKPOINT, LOG, Run
+from lavit_edge.train.config import TrainConfig
+from lavit_edge.train.loop import CHECKPOINT, LOG, Parts, Run
 from lavit_edge.train.recipe import find_recipe
 from lavit_edge.train.resident import ResidentSource
 from lavit_edge.train.sheets import read_package, read_sheets
@@ -108,20 +109,21 @@ def prepare(arguments: argparse.Namespace, out: Path, compiled: bool) -> Run:
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model, num_classes=len(labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
     out.mkdir()
-    precision = torch.bfloat16 if world.device.type == "cuda" else torch.float32  # few CPUs are quick in bf16
+    # few CPUs are quick in bf16
+    config = TrainConfig(precision="bf16" if world.device.type == "cuda" else "fp32", compile=compiled)
     facts = {
         "data": f"{len(train)} pictures in sheets (scripts/gpu_pack.py)",
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
         "processes": 1,
-        "precision": "bf16" if precision == torch.bfloat16 else "fp32",
+        "precision": config.precision,
         "compiled": compiled,
         "started_from": [],
     }
-    return Run(
-        recipe, model, InputContract(recipe.image_size, labels), ResidentSource(train, recipe, world, arguments.workers), val,
-        Teacher(**package["teacher"], load=refuse) if arguments.distilled else None, out, world, facts,
-        precision=precision, compiled=compiled, teacher_file=arguments.package / VIEWS,
-    )  # fmt: skip
+    source = ResidentSource(train, recipe, world, arguments.workers)
+    teacher = Teacher(**package["teacher"], load=refuse) if arguments.distilled else None
+    contract = InputContract(recipe.image_size, labels)
+    parts = Parts(model, contract, source, val, teacher, facts, teacher_file=arguments.package / VIEWS)
+    return Run(recipe, parts, out, world, config)
 
 
 def refuse() -> Forward:

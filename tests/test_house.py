@@ -14,25 +14,20 @@ WINGS = {"lavit_edge": ROOT / "lavit_edge", "lavit_edge.quantize": ROOT / "quant
 # from the ground up; a room imports nothing of its own floor, nor of one above
 FLOORS = (
     ("lavit_edge",),  # its __init__: the version, and names that are loaded when they are used
-    ("errors", "metrics"),
+    ("errors", "metrics", "verbs"),
     ("files", "toolchain", "cli"),
     ("contract",),
     ("data", "models", "artifact"),
+    ("traced",),
     ("checkpoint", "verdict", "selftest"),
-    ("train", "quantize"),
+    ("train", "quantize", "adapt"),
     ("parity",),
     ("export",),
     ("doctor", "benchmark"),
     ("verify", "compare", "profile", "shards", "serve", "__main__"),
 )
-# functions that take a command line, each of them the inside of one command; a core function takes what it needs
-COMMANDS = {
-    "lavit_edge.parity.options.gates_from",
-    "lavit_edge.quantize.__main__.quantize",
-    "lavit_edge.quantize.__main__.run",
-    "lavit_edge.train.__main__.prepare",
-    "lavit_edge.verify.run_locate",
-}
+COMMAND_LINE = "lavit_edge.cli.config_from"  # makes a config of it; all else takes what it needs
+MOST_PARAMETERS = 8  # more than that are a config dataclass
 
 
 def modules() -> dict[str, ast.Module]:
@@ -88,13 +83,29 @@ def test_no_two_files_import_each_other_in_a_circle() -> None:
     TopologicalSorter(graph).prepare()  # raises CycleError, which names them
 
 
+def functions() -> Iterator[tuple[str, list[ast.arg]]]:
+    """Every function of the package by its dotted name, and its parameters without ``self``."""
+    for module, tree in MODULES.items():
+        for node in ast.walk(tree):
+            if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+                own = node.args
+                given = [*own.posonlyargs, *own.args, *own.kwonlyargs, *filter(None, (own.vararg, own.kwarg))]
+                yield f"{module}.{node.name}", [each for each in given if each.arg not in ("self", "cls")]
+
+
 def test_what_computes_takes_no_command_line() -> None:
     taking = {
-        f"{module}.{node.name}"
-        for module, tree in MODULES.items()
-        for node in ast.walk(tree)
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        for argument in (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
-        if argument.annotation is not None and "Namespace" in ast.unparse(argument.annotation)
+        name
+        for name, given in functions()
+        if any(each.annotation is not None and "Namespace" in ast.unparse(each.annotation) for each in given)
     }
-    assert taking == COMMANDS
+    assert taking == {COMMAND_LINE}
+
+
+def test_long_lists_of_parameters_are_configs() -> None:
+    """An architecture's are one already: the options of the model in ``config.json``, by name."""
+    assert [
+        f"{name} has {len(given)} parameters"
+        for name, given in functions()
+        if len(given) > MOST_PARAMETERS and not re.fullmatch(r"lavit_edge\.models\.\w+\.__init__", name)
+    ] == []

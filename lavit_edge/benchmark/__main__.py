@@ -12,14 +12,13 @@ import re
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lavit_edge.benchmark.devices import Settings, Several, measure
-from lavit_edge.benchmark.report import Report, write_report
-from lavit_edge.cli import Parser, run_command
-from lavit_edge.errors import UserError
+from lavit_edge.benchmark.devices import BenchmarkConfig
+from lavit_edge.benchmark.report import Report
+from lavit_edge.benchmark.run import benchmark
+from lavit_edge.cli import Parser, new_console, run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -29,7 +28,7 @@ def parser() -> argparse.ArgumentParser:
     devices = "host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser, ios:NAME or ios:REPORT.json"
     p.add_argument("--device", default="host", help=devices)
     p.add_argument("--threads", type=_threads, default=(1,), metavar="N,...", help="of the runtime; a report for each")
-    p.add_argument("--minutes", type=_minutes, default=1 / 6, metavar="M", help="least duration of each measurement")
+    p.add_argument("--minutes", type=float, default=1 / 6, metavar="M", help="least duration of each measurement")
     p.add_argument("--out", type=Path, default=Path("reports"), help="folder for the reports")
     p.add_argument("--force", action="store_true", help="time an artifact that fails its self-test; the report says so")
     p.add_argument("--json", action="store_true", help="print the reports as JSON on stdout")
@@ -42,55 +41,23 @@ def _threads(text: str) -> tuple[int, ...]:
     return tuple(dict.fromkeys(int(number) for number in text.split(",")))
 
 
-def _minutes(text: str) -> float:
-    try:
-        minutes = float(text)
-    except ValueError:
-        minutes = 0.0
-    if not 0 < minutes <= 24 * 60:
-        raise argparse.ArgumentTypeError(f"minutes must be more than 0 and at most a day, not {text!r}")
-    return minutes
-
-
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    if args.out.exists() and not args.out.is_dir():
-        raise UserError(f"--out {args.out} is not a folder")
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    config = BenchmarkConfig(args.threads, 60 * args.minutes, args.force)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
-        settings = Settings(args.threads, 60 * args.minutes, args.force)
 
         def progress(what: str, share: float) -> None:
-            bar.update(task, description=escape(f"{args.device}: {what}"), completed=share)
+            bar.update(task, description=f"{args.device}: {what}", completed=share)
 
-        try:
-            if args.device == "host" and len(args.artifacts) > 1:
-                from lavit_edge.benchmark.side_by_side import measure_in_turns
-
-                reports = measure_in_turns(args.artifacts, settings, progress)
-            else:
-                reports = [report for artifact in args.artifacts for report in measure(args.device, artifact, settings, progress)]
-        except Several as error:
-            for report in error.reports:
-                write_report(report, args.out / file_name(report))
-            raise UserError(f"{error}" + f"; the reports of the others are in {args.out}" * bool(error.reports)) from error
-    files = [args.out / file_name(report) for report in reports]
-    for report, file in zip(reports, files, strict=True):
-        write_report(report, file)
+        measured = benchmark(args.artifacts, args.out, args.device, config, progress=progress)
+    reports = [each.report for each in measured]
     if args.json:
-        print(json.dumps(reports, indent=1, ensure_ascii=False))
+        print(json.dumps(reports, indent=1))
     else:
-        print_reports(reports, files, Console())
-    return 0 if all(report["self_test"]["passed"] for report in reports) else 1
-
-
-def file_name(report: Report) -> str:
-    """Says what was measured where and when, and is unique: ``model.onnx_web_2threads_20261121T143504Z_1b9d6bcd.json``."""
-    moment = re.sub(r"[-:]", "", report["created"])
-    threads = f"{report['settings']['threads']}threads" if report["settings"]["threads"] else "threads"
-    parts = [report["artifact"]["file"], report["harness"]["name"], threads, moment, report["id"][:8]]
-    return re.sub(r"[^\w.-]", "-", "_".join(parts)) + ".json"
+        print_reports(reports, [each.path for each in measured], new_console())
+    return 0 if all(each.passed for each in measured) else 1
 
 
 def print_reports(reports: list[Report], files: list[Path], console: Console) -> None:
@@ -105,7 +72,7 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
         share = f"+{100 * before['p50_ns'] / times['p50_ns']:.0f} %" if times and before else "-"
         memory = report["memory"]["peak_bytes"]
         table.add_row(
-            escape(report["artifact"]["file"]),
+            report["artifact"]["file"],
             str(report["settings"]["threads"] or "-"),
             _ms(load["cold_ns"]),
             _ms(load["first_inference_ns"]),
@@ -119,8 +86,8 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
     )
     for report, file in zip(reports, files, strict=True):
         for line in remarks(report):
-            console.print(escape(line), style="yellow")
-        console.print(escape(str(file)), soft_wrap=True)
+            console.print(line, style="yellow")
+        console.print(str(file), soft_wrap=True)
 
 
 def remarks(report: Report) -> list[str]:

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from typing import Protocol
+
 import torch
 from torch import Tensor, nn
 
 from lavit_edge.contract import InputContract
-from lavit_edge.models.classifier import Classifier
+
+
+class Model(Protocol):
+    """What has an inference form: a :class:`lavit_edge.models.classifier.Classifier`, or an adapted module."""
+
+    def deploy(self) -> nn.Module:
+        """A copy of it that computes the same."""
 
 
 class Deployed(nn.Module):
@@ -19,9 +27,9 @@ class Deployed(nn.Module):
     scale: Tensor
     shift: Tensor
 
-    def __init__(self, model: Classifier, contract: InputContract) -> None:
+    def __init__(self, model: Model, contract: InputContract) -> None:
         super().__init__()
-        self.model: nn.Module = model.deploy()
+        self.model = model.deploy()
         std = torch.tensor(contract.std).reshape(1, 3, 1, 1)
         self.register_buffer("scale", 1.0 / (255.0 * std))
         self.register_buffer("shift", -torch.tensor(contract.mean).reshape(1, 3, 1, 1) / std)

@@ -322,4 +322,4 @@ def lavit_mobile_s(**options: Any) -> LaViTMobile:
 
 @register
 def lavit_mobile_m(**options: Any) -> LaViTMobile:
-    return LaViTMobile(**{**dict(dims=(40, 80, 192, 384), depths=(2, 2, 7, 3)), **options})
+    return LaViTMobile(**{**dict(dims=(32, 64, 160, 320), depths=(1, 2, 6, 3)), **options})

@@ -6,15 +6,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from lavit_edge.artifact.bundle import Bundle
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import read_entries
 from lavit_edge.checkpoint import Checkpoint
 from lavit_edge.data.folder import PictureFolder, free_pictures
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
-from lavit_edge.parity.forms import forms, measure
+from lavit_edge.parity.forms import forms, measure, one_thread
 from lavit_edge.parity.locate import Located, locate
 from lavit_edge.parity.locate_render import print_located, sentence
 from lavit_edge.parity.render import print_parity
@@ -40,11 +44,13 @@ class Pictures:
 class Checked:
     """
     Attributes:
+        checkpoint: its name.
         selftest: whether it passed, by artifact.
         layers: of each artifact.
         sets: the agreement on each set of pictures.
     """
 
+    checkpoint: str
     precision: str
     selftest: dict[str, bool]
     layers: list[Located]
@@ -64,6 +70,19 @@ class Checked:
         """Plain JSON values, without the sets."""
         layers = {"compared": {located.artifact: len(located.layers) for located in self.layers}, "wrong": self.wrong_layers}
         return {"passed": self.passed, "selftest": self.selftest, "layers": layers}
+
+
+@one_thread()
+def _carries_other(path: Path, bundle: Bundle, checkpoint: Checkpoint) -> str | None:
+    """What an artifact, or the manifest, says of its contract and origin that the checkpoint does not."""
+    payload, manifest = read_payload(read_entries(path)), bundle.manifest
+    if payload.contract != checkpoint.contract:
+        return "its contract is not the checkpoint's"
+    if payload.provenance.get("checkpoint", {}).get("sha256") != checkpoint.config["sha256"]:
+        return "it says that it was made from another checkpoint"
+    if (manifest.get("contract"), manifest.get("contract_sha256")) != (checkpoint.contract.to_dict(), checkpoint.contract.sha256):
+        return "the manifest's contract is not the checkpoint's"
+    return None
 
 
 def check(
@@ -93,6 +112,9 @@ def check(
         tested[path.name] = outcome.passed
         if not outcome.passed:
             print_selftest(outcome, console)
+        elif differs := _carries_other(path, bundle, checkpoint):
+            tested[path.name] = False
+            console.print(f"[red]{escape(path.name)}: {differs}[/]")
     with console.status("building the program"):
         program = PROGRAMS[bundle.precision](checkpoint)
     contract, int8 = checkpoint.contract, bundle.precision == "int8"
@@ -114,4 +136,4 @@ def check(
             console=console,
         )
         print_parity(title, results[title], console)
-    return Checked(bundle.precision, tested, layers, results)
+    return Checked(checkpoint.path.resolve().name, bundle.precision, tested, layers, results)

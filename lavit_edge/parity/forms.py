@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,13 +26,13 @@ if TYPE_CHECKING:
 Run = Callable[[np.ndarray], np.ndarray]  # uint8 (size, size, 3) -> float32 logits (classes,)
 
 
-def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
+def checkpoint_of(bundle: Bundle, override: Path | None, trust_builder: bool = False) -> Checkpoint:
     """The checkpoint that a bundle was exported from, found by its recorded place and checked by its hashes."""
     recorded = bundle.manifest["checkpoint"]
     path = override or bundled_checkpoints().get(recorded["name"]) or bundle.path / bundle.manifest["checkpoint_path"]
     if not path.exists():
         raise UserError(f"the bundle's checkpoint {recorded['name']!r} is not at {path}; name it with --checkpoint")
-    checkpoint = load_checkpoint(path)
+    checkpoint = load_checkpoint(path, trust_builder=trust_builder)
     if checkpoint.config.get("sha256") != recorded["sha256"]:
         raise UserError(
             f"{path} is not the checkpoint that this bundle was exported from (its hashes differ); name it with --checkpoint"
@@ -39,11 +40,22 @@ def checkpoint_of(bundle: Bundle, override: Path | None) -> Checkpoint:
     return checkpoint
 
 
-def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``.
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Around what runs in several runtimes. Three whose threads spin and wait for each other took minutes over 50 pictures on two
+    cores."""
+    import torch
 
-    Each runs on one thread: three runtimes whose threads spin and wait for each other took minutes over 50 pictures on two cores.
-    """
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
+
+
+def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
+    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``."""
     import torch
 
     from lavit_edge.models.deployed import Deployed
@@ -56,7 +68,6 @@ def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgra
 
         return run
 
-    torch.set_num_threads(1)
     runs = {FLOAT: from_torch(Deployed(checkpoint.model, checkpoint.contract).eval())}
     if program is not None:
         runs[FAKE] = from_torch(fake_quantized(checkpoint))

@@ -24,6 +24,7 @@ from torch.export import ExportedProgram
 from lavit_edge.artifact.runners import open_artifact, to_tensor
 from lavit_edge.metrics import decibels
 from lavit_edge.parity.agreement import Gates
+from lavit_edge.parity.forms import one_thread
 from lavit_edge.parity.locate_points import Feed, Point, Reference
 from lavit_edge.parity.locate_values import RUNTIMES, open_values
 
@@ -106,6 +107,7 @@ class Located:
         return document
 
 
+@one_thread()
 def locate(
     program: ExportedProgram, artifacts: list[Path], pictures: Iterable[np.ndarray], gates: Gates, console: Console
 ) -> list[Located]:
@@ -119,7 +121,6 @@ def locate(
     Raises:
         UserError: an artifact is not made from this program.
     """
-    torch.set_num_threads(1)
     reference = Reference(program)
     with tempfile.TemporaryDirectory() as folder, console.status("opening the artifacts") as status:
         compared = [_Comparison(path, reference, Path(folder)) for path in artifacts]

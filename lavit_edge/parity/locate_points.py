@@ -15,7 +15,8 @@ from torch.export import ExportedProgram
 
 from lavit_edge.errors import UserError
 from lavit_edge.models.paths import block_of
-from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, SHAPE_OPS
+from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
+from lavit_edge.traced.nodes import SHAPE_OPS
 
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 

@@ -10,7 +10,7 @@ import math
 import os
 import shutil
 import warnings
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lavit_edge.contract.pictures import open_picture
+from lavit_edge.cli import new_console
+from lavit_edge.contract.pictures import FORMATS, open_picture
 from lavit_edge.data.augment import draw_hole, draw_operations, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
 from lavit_edge.data.folder import PictureFolder
@@ -133,7 +134,16 @@ def _as_it_is(batch: list[Tensor]) -> list[Tensor]:
     return batch
 
 
-def open_cache(path: Path, pictures: PictureFolder, recipe: Recipe, world: World, workers: int) -> Path:
+def open_cache(
+    path: Path,
+    pictures: PictureFolder,
+    recipe: Recipe,
+    world: World,
+    workers: int,
+    *,
+    tell: Callable[[str], None] = print,
+    console: Console | None = None,
+) -> Path:
     """The cache file of these pictures, written first where there is none, or one of other pictures, or a damaged one.
 
     Pictures are squashed to squares, whatever the recipe's ``resize``: a box is given in fractions of width and height, and cuts
@@ -145,6 +155,8 @@ def open_cache(path: Path, pictures: PictureFolder, recipe: Recipe, world: World
         path: the file, ``<name>.npy``, or a folder in which it is called ``train.npy``. ``<name>.npy.json`` beside it tells what
             it was made of.
         workers: threads that decode.
+        tell: gets a line when the file has to be written.
+        console: shows the progress then; None: standard error.
 
     Raises:
         UserError: ``path`` is another file, cannot be written, or does not fit on the disk; nothing has changed then.
@@ -153,8 +165,8 @@ def open_cache(path: Path, pictures: PictureFolder, recipe: Recipe, world: World
     side = min(2 * recipe.image_size, max(_longest_side(picture) for picture in pictures.paths))
     key = _key(pictures, side)
     if world.main and (reason := _unfit(file, key)):
-        print(f"{file} {reason}: decoding {len(pictures)} pictures")
-        _write(file, key, pictures, side, workers)
+        tell(f"{file} {reason}: decoding {len(pictures)} pictures")
+        _write(file, key, pictures, side, workers, console or new_console(stderr=True))
     world.wait()
     if not world.main and _facts(file).get("key") != key:
         raise UserError(f"{file} is not what the first process wrote; processes on several hosts need one --cache that all see")
@@ -189,7 +201,7 @@ def _unfit(file: Path, key: str) -> str:
         return "" if hashlib.file_digest(stream, "sha256").hexdigest() == facts.get("sha256") else "is damaged"
 
 
-def _write(file: Path, key: str, pictures: PictureFolder, side: int, workers: int) -> None:
+def _write(file: Path, key: str, pictures: PictureFolder, side: int, workers: int, console: Console) -> None:
     shape = (len(pictures), side, side, 3)
     header = io.BytesIO()
     np.lib.format.write_array_header_1_0(header, {"descr": "|u1", "fortran_order": False, "shape": shape})
@@ -203,7 +215,7 @@ def _write(file: Path, key: str, pictures: PictureFolder, side: int, workers: in
         with temporary.open("wb") as stream, ThreadPoolExecutor(max(workers, 1)) as threads:
             stream.write(header.getvalue())
             chunks = range(0, len(pictures), CHUNK)
-            for first in track(chunks, "decoding", console=Console(stderr=True), transient=True):
+            for first in track(chunks, "decoding", console=console, transient=True):
                 paths = pictures.paths[first : first + CHUNK]
                 for square in threads.map(lambda path: _square(path, side), paths):
                     digest.update(square)
@@ -229,7 +241,10 @@ def _square(path: Path, side: int) -> bytes:
 
 
 def _longest_side(path: Path) -> int:
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as image:
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+        Image.open(path, formats=FORMATS) as image,
+    ):
         return max(image.size)
 
 

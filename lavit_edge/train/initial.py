@@ -10,6 +10,7 @@ from torch import Tensor
 from lavit_edge.checkpoint import Checkpoint, fill
 from lavit_edge.errors import UserError
 from lavit_edge.models.classifier import Classifier
+from lavit_edge.traced.model import Adapted
 
 
 def fill_from(checkpoints: Sequence[Checkpoint], model: Classifier, name: str, image_size: int) -> None:
@@ -29,6 +30,8 @@ def fill_from(checkpoints: Sequence[Checkpoint], model: Classifier, name: str, i
 
 def weights_from(checkpoint: Checkpoint, model: str, fresh: dict[str, Tensor], image_size: int) -> dict[str, Tensor]:
     """The checkpoint's tensors for ``model`` at ``image_size``; the head stays ``fresh`` when the number of classes differs."""
+    if isinstance(checkpoint.model, Adapted):
+        raise UserError(f"--init {checkpoint.path} is a model of another package; only those of this package are trained here")
     source = checkpoint.config["model"]["name"]
     if source != model:
         raise UserError(f"--init holds a {source}, --model asks for a {model}; they must be the same architecture")

@@ -8,9 +8,10 @@ import io
 import json
 import os
 import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
@@ -23,6 +24,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from lavit_edge.checkpoint import save_checkpoint
+from lavit_edge.cli import new_console
 from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import Pictures, batches
@@ -30,6 +32,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.classifier import Classifier
 from lavit_edge.train.average import Average
 from lavit_edge.train.card import training_card
+from lavit_edge.train.config import TrainConfig
 from lavit_edge.train.meter import Meter, training_flops
 from lavit_edge.train.optimizer import Muon, parameter_groups
 from lavit_edge.train.recipe import Recipe
@@ -60,6 +63,25 @@ class Student(nn.Module):
         return self.model.head(features), self.to_teacher(features) if self.to_teacher else None, maps
 
 
+@dataclass(frozen=True)
+class Parts:
+    """What a run trains, and on what.
+
+    Attributes:
+        val: to judge on.
+        facts: of the run, for ``config.json``.
+        teacher_file: where what the teacher says of each picture is kept; None: in the run's folder.
+    """
+
+    model: Classifier
+    contract: InputContract
+    source: Source
+    val: Pictures
+    teacher: Teacher | None
+    facts: dict[str, Any]
+    teacher_file: Path | None = None
+
+
 class Run:
     """One training run in ``out``: ``log.csv``, ``state.safetensors`` (to resume from) and ``checkpoint/`` (the EMA weights).
 
@@ -68,28 +90,16 @@ class Run:
     """
 
     def __init__(
-        self,
-        recipe: Recipe,
-        model: Classifier,
-        contract: InputContract,
-        source: Source,
-        val: Pictures,
-        teacher: Teacher | None,
-        out: Path,
-        world: World,
-        facts: dict[str, Any],
-        *,
-        precision: torch.dtype = torch.bfloat16,
-        compiled: bool = False,
-        save_minutes: float | None = None,
-        teacher_file: Path | None = None,
+        self, recipe: Recipe, parts: Parts, out: Path, world: World, config: TrainConfig, console: Console | None = None
     ) -> None:
-        self.recipe, self.contract, self.source, self.teacher, self.out = recipe, contract, source, teacher, out
-        self.teacher_file = teacher_file or out / "teacher.safetensors"
-        self.world, self.device, self.facts, self.precision = world, world.device, facts, precision
-        self.steps = source.steps()  # of an epoch
-        self.val_set = val.part(world.rank, world.size)
-        self.save_seconds = None if save_minutes is None else 60 * save_minutes
+        self.recipe, self.out, self.world, self.device, self.facts = recipe, out, world, world.device, parts.facts
+        self.contract, self.source, self.teacher = parts.contract, parts.source, parts.teacher
+        model, contract, teacher = parts.model, parts.contract, parts.teacher
+        self.teacher_file = parts.teacher_file or out / "teacher.safetensors"
+        self.precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.steps = self.source.steps()  # of an epoch
+        self.val_set = parts.val.part(world.rank, world.size)
+        self.save_seconds = None if config.save_minutes is None else 60 * config.save_minutes
         torch.manual_seed(recipe.seed)
         self.student = Student(model, teacher.classes if teacher else 0)
         self.student.to(self.device, memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -97,18 +107,18 @@ class Run:
         self.ema_model: nn.Module = self.ema.module.model  # type: ignore[assignment]
         groups = parameter_groups(self.student, model, recipe.weight_decay)
         self.optimizer = Muon(groups, recipe.lr) if recipe.optimizer == "muon" else AdamW(groups, recipe.lr, fused=True)
-        self.parallel = world.parallel(torch.compile(self.student) if compiled else self.student)  # type: ignore[arg-type]
+        self.parallel = world.parallel(torch.compile(self.student) if config.compile else self.student)  # type: ignore[arg-type]
         self.mean, self.std = (
             torch.tensor(x, device=self.device).reshape(1, 3, 1, 1) * 255 for x in (contract.mean, contract.std)
         )
         self.transfer = Transfer(self.device)
         self.flops = training_flops(model, contract.size)
-        self.epoch, self.step, self.seconds, self.val_pictures = 0, 0, 0.0, len(val)
+        self.epoch, self.step, self.seconds, self.val_pictures = 0, 0, 0.0, len(parts.val)
         self.top1: float | None = None  # of the last epoch, if it was judged
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
         self.rows: list[dict[str, str]] = []  # of the log
         self.terminated, self.intact, self.saved = False, True, 0.0
-        self.console = Console(stderr=True, quiet=not world.main)
+        self.console = console or new_console(stderr=True, quiet=not world.main)
 
     def fit(self, plan: Callable[[int], int] | None = None) -> float:
         """Trains to the last epoch and returns the EMA model's top-1 on the val split.
@@ -236,6 +246,9 @@ class Run:
         def terminate(number: int, frame: FrameType | None) -> None:
             self.terminated = True
 
+        if threading.current_thread() is not threading.main_thread():  # which alone gets signals
+            yield
+            return
         before = signal.signal(signal.SIGTERM, terminate)
         try:
             yield

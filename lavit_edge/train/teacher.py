@@ -51,14 +51,14 @@ class Teacher:
         return min(KEPT, self.classes)
 
 
-def load_teacher(name: str, device: torch.device) -> Teacher:
-    """A packaged teacher by name, or a checkpoint folder of ours."""
+def load_teacher(name: str, device: torch.device, trust_builder: bool = False) -> Teacher:
+    """A packaged teacher by name, or a checkpoint folder; ``trust_builder`` as in ``load_checkpoint``."""
     if name in PACKAGED:
         # fully convolutional: 160 pixels cost a fifth of 260 and keep 98 % of 10 classes
         return Teacher(name, 160, 1000, "ImageNet-1k training set", lambda: _packaged(name, device))
     if not Path(name).exists():
         raise UserError(f"teacher {name!r} is neither a checkpoint folder nor one of {', '.join(PACKAGED)}")
-    checkpoint = load_checkpoint(name)
+    checkpoint = load_checkpoint(name, trust_builder=trust_builder)
     contract, identity = checkpoint.contract, checkpoint.config["sha256"][WEIGHTS]
     model = Deployed(checkpoint.model, contract).eval().to(device)
     return Teacher(f"{name} {identity}", contract.size, len(contract.labels), "what its own card says", lambda: model)

@@ -29,7 +29,8 @@ from lavit_edge.metrics import sqnr
 from lavit_edge.models import create_model
 from lavit_edge.models.classifier import Classifier
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.train.loop import Run
+from lavit_edge.train.config import TrainConfig
+from lavit_edge.train.loop import Parts, Run
 from lavit_edge.train.optimizer import Muon, parameter_groups
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.resident import ResidentSource
@@ -161,7 +162,8 @@ def trained(
     source, contract = ResidentSource(pictures, recipe, world, 0), InputContract(SIZE, tuple(map(str, range(10))))
     out.mkdir()
     facts = {"data": "free", "device": device, "processes": 1, "precision": "fp32", "compiled": False, "started_from": []}
-    run = Run(recipe, fresh(name, "cpu"), contract, source, pictures, None, out, world, facts, precision=torch.float32)
+    parts = Parts(fresh(name, "cpu"), contract, source, pictures, None, facts)
+    run = Run(recipe, parts, out, world, TrainConfig(precision="fp32"))
     run.fit()
     return [float(row["loss"]) for row in run.rows], run.student.state_dict()
 

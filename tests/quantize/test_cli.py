@@ -110,7 +110,7 @@ def test_bad_input_is_refused(more, message, fp32, data, tmp_path):
 
 
 def test_nothing_is_left_when_it_fails_midway(fp32, data, tmp_path, monkeypatch):
-    from lavit_edge.quantize import __main__ as module
+    from lavit_edge.quantize import run as module
 
     def fail(*_):
         raise KeyboardInterrupt

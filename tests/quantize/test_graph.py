@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -43,7 +45,7 @@ def test_reshapes_and_transposes_hand_on_what_a_layer_made() -> None:
     assert found.inputs["middle"] == "first"
     assert found.inputs["last"] == "middle"
     assert found.inputs["first"] not in ("first", "middle", "last", None), "the picture, by the name of its node"
-    assert found.rectified == set()
+    assert found.clamps == {}
 
 
 class Rectified(nn.Module):
@@ -62,13 +64,13 @@ class Rectified(nn.Module):
 
 def test_a_relu_that_alone_follows_a_layer_is_part_of_it() -> None:
     found = graph(Rectified(twice=False))
-    assert found.rectified == {"first"}
+    assert found.clamps == {"first": (0.0, math.inf)}
     assert found.inputs["second"] == "first"
 
 
 def test_a_relu_beside_another_user_is_an_operator_of_its_own() -> None:
     found = graph(Rectified(twice=True))
-    assert found.rectified == set()
+    assert found.clamps == {}
     assert found.inputs["second"].startswith("relu")
 
 
@@ -124,7 +126,7 @@ def test_an_addition_with_a_side_in_float_adds_in_float() -> None:
 def test_layers_of_one_name_in_two_places_are_two() -> None:
     found = graph(nn.Sequential(nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU()), nn.Sequential(nn.Conv2d(3, 3, 1), nn.ReLU())))
     assert found.inputs["1.0"] == "0.0"
-    assert found.rectified == {"0.0", "1.0"}
+    assert set(found.clamps) == {"0.0", "1.0"}
 
 
 def test_a_weight_that_is_read_by_no_layer_is_none() -> None:

@@ -40,7 +40,7 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
     before, losses = lowered(), []
     inputs = [(batch, torch.zeros(10)) for batch in torch.cat(calibration).split(10)]
     teacher = copy.deepcopy(deployed)
-    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), steps=30, lr=1e-5, range_lr=0.1, freeze=30, report=losses.append)
+    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), qat.Schedule(30, 1e-5, 0.1, 30), report=losses.append)
     assert len(losses) == 30
     assert losses[-1] < losses[0]
     assert lowered() > before + 2, "dB"
@@ -85,14 +85,14 @@ def test_what_a_model_trains_slowly_is_slow_here_too(calibrated, monkeypatch):
 
 def test_ranges_stay_once_they_are_frozen(deployed, calibrated, calibration):
     inputs, snapshots = [(torch.cat(calibration[:10]), torch.zeros(10))], []
-    options = dict(steps=4, lr=1e-4, range_lr=0.01, freeze=2)
+    schedule = qat.Schedule(steps=4, lr=1e-4, range_lr=0.01, freeze=2)
 
     def look(loss):
         snapshots.append(([p.clone() for p in watched], calibrated.model.head.weight.detach().clone()))
 
     watched = [value for group in qat.parameter_groups(calibrated, 1e-5, 1e-3)[1] for value in group["params"]]
     before = [value.detach().clone() for value in watched]
-    qat.fine_tune(calibrated, copy.deepcopy(deployed), lambda: iter(inputs), report=look, **options)
+    qat.fine_tune(calibrated, copy.deepcopy(deployed), lambda: iter(inputs), schedule, report=look)
     steps = [before, *[ranges for ranges, _ in snapshots]]
     equal = [all(map(torch.equal, a, b)) for a, b in itertools.pairwise(steps)]
     assert equal == [False, False, True, True]
@@ -106,7 +106,7 @@ def test_without_a_teacher_the_labels_are_learnt(calibrated, data, checkpoint):
     def epoch():
         return qat.shuffled(folder, checkpoint.contract, 40, np.random.default_rng(0))
 
-    qat.fine_tune(calibrated, None, epoch, steps=8, lr=1e-3, range_lr=1e-3, freeze=8, report=losses.append)
+    qat.fine_tune(calibrated, None, epoch, qat.Schedule(8, 1e-3, 1e-3, 8), report=losses.append)
     assert losses[-1] < losses[0] - 0.1
 
 

@@ -17,9 +17,10 @@ from lavit_edge.models.deployed import Deployed
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.cost import CONVERSION, Cost
 from lavit_edge.quantize.evaluate import Metrics, batches, sqnr
-from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, SHAPE_OPS, fake_quantized, float_program, int8_program, is_call
+from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, fake_quantized, float_program, int8_program
 from lavit_edge.quantize.scheme import default_float_layers, quantizable
 from lavit_edge.quantize.sensitivity import Judge, LimitMissed, hold_out, search
+from lavit_edge.traced.nodes import SHAPE_OPS, is_call
 
 pytest.importorskip("nncf")
 from lavit_edge.quantize.__main__ import main

@@ -1,0 +1,96 @@
+"""Nodes of a graph of ATen operators: what they call, what they give, and new ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+SHAPE_OPS = frozenset(
+    getattr(torch.ops.aten, name)
+    for name in ("reshape", "view", "flatten", "unflatten", "transpose", "permute", "squeeze", "unsqueeze", "contiguous")
+)
+
+
+def is_call(node: fx.Node, *operators: Callable) -> bool:
+    """Whether ``node`` calls one of ``operators``, given as an overload or as a packet of overloads."""
+    return node.op == "call_function" and (node.target in operators or getattr(node.target, "overloadpacket", None) in operators)
+
+
+def clamp_of(node: fx.Node) -> tuple[float, float] | None:
+    """Least and largest value of a ReLU, ReLU6 or another clamp by numbers on either side of zero; None for other operators."""
+    if is_call(node, torch.ops.aten.relu):
+        return 0.0, math.inf
+    if is_call(node, torch.ops.aten.relu6):
+        return 0.0, 6.0
+    if not is_call(node, torch.ops.aten.hardtanh, torch.ops.aten.clamp):
+        return None
+    _, low, high = arguments(node).values()
+    low, high = -math.inf if low is None else low, math.inf if high is None else high
+    return (
+        (float(low), float(high)) if isinstance(low, int | float) and isinstance(high, int | float) and low <= 0 <= high else None
+    )
+
+
+def shape(node: Any) -> tuple[int, ...] | None:
+    """Of the tensor that a node gives, for the batch that :class:`Shapes` ran; None for what is no tensor."""
+    value = node.meta.get("val") if isinstance(node, fx.Node) else None
+    return tuple(value.shape) if isinstance(value, Tensor) else None
+
+
+def path_of(node: fx.Node) -> str:
+    """Path of the module in whose ``forward`` a node was traced; empty for the outermost."""
+    stack = list(node.meta.get("nn_module_stack", {}).values())
+    return stack[-1][0] if stack else ""
+
+
+def get_value(module: torch.nn.Module, target: Any) -> Any:
+    """The parameter, buffer or module at a dotted path."""
+    for name in str(target).split("."):
+        module = getattr(module, name)
+    return module
+
+
+def arguments(node: fx.Node) -> dict[str, Any]:
+    """All arguments of an ATen operator by name, its defaults included."""
+    schema = node.target._schema.arguments  # type: ignore[union-attr]
+    given = dict(zip((argument.name for argument in schema), node.args, strict=False)) | dict(node.kwargs)
+    return {argument.name: given.get(argument.name, argument.default_value) for argument in schema}
+
+
+class Shapes(fx.Interpreter):
+    """Runs a graph and notes in ``node.meta["val"]`` what each node gave: of a tensor its shape and type alone."""
+
+    def run_node(self, n: fx.Node) -> Any:
+        result = super().run_node(n)
+        n.meta["val"] = fx.node.map_aggregate(
+            result,
+            lambda value: torch.empty_like(value, device="meta") if isinstance(value, Tensor) else value,
+        )
+        return result
+
+
+class Insert:
+    """Puts calls in front of a node, their shapes and module path noted."""
+
+    def __init__(self, graph: fx.Graph, before: fx.Node) -> None:
+        self.graph, self.before = graph, before
+
+    def __call__(self, operator: Any, *args: Any) -> fx.Node:
+        with self.graph.inserting_before(self.before):
+            node = self.graph.call_function(operator, args)
+        node.meta["nn_module_stack"] = self.before.meta.get("nn_module_stack", {})
+        node.meta["val"] = operator(*fx.node.map_arg(args, lambda argument: argument.meta["val"]))
+        return node
+
+    def reshape(self, node: fx.Node, *sizes: int) -> fx.Node:
+        """``node`` in another shape; a reshape of a reshape is one."""
+        while is_call(node, torch.ops.aten.reshape):
+            node = node.args[0]  # type: ignore[assignment]
+        given = shape(node)
+        if given is not None and given[1:] == sizes[1:]:
+            return node
+        return self(torch.ops.aten.reshape.default, node, list(sizes))

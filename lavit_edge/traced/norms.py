@@ -1,0 +1,107 @@
+"""Batch norms: folded into the layer whose output they alone read, the rest a multiplication and an addition."""
+
+from __future__ import annotations
+
+import math
+import operator
+from typing import Any, cast
+
+import torch
+from torch import Tensor, fx, nn
+from torch.nn.utils.fusion import fuse_conv_bn_weights, fuse_linear_bn_weights
+
+from lavit_edge.traced.layers import place
+from lavit_edge.traced.nodes import Insert, arguments, get_value, is_call, path_of, shape
+
+aten = torch.ops.aten
+NORMS = (aten.batch_norm, aten._native_batch_norm_legit_no_training)
+RESHAPES = (aten.reshape, aten.view, aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze)
+
+
+def fold_batch_norms(graph_module: fx.GraphModule) -> list[str]:
+    """Folds every batch norm that it can, see :func:`layer_before`.
+
+    Returns:
+        Where the others are, each with the reason.
+    """
+    left = []
+    for node in list(graph_module.graph.nodes):
+        if not is_call(node, *NORMS):
+            continue
+        result, named = node, arguments(node)
+        if is_call(node, aten._native_batch_norm_legit_no_training):
+            (result,) = (user for user in node.users if is_call(user, operator.getitem))
+        mean, variance = (get_value(graph_module, named[name].target).detach() for name in ("running_mean", "running_var"))
+        gain, shift = (_tensor(graph_module, named[name], mean, start) for name, start in (("weight", 1.0), ("bias", 0.0)))
+        if isinstance(layer := layer_before(graph_module, node), str):
+            scale = gain / torch.sqrt(variance + named["eps"])
+            product = _as_product(graph_module, node, scale, shift - mean * scale)
+            product.meta = {**product.meta, **{key: result.meta[key] for key in ("val",) if key in result.meta}}
+            result.replace_all_uses_with(product)
+            left.append(f"{path_of(node) or node.name}: {layer}")
+        else:
+            fuse = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
+            layer.weight, layer.bias = fuse(layer.weight, layer.bias, mean, variance, named["eps"], gain, shift)
+            result.replace_all_uses_with(node.args[0])
+        if result is not node:
+            graph_module.graph.erase_node(result)
+        graph_module.graph.erase_node(node)
+    return left
+
+
+def layer_before(graph_module: fx.GraphModule, norm: fx.Node) -> nn.Linear | nn.Conv2d | str:
+    """The layer whose output, through reshapes and transposes that leave its channels together, a batch norm alone reads.
+
+    Where there is none: the reason.
+    """
+    chain, source = [], norm.args[0]
+    while isinstance(source, fx.Node) and (is_call(source, *RESHAPES, aten.transpose, aten.permute, aten.contiguous)):
+        chain.append(source)
+        source = source.args[0]
+    layer = graph_module.get_submodule(str(source.target)) if isinstance(source, fx.Node) and source.op == "call_module" else None
+    if not isinstance(layer, nn.Linear | nn.Conv2d):
+        return "no convolution or linear map is right before it"
+    assert isinstance(source, fx.Node)
+    if any(len(node.users) > 1 for node in (source, *chain)):
+        return f"{source.target} is read by others, too"
+    dims = shape(source)
+    axis: int | None = (len(dims or ()) - 1) if isinstance(layer, nn.Linear) else 1
+    for node in reversed(chain):
+        axis = _follow(node, axis)
+    return layer if axis == 1 else f"its channels are not those of {source.target}"
+
+
+def _follow(node: fx.Node, axis: int | None) -> int | None:
+    """Where an axis of a node's input is in its output; None where it is mixed with others."""
+    before, after, dims = shape(node.args[0]), shape(node), cast(Any, node.args[1:])
+    if axis is None or before is None or after is None or is_call(node, aten.contiguous):
+        return axis
+    if is_call(node, aten.transpose):
+        first, second = (dim % len(before) for dim in dims)
+        return {first: second, second: first}.get(axis, axis)
+    if is_call(node, aten.permute):
+        return [dim % len(before) for dim in dims[0]].index(axis)
+    found = [
+        place for place, size in enumerate(after) if size == before[axis] and math.prod(after[:place]) == math.prod(before[:axis])
+    ]
+    return found[-1] if found else None
+
+
+def _tensor(graph_module: fx.GraphModule, node: Any, like: Tensor, start: float) -> Tensor:
+    """What a batch norm that learnt has, or what one that did not starts from."""
+    return get_value(graph_module, node.target).detach() if isinstance(node, fx.Node) else torch.full_like(like, start)
+
+
+def _as_product(graph_module: fx.GraphModule, norm: fx.Node, scale: Tensor, shift: Tensor) -> fx.Node:
+    """``x * scale + shift``, operators that every back end has."""
+    dims = len(shape(norm.args[0]) or ())
+    insert, ends = Insert(graph_module.graph, norm), []
+    for name, value in (("scale", scale), ("shift", shift)):
+        path = f"{path_of(norm)}.{norm.name}_{name}".lstrip(".")
+        value = nn.Parameter(value.reshape(-1, *[1] * (dims - 2)).clone())
+        place(graph_module, path, value)
+        with graph_module.graph.inserting_before(norm):
+            end = graph_module.graph.create_node("get_attr", path)
+        end.meta["val"] = torch.empty_like(value, device="meta")
+        ends.append(end)
+    return insert(aten.add.Tensor, insert(aten.mul.Tensor, norm.args[0], ends[0]), ends[1])

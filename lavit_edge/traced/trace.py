@@ -1,0 +1,113 @@
+"""From a module to a graph of ATen operators without side effects: what torch.export sees, or one line on why it sees nothing."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.export import Dim, ExportedProgram
+
+from lavit_edge.errors import UserError
+from lavit_edge.traced.nodes import SHAPE_OPS, Shapes, is_call
+
+BATCH = 3  # pictures in the trace: none of the numbers that a model is made of, and torch.export takes 1 for a constant
+ASIDE = frozenset(  # operators that do nothing in inference
+    getattr(torch.ops.aten, name)
+    for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "lift_fresh", "lift_fresh_copy")
+)
+
+
+def check_module(module: nn.Module, size: int, classes: int) -> None:
+    """Raises :class:`UserError` unless a module maps ``(B, 3, size, size)`` to ``(B, classes)`` logits."""
+    name = type(module).__name__
+    needed = [
+        parameter.name
+        for parameter in inspect.signature(module.forward).parameters.values()
+        if parameter.default is parameter.empty and parameter.kind not in (parameter.VAR_POSITIONAL, parameter.VAR_KEYWORD)
+    ]
+    if len(needed) > 1:
+        raise UserError(f"{name} takes {len(needed)} inputs ({', '.join(needed)}); only modules of one, the picture, are adapted")
+    try:
+        with torch.no_grad():
+            logits = module(torch.zeros(BATCH, 3, size, size))
+    except Exception as error:  # it is anybody's code
+        raise UserError(f"{name} refuses pictures of {size} x {size} pixels ({type(error).__name__}: {error})") from error
+    if not isinstance(logits, Tensor):
+        kind = f"{type(logits).__name__} of {len(logits)}" if hasattr(logits, "__len__") else type(logits).__name__
+        raise UserError(f"{name} gives a {kind}, not logits; wrap it in a module that gives the (B, classes) tensor alone")
+    if logits.dim() != 2 or len(logits) != BATCH or not logits.is_floating_point():
+        raise UserError(f"{name} gives {tuple(logits.shape)} {logits.dtype} for {BATCH} pictures, not (B, classes) logits")
+    if logits.shape[1] != classes:
+        raise UserError(f"{name} gives {logits.shape[1]} logits, but the contract has {classes} labels; each logit needs one")
+
+
+def trace(module: nn.Module, size: int) -> fx.GraphModule:
+    """The operators of a module in eval mode, for ``(B, 3, size, size)`` of any batch; parameters keep their names.
+
+    Raises:
+        UserError: torch.export cannot trace it, as where control flow depends on values in the picture.
+    """
+    name, dynamic = type(module).__name__, ({0: Dim("batch", min=1)},)
+    fast = torch.backends.mha.get_fastpath_enabled()
+    torch.backends.mha.set_fastpath_enabled(False)  # one operator that no back end knows
+    try:
+        with torch.no_grad():
+            program = torch.export.export(module, (torch.zeros(BATCH, 3, size, size),), dynamic_shapes=dynamic)
+            graph_module = functional(program)
+    except Exception as error:  # a dozen kinds, most of them without a common base
+        reason = f"{type(error).__name__}: {error}"
+        raise UserError(f"{name} cannot be traced; control flow must not depend on the picture ({reason})") from error
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+    graph_module.graph.set_codegen(fx.graph.CodeGen())
+    (output,) = (node for node in graph_module.graph.nodes if node.op == "output")
+    output.args = (output.args[0][0] if isinstance(output.args[0], list | tuple) else output.args[0],)
+    graph_module.recompile()
+    annotate(graph_module, size)
+    return graph_module
+
+
+def annotate(graph_module: fx.GraphModule, size: int) -> None:
+    """Notes the shapes of all nodes, see :class:`Shapes`."""
+    with torch.no_grad():
+        Shapes(graph_module).run(torch.zeros(BATCH, 3, size, size))
+
+
+def functional(program: ExportedProgram) -> fx.GraphModule:
+    """A program's operators with none that writes into its input, and none that does nothing.
+
+    Only a value that nobody else reads is overwritten in nearly all models, as by ``ReLU(inplace=True)``: there the operator
+    becomes the one that gives a new value. torch's own functionalisation, for the rest, takes as long as the trace again.
+    """
+    graph = program.graph
+    if not all(_overwrites_its_own(node) for node in graph.nodes if _writes(node)):
+        program = program.run_decompositions({})
+        graph = program.graph
+    for node in list(graph.nodes):
+        if _writes(node):
+            packet = getattr(torch.ops.aten, node.target._schema.name.removeprefix("aten::").removesuffix("_"))
+            node.target = getattr(packet, node.target._overloadname)
+        elif is_call(node, *ASIDE):
+            node.replace_all_uses_with(node.args[0])
+            graph.erase_node(node)
+    module = program.module(check_guards=False)
+    assert isinstance(module, fx.GraphModule)
+    return module
+
+
+def _writes(node: fx.Node) -> bool:
+    schema: Any = getattr(node.target, "_schema", None)
+    return node.op == "call_function" and schema is not None and schema.is_mutable
+
+
+def _overwrites_its_own(node: fx.Node) -> bool:
+    """Whether an operator writes into a value that no other reads and that is no view, and has a counterpart that does not."""
+    name, source = node.target._schema.name, node.args[0]  # type: ignore[union-attr]
+    if not name.startswith("aten::") or not name.endswith("_") or not hasattr(torch.ops.aten, name[6:-1]):
+        return False
+    if not isinstance(source, fx.Node) or source.op != "call_function" or len(source.users) > 1 or is_call(source, *SHAPE_OPS):
+        return False
+    schema: Any = getattr(source.target, "_schema", None)
+    return schema is not None and (schema.is_mutable or not any(value.alias_info for value in schema.returns))

@@ -1,0 +1,142 @@
+"""From pictures to a checkpoint: what a run needs is found and checked, then it trains."""
+
+from __future__ import annotations
+
+import platform
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from rich.console import Console
+
+from lavit_edge.checkpoint import load_checkpoint
+from lavit_edge.contract import InputContract
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.shards import ShardedPictures, holds_shards
+from lavit_edge.errors import UserError
+from lavit_edge.models import create_model
+from lavit_edge.train.cache import CachedSource, open_cache
+from lavit_edge.train.config import TrainConfig
+from lavit_edge.train.initial import fill_from
+from lavit_edge.train.loop import CHECKPOINT, STATE, Parts, Run, Stopped
+from lavit_edge.train.recipe import Recipe
+from lavit_edge.train.shard_source import ShardSource
+from lavit_edge.train.source import FolderSource, Source
+from lavit_edge.train.teacher import load_teacher
+from lavit_edge.train.world import World, join
+from lavit_edge.verbs import silent
+
+Split = PictureFolder | ShardedPictures
+
+
+@dataclass(frozen=True)
+class Trained:
+    """
+    Attributes:
+        checkpoint: the folder.
+        top1: of its weights, in 0..1.
+        pictures: of the val split, that it was judged on.
+    """
+
+    checkpoint: Path
+    top1: float
+    pictures: int
+
+
+def train(
+    data: Path | str,
+    out: Path | str,
+    recipe: Recipe | None = None,
+    config: TrainConfig | None = None,
+    *,
+    console: Console | None = None,
+    tell: Callable[[str], None] = lambda line: None,
+) -> Trained:
+    """Trains a model: the command ``python -m lavit_edge.train``. Under ``torchrun`` every process calls it.
+
+    Args:
+        data: a folder with ``train/<class>/`` and ``val/<class>/``, or shards.
+        out: gets ``log.csv``, a state to resume from, and ``checkpoint/``.
+        recipe: what decides the result; ``Recipe().changed(["epochs=5"])`` or :func:`lavit_edge.train.recipe.find_recipe`.
+        console: shows progress and a line for each epoch; None: nothing is shown.
+        tell: gets a line for each picture that cannot be decoded, and what came of it all.
+
+    Raises:
+        UserError: data, recipe and config do not fit each other, the loss diverged, or a batch does not fit into the device.
+        Stopped: on SIGTERM, where this is the main thread; the run is saved, and ``TrainConfig(resume=True)`` goes on with it.
+    """
+    recipe, config, out = recipe or Recipe(), config or TrainConfig(), Path(out)
+    world = join(config.device)
+    if not (console and world.main):
+        console = silent()
+    run = prepare(Path(data), out, recipe, config, world, console, tell if world.main else lambda line: None)
+    if config.resume:
+        run.resume()
+    try:
+        top1 = run.fit()
+    except Stopped as stopped:
+        console.print(stopped)
+        raise
+    trained = Trained(out / CHECKPOINT, top1, run.val_pictures)
+    if world.main:
+        tell(f"val top-1 {100 * top1:.2f} % on {trained.pictures} pictures; checkpoint in {trained.checkpoint}")
+    return trained
+
+
+def prepare(
+    data: Path, out: Path, recipe: Recipe, config: TrainConfig, world: World, console: Console, tell: Callable[[str], None]
+) -> Run:
+    """Everything that can go wrong before training goes wrong here."""
+    train, val = open_splits(data, config, console)
+    if len(train.labels) < 2:
+        raise UserError(f"{data / 'train'} has one class, {train.labels[0]!r}; there is nothing to tell apart")
+    contract = InputContract(size=recipe.image_size, labels=train.labels, resize=recipe.resize)  # type: ignore[arg-type]
+    torch.manual_seed(recipe.seed)
+    model = create_model(recipe.model, num_classes=len(train.labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
+    if initial := [load_checkpoint(path, trust_builder=config.trust_builder) for path in config.init]:
+        fill_from(initial, model, recipe.model, recipe.image_size)
+    if (out / STATE).exists() and not config.resume:
+        raise UserError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"cannot write to {out} ({error.strerror}); choose another --out") from error
+    for folder in (train, val):
+        folder.check(config.strict)
+        for skipped in folder.skipped:
+            tell(f"skipped: {skipped}")
+    if count := len(train.skipped) + len(val.skipped):
+        tell(f"skipped {count} pictures that could not be decoded")
+    teacher = load_teacher(recipe.teacher, world.device, config.trust_builder) if recipe.teacher else None
+    on_cpu = f"CPU, {torch.get_num_threads()} threads ({platform.machine()})"
+    facts = {
+        "data": data.resolve().name,
+        "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else on_cpu,
+        "processes": world.size,
+        "precision": config.precision,
+        "compiled": config.compile,
+        "started_from": [
+            {"image_size": start.contract.size} | {name: start.config.get(name) for name in ("sha256", "metrics", "training")}
+            for start in initial
+        ],
+    }
+    source: Source
+    if isinstance(train, ShardedPictures):
+        source = ShardSource(train, recipe, world, config.workers)
+    elif config.cache:
+        file = open_cache(Path(config.cache), train, recipe, world, config.workers, tell=tell, console=console)
+        source = CachedSource(train, recipe, world, config.workers, file)
+    else:
+        source = FolderSource(train, recipe, world, config.workers)
+    return Run(recipe, Parts(model, contract, source, val, teacher, facts), out, world, config, console)
+
+
+def open_splits(data: Path, config: TrainConfig, console: Console) -> tuple[Split, Split]:
+    """What is trained on, and what is judged on."""
+    if not holds_shards(data):
+        train = PictureFolder(data, "train")
+        return train, PictureFolder(data, "val", train.labels)
+    if config.cache:
+        raise UserError("--cache wants a folder of pictures; python -m lavit_edge.shards turns shards into one")
+    return ShardedPictures(data, "train", quiet=console.quiet), ShardedPictures(data, "val", quiet=console.quiet)

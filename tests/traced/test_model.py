@@ -1,0 +1,307 @@
+"""Small modules with one difficulty each: what becomes of them, and that their logits stay."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lavit_edge.errors import UserError
+from lavit_edge.metrics import sqnr
+from lavit_edge.models.blocks import Add
+from lavit_edge.traced.model import Adapted, TracedModule
+
+SIZE, CLASSES = 32, 4
+
+
+class Net(nn.Module):
+    """A stem of 8 channels at a quarter of the size, the difficulty, mean, head."""
+
+    def __init__(self, middle: nn.Module) -> None:
+        super().__init__()
+        self.stem, self.middle, self.head = nn.Conv2d(3, 8, 4, 4), middle, nn.Linear(8, CLASSES)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.middle(self.stem(x)).mean((2, 3)))
+
+
+def settled(module: nn.Module) -> nn.Module:
+    """With batch norms that do something."""
+    for each in module.modules():
+        if isinstance(each, nn.modules.batchnorm._BatchNorm):
+            for tensor in (each.running_mean, each.weight, each.bias):
+                nn.init.uniform_(tensor, 0.5, 1.5)
+            nn.init.uniform_(each.running_var, 0.5, 1.5)
+    return module
+
+
+def deploy(middle: nn.Module) -> TracedModule:
+    """The traced form; its logits are the module's for another batch than the one it was traced with."""
+    torch.manual_seed(0)
+    module = settled(Net(middle)).eval()
+    traced = Adapted(module, SIZE, CLASSES).deploy()
+    picture = torch.randn(2, 3, SIZE, SIZE)
+    with torch.no_grad():
+        assert sqnr(module(picture).numpy(), traced(picture).numpy()) > 90
+    return traced
+
+
+def kinds(traced: TracedModule) -> dict[str, str]:
+    called = [str(node.target) for node in traced.graph.nodes if node.op == "call_module"]
+    return {path: type(traced.get_submodule(path)).__name__ for path in called}
+
+
+def operators(traced: TracedModule) -> set[str]:
+    return {str(node.target).removeprefix("aten.") for node in traced.graph.nodes if node.op == "call_function"}
+
+
+def of(function: Callable[[Tensor, nn.Module], Tensor], *parts: nn.Module) -> nn.Module:
+    """A module with parts ``0``, ``1``, ... that computes ``function(x, parts)``."""
+
+    class Of(nn.ModuleList):
+        def forward(self, x: Tensor) -> Tensor:
+            return function(x, self)
+
+    return Of(parts)
+
+
+def tokens(x: Tensor) -> Tensor:
+    return x.flatten(2).transpose(1, 2)
+
+
+def to_map(x: Tensor) -> Tensor:
+    return x.transpose(1, 2).unflatten(2, (8, 8))
+
+
+def conv() -> nn.Conv2d:
+    return nn.Conv2d(8, 8, 3, padding=1)
+
+
+def test_first_and_last_layers_stay_float_by_order() -> None:
+    traced = deploy(of(lambda x, m: m[0](x), conv()))
+    assert traced.float_layers == ("stem", "head")
+    assert kinds(traced) == {"stem": "Conv2d", "middle.0": "Conv2d", "head": "Linear"}
+
+
+@pytest.mark.parametrize(
+    "middle",
+    [
+        of(lambda x, m: m[1](m[0](x)), nn.Conv2d(8, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8)),
+        of(lambda x, m: to_map(m[1](m[0](tokens(x)).flatten(0, 1)).reshape(-1, 64, 8)), nn.Linear(8, 8), nn.BatchNorm1d(8)),
+        of(lambda x, m: m[1](m[0](tokens(x)).transpose(1, 2)).unflatten(2, (8, 8)), nn.Linear(8, 8), nn.BatchNorm1d(8)),
+        of(lambda x, m: m[1](m[0](x).flatten(2)).unflatten(2, (8, 8)), conv(), nn.BatchNorm1d(8)),
+    ],
+    ids=["conv", "flattened tokens", "transposed tokens", "flattened map"],
+)
+def test_batch_norm_is_folded_into_the_layer_before_it(middle: nn.Module) -> None:
+    traced = deploy(middle)
+    assert traced.notes == ("1 of 1 batch norms folded into the layers before them",)
+    assert not {"batch_norm.default", "mul.Tensor"} & operators(traced)
+
+
+@pytest.mark.parametrize(
+    ("middle", "reason"),
+    [
+        (of(lambda x, m: m[1](m[0](x).relu()), conv(), nn.BatchNorm2d(8)), "no convolution or linear map is right before it"),
+        (of(lambda x, m: m[1](y := m[0](x)) + y, conv(), nn.BatchNorm2d(8)), "middle.0 is read by others, too"),
+        (
+            of(lambda x, m: to_map(m[1](m[0](tokens(x)))), nn.Linear(8, 8), nn.BatchNorm1d(64)),
+            "its channels are not those of middle.0",
+        ),
+    ],
+    ids=["after relu", "read twice", "over tokens"],
+)
+def test_batch_norm_that_cannot_be_folded_is_named(middle: nn.Module, reason: str) -> None:
+    traced = deploy(middle)
+    assert traced.notes == (
+        "0 of 1 batch norms folded into the layers before them",
+        f"batch norm middle.1: {reason}: it is computed in float",
+    )
+    assert {"mul.Tensor", "add.Tensor"} <= operators(traced)
+    assert "batch_norm.default" not in operators(traced)
+
+
+def test_overwriting_activations_become_new_values() -> None:
+    traced = deploy(of(lambda x, m: m[1](m[0](x)), conv(), nn.ReLU6(inplace=True)))
+    assert "hardtanh.default" in operators(traced)
+    assert not any(name.endswith("_.default") for name in operators(traced))
+
+
+def test_a_value_overwritten_under_another_reader_is_functionalised() -> None:
+    def function(x: Tensor, m: nn.Module) -> Tensor:
+        y = m[0](x)
+        view = y[:, :4]
+        view += 1
+        return y * y
+
+    assert not any("_." in name for name in operators(deploy(of(function, conv()))))
+
+
+def test_additions_of_int8_tensors_that_a_layer_reads_become_modules() -> None:
+    inner = deploy(of(lambda x, m: m[2](((y := m[0](x).relu()) + m[1](y)).relu()), conv(), conv(), conv()))
+    assert kinds(inner)["middle.add"] == "Add"
+    assert isinstance(inner.get_submodule("middle.add"), Add)
+    with_stem = deploy(of(lambda x, m: m[1](x + m[0](x)), conv(), conv()))
+    assert "Add" not in kinds(with_stem).values(), "the stem is float"
+    norm = nn.GroupNorm(1, 8)
+    normalised = deploy(of(lambda x, m: m[3](m[2](m[0](x) + m[1](x))), conv(), conv(), norm, conv()))
+    assert "Add" not in kinds(normalised).values(), "a norm alone reads the sum"
+
+
+@pytest.mark.parametrize("padding", ["same", "reflect", "odd"])
+def test_every_padding_is_that_of_a_quantisable_layer(padding: str) -> None:
+    options = {"same": dict(kernel_size=3, padding="same"), "odd": dict(kernel_size=4, padding="same")}
+    layer = nn.Conv2d(8, 8, **options.get(padding, dict(kernel_size=3, padding=1, padding_mode="reflect")))
+    found = deploy(of(lambda x, m: m[0](x), layer)).get_submodule("middle.0")
+    assert isinstance(found, nn.Conv2d)
+    assert found.padding_mode == "zeros"
+    assert found.padding == ((1, 1) if padding == "same" else (0, 0))
+
+
+def four_axes(x: Tensor, m: nn.Module) -> Tensor:
+    query, key, value = m[0](tokens(x)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    weights = (query @ key.transpose(2, 3) / 2 + m.table).softmax(-1)
+    return to_map((weights @ value).transpose(1, 2).flatten(2))
+
+
+def fused(x: Tensor, m: nn.Module) -> Tensor:
+    query, key, value = m[0](tokens(x)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    return to_map(F.scaled_dot_product_attention(query, key, value, attn_mask=m.table).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("function", [four_axes, fused])
+def test_attention_of_four_axes_gets_three(function: Callable[[Tensor, nn.Module], Tensor]) -> None:
+    middle = of(function, nn.Linear(8, 24))
+    middle.register_parameter("table", nn.Parameter(torch.randn(2, 64, 64)))
+    traced = deploy(middle)
+    (softmax,) = (node for node in traced.graph.nodes if "softmax" in str(node.target))
+    assert softmax.meta["val"].shape == (6, 64, 64)
+    assert {"bmm.default"} <= operators(traced)
+    assert not {"matmul.default", "scaled_dot_product_attention.default"} & operators(traced)
+    assert kinds(traced)["middle.0"] == "Linear"
+
+
+def test_multihead_attention_is_layers_and_products() -> None:
+    attention = nn.MultiheadAttention(8, 2, batch_first=True)
+    traced = deploy(of(lambda x, m: to_map(m[0](y := tokens(x), y, y, need_weights=False)[0]), attention))
+    assert kinds(traced)["middle.0.in_proj"] == kinds(traced)["middle.0.out_proj"] == "Linear"
+    assert "bmm.default" in operators(traced)
+
+
+def test_a_weight_used_twice_becomes_two_layers() -> None:
+    traced = deploy(of(lambda x, m: m[0](m[0](x).relu()), conv()))
+    assert {"middle.0", "middle.0_2"} <= set(kinds(traced))
+
+
+def test_a_product_with_a_stored_matrix_is_a_layer() -> None:
+    middle = of(lambda x, m: to_map(tokens(x) @ m.matrix), nn.Identity())
+    middle.register_parameter("matrix", nn.Parameter(torch.randn(8, 8)))
+    assert [kind for path, kind in kinds(deploy(middle)).items() if path.startswith("middle.matrix")] == ["Linear"]
+
+
+def test_what_no_picture_reaches_is_computed_once() -> None:
+    """A convolution whose weight is standardised each time."""
+
+    def standardised(x: Tensor, m: nn.Module) -> Tensor:
+        weight = m[0].weight
+        return F.conv2d(x, (weight - weight.mean((1, 2, 3), keepdim=True)) * 2, m[0].bias, padding=1)
+
+    traced = deploy(of(standardised, conv()))
+    assert list(kinds(traced).values()).count("Conv2d") == 2
+    assert "sub.Tensor" not in operators(traced)
+
+
+class Reparameterised(nn.Module):
+    """Two branches that become one; ``wrong`` becomes another."""
+
+    def __init__(self, wrong: bool) -> None:
+        super().__init__()
+        self.one, self.two, self.wrong = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), wrong
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.one(x) if self.two is None else self.one(x) + self.two(x)
+
+    def reparameterize(self) -> None:
+        if not self.wrong:
+            self.one.weight.data += self.two.weight
+            self.one.bias.data += self.two.bias
+        self.two = None
+
+
+def test_parts_are_reparameterised_by_their_own_method() -> None:
+    traced = deploy(Reparameterised(wrong=False))
+    assert traced.notes == ("re-parameterised by reparameterize() of 1 part of the module",)
+    assert len(kinds(traced)) == 3
+
+
+def test_a_method_that_changes_the_logits_is_not_used_and_said() -> None:
+    traced = deploy(Reparameterised(wrong=True))
+    assert traced.notes[0].startswith("not re-parameterised: ValueError: its logits are")
+    assert len(kinds(traced)) == 4, "both branches"
+
+
+class Bad(nn.Module):
+    """Computes what a test gives it."""
+
+    def __init__(self, function: Callable[..., object]) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, CLASSES)
+        self.function = function
+
+    def forward(self, x: Tensor) -> object:
+        return self.function(self.head, x)
+
+
+class Two(nn.Module):
+    def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
+        return picture.mean((2, 3)) + mask
+
+
+class Sized(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        if x.shape[-1] != 224:
+            raise ValueError("only 224 pixels")
+        return x.mean((2, 3))
+
+
+@pytest.mark.parametrize(
+    ("module", "message"),
+    [
+        (Two(), r"Two takes 2 inputs \(picture, mask\)"),
+        (Bad(lambda head, x: (head(x.mean((2, 3))), x)), "Bad gives a tuple of 2, not logits"),
+        (Bad(lambda head, x: {"logits": head(x.mean((2, 3)))}), "Bad gives a dict of 1, not logits"),
+        (Bad(lambda head, x: x), r"Bad gives \(3, 3, 32, 32\) torch.float32 for 3 pictures, not \(B, classes\) logits"),
+        (Bad(lambda head, x: head(x.mean((2, 3))).argmax(1)[:, None]), "torch.int64 for 3 pictures"),
+        (Bad(lambda head, x: head(x.mean((2, 3)))[:, :3]), "Bad gives 3 logits, but the contract has 4 labels"),
+        (Bad(lambda head, x: head(x.mean((2, 3))) * (2 if x.mean() > 0.5 else 1)), "control flow must not depend on the picture"),
+        (Bad(lambda head, x: x.mean((1, 2, 3))[:, None].repeat(1, 4)), "no linear map or convolution with stored weights"),
+        (Sized(), "Sized refuses pictures of 32 x 32 pixels .*only 224 pixels"),
+    ],
+    ids=["two inputs", "tuple", "dict", "a map", "classes", "labels", "control flow", "no layer", "size"],
+)
+def test_what_is_no_classifier_is_refused_in_a_line(module: nn.Module, message: str) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        Adapted(module, SIZE, CLASSES).deploy()
+    assert "\n" not in str(caught.value)
+
+
+def test_float_layers_are_chosen_by_pattern() -> None:
+    module = Net(of(lambda x, m: m[0](x), conv()))
+    assert Adapted(module, SIZE, CLASSES, ["middle.*"]).deploy().float_layers == ("middle.*",)
+    with pytest.raises(UserError, match=r"float layer 'midle': no such layer; one is called middle\.0"):
+        Adapted(module, SIZE, CLASSES, ["midle"]).deploy()
+
+
+def test_a_module_that_changes_with_every_call_is_refused() -> None:
+    class Stateful(Net):
+        calls = 0
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.calls += 1
+            return super().forward(x) * self.calls
+
+    with pytest.raises(UserError, match="gives other logits than the module"):
+        Adapted(Stateful(nn.Identity()), SIZE, CLASSES).deploy()
