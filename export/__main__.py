@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from lavit_edge.cli import Parser, add_options, config_from, run_command
+from lavit_edge.cli import Parser, add_options, config_from, new_console, run_command
 from lavit_edge.export.config import ExportConfig
 from lavit_edge.export.targets import TARGETS, choices, find_target
 from lavit_edge.parity.agreement import Gates
@@ -41,14 +41,12 @@ def main(argv: list[str] | None = None) -> int:
     options = tuple(target.make_options(**values) for target, values in given.items() if any(values.values()))
     config = config_from(ExportConfig, args, targets=targets, options=options, gates=config_from(Gates, args))
 
-    from rich.console import Console
-
     from lavit_edge.checkpoint import bundled_checkpoints
     from lavit_edge.export.bundle import export
 
     folder = bundled_checkpoints().get(args.checkpoint, Path(args.checkpoint))
     out = args.out or Path("bundle") / f"{folder.resolve().name}-{args.precision}"
-    exported = export(args.checkpoint, out, config, console=Console(stderr=True))
+    exported = export(args.checkpoint, out, config, console=new_console(stderr=True))
     if args.json:
         print(json.dumps(exported.to_dict(), indent=1))
     return 0 if exported.passed else 1

@@ -15,18 +15,16 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from torch.export import ExportedProgram
 
 from lavit_edge import __version__
-from lavit_edge.artifact.bundle import CARD, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
-from lavit_edge.artifact.payload import TOLERANCE
+from lavit_edge.artifact.bundle import CARD, FILES, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
 from lavit_edge.checkpoint import Checkpoint, find_checkpoint
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export.config import ExportConfig
-from lavit_edge.export.golden import int8_tolerance, make_payload
+from lavit_edge.export.golden import Chosen, choose
 from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.files import new_folder, read_json
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Parity
@@ -98,20 +96,23 @@ def export(
         data = Path(config.data)
         sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, source.contract, config.pictures), True)
     with console.status("building the program"):
-        program, tolerance = build(source, config)
-    with new_folder(out, replace=True) as folder:
+        program = PROGRAMS[config.precision](source)
+    with console.status("choosing golden pictures"):
+        computes = {name: config.of(TARGETS[name]).computes_in for name in config.targets}
+        chosen = choose(program, source.contract, set(computes.values()))
+    with new_folder(out, FILES) as folder:
         seconds = {}
         for name in config.targets:
             start, target, options = time.monotonic(), TARGETS[name], config.of(TARGETS[name])
             with console.status(f"exporting {name}"):
                 made = provenance(source, config.precision, name, options)
-                kind = "int8" if config.precision == "int8" else "float16" if name == "coreml" else "float32"
-                payload = make_payload(program, source.contract, made, tolerance or TOLERANCE[kind])
+                payload = chosen.payload(computes[name], made, config.tolerance_steps)
                 target.export(program, payload, folder / f"model{target.suffix}", options)
             seconds[name] = round(time.monotonic() - start, 1)
             console.print(f"exported {name} in {seconds[name]} s")
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(source, config, artifacts, seconds, out)
+        manifest["selftest"] = {} if config.tolerance_steps else _power(chosen, computes)  # known of measured tolerances alone
         checked = check(Bundle(folder, manifest), source, sets, config.gates, strict=config.strict, console=console)
         with console.status("judging the artifacts"):
             judged = {path.name: verdicts(path) for path in artifacts}
@@ -128,13 +129,9 @@ def export(
     return Exported(Bundle(out, manifest), checked, judged)
 
 
-def build(checkpoint: Checkpoint, config: ExportConfig) -> tuple[ExportedProgram, float | None]:
-    """The program that is exported, and the tolerance of the artifacts' self-test where it is not that of their precision."""
-    program = PROGRAMS[config.precision](checkpoint)
-    if config.precision == "float" or config.tolerance_steps is not None:
-        return program, config.tolerance_steps
-    golden = (make_payload(each, checkpoint.contract, {}, 1.0) for each in (program, PROGRAMS["float"](checkpoint)))
-    return program, int8_tolerance(*golden)
+def _power(chosen: Chosen, computes: dict[str, str]) -> dict[str, Any]:
+    """What the self-test sees of planted faults, by target."""
+    return {name: chosen.power[kind].to_dict() for name, kind in computes.items()}
 
 
 def _parity(checked: Checked) -> dict[str, Any]:
@@ -246,6 +243,12 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
             else:
                 pair = parity.pair(name, reference)
                 lines.append(f"| {name} | {top1} | {100 * pair.agreement:.1f} | {pair.sqnr_db:.1f} |")
+    if manifest["selftest"]:
+        lines += ["", "Faults planted in single layers (weights zeroed, negated, channels rotated) that the self-test sees:"]
+        lines += ["", "| target | planted | seen | layers of those that it does not see |", "|---|---|---|---|"]
+    for target, power in manifest["selftest"].items():
+        blind = ", ".join(dict.fromkeys(f"`{fault.rsplit(' ', 1)[0]}`" for fault in power["blind"]))
+        lines.append(f"| {target} | {power['planted']} | {power['seen']} | {blind or 'none'} |")
     lines += ["", "`.mlpackage` was run in the reference evaluator, which checks the program and not Apple's kernels.", ""]
     return "\n".join(lines)
 

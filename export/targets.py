@@ -24,6 +24,11 @@ if TYPE_CHECKING:
 class Options:
     """Base of the targets' options: every field is a ``Literal`` of strings, checked when an instance is made."""
 
+    @property
+    def computes_in(self) -> str:
+        """``float32`` or ``float16``, what the target computes float values in."""
+        return "float32"
+
     def __post_init__(self) -> None:
         for name, allowed in choices(type(self)).items():
             if getattr(self, name) not in allowed:
@@ -41,10 +46,18 @@ class ExecutorchOptions(Options):
 
     backend: Literal["xnnpack", "coreml"] = "xnnpack"
 
+    @property
+    def computes_in(self) -> str:
+        return "float16" if self.backend == "coreml" else "float32"
+
 
 @dataclass(frozen=True)
 class CoremlOptions(Options):
     """Core ML has nothing to choose: the deployment target, the precision and the outputs are part of what is promised."""
+
+    @property
+    def computes_in(self) -> str:
+        return "float16"
 
 
 @dataclass(frozen=True)

@@ -6,20 +6,25 @@ Importing this package imports neither torch nor an exporter's toolchain; each n
 
 from __future__ import annotations
 
+import os
 from importlib import import_module
 from typing import Any
 
 __version__ = "0.2.0"
 
+# Runtimes stay silent. On Linux, importing ONNX Runtime 1.31.1 writes a device id and a queue of events for its maker into the
+# user's cache; its disable_telemetry_events() comes too late for that. Here, before any module of ours can import it.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
+
 _VERBS = ("adapt", "benchmark", "compare", "export", "quantize", "selftest", "train", "verify")
 _HOMES = {
+    "BenchmarkConfig": "lavit_edge.benchmark.devices",
     "Checkpoint": "lavit_edge.checkpoint",
     "ExportConfig": "lavit_edge.export.config",
     "Gates": "lavit_edge.parity.agreement",
     "InputContract": "lavit_edge.contract",
     "QuantizeConfig": "lavit_edge.quantize.config",
     "Recipe": "lavit_edge.train.recipe",
-    "Settings": "lavit_edge.benchmark.devices",
     "TrainConfig": "lavit_edge.train.config",
     "UserError": "lavit_edge.errors",
     "VerifyConfig": "lavit_edge.verify",

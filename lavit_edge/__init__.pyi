@@ -1,5 +1,5 @@
 from lavit_edge.adapt.run import adapt as adapt
-from lavit_edge.benchmark.devices import Settings as Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig as BenchmarkConfig
 from lavit_edge.benchmark.run import benchmark as benchmark
 from lavit_edge.checkpoint import Checkpoint as Checkpoint
 from lavit_edge.checkpoint import load_checkpoint as load_checkpoint

@@ -7,6 +7,7 @@ import runpy
 import sys
 
 from lavit_edge import __version__
+from lavit_edge.cli import run_command
 
 COMMANDS = {
     "adapt": "turn a model of another package into a checkpoint",
@@ -44,7 +45,13 @@ def main() -> None:
         )
         raise SystemExit(2)
     del sys.argv[1]
+    run_command(lambda: _run(name))
+
+
+def _run(name: str) -> int:
+    """Runs the command's module, which exits with its own code."""
     runpy.run_module(f"lavit_edge.{name}", run_name="__main__", alter_sys=True)
+    return 0
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from lavit_edge.traced.model import Adapted
 FORMAT = "lavit_edge.checkpoint/1"
 PICKLES = frozenset({".pt", ".pth", ".bin", ".pkl", ".ckpt"})
 WEIGHTS, CONFIG, CARD, INT8 = "model.safetensors", "config.json", "README.md", "int8.safetensors"
+FILES = (WEIGHTS, CONFIG, CARD, INT8)  # of a checkpoint; what else lies in its folder is not ours
 BUNDLED = Path(__file__).parent / "checkpoints"
 
 
@@ -186,7 +187,8 @@ def save_checkpoint(
         UserError: ``path`` cannot be written, or holds something else than a checkpoint.
     """
     path = Path(path)
-    with new_folder(path, replace=(path / CONFIG).is_file() and (path / WEIGHTS).is_file()) as folder:
+    replaces = FILES if (path / CONFIG).is_file() and (path / WEIGHTS).is_file() else ()
+    with new_folder(path, replaces) as folder:
         try:
             save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
             if int8 is not None:

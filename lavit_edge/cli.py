@@ -1,18 +1,25 @@
-"""What every command shares: options from a config dataclass, one line per user's mistake, and documented exit codes.
+"""What every command shares: options from a config dataclass, one line per user's mistake, names as they are, and exit codes.
 
-Exit codes: 0 done, 1 a gate failed, 2 the user can mend it (one line on stderr says how), 130 interrupted.
+Exit codes: 0 done, 1 a gate failed, 2 the user can mend it (one line on stderr says how), 70 a fault of ours (sysexits.h's
+EX_SOFTWARE; with a traceback), 130 interrupted, 141 nobody reads the output any more (as of SIGPIPE).
 """
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import io
+import os
 import sys
+import traceback
 from collections.abc import Callable
 from types import NoneType, UnionType
-from typing import Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
 from lavit_edge.errors import UserError, one_line
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 T = TypeVar("T")
 
@@ -84,10 +91,21 @@ def config_from(config: type[T], args: argparse.Namespace, **others: Any) -> T:
     return config(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}, **others)
 
 
+def new_console(*, stderr: bool = False, quiet: bool = False) -> Console:
+    """A console of Rich's to which names are text: a folder ``[red]`` or ``:bug:`` is no markup. Colours come from styles."""
+    from rich.console import Console
+
+    return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+
+
 def run_command(main: Callable[[], int]) -> NoReturn:
     """Runs a command and exits with its code."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # names that the terminal's encoding lacks are escaped
+            stream.reconfigure(errors="backslashreplace")
     try:
         code = main()
+        sys.stdout.flush()  # here, where a full disk or a closed pipe has an exit code
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
@@ -95,8 +113,12 @@ def run_command(main: Callable[[], int]) -> NoReturn:
         print("interrupted", file=sys.stderr)
         code = 130
     except BrokenPipeError:
-        code = 0
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # or Python flushes into it once more at its end
+        code = 141
     except (OSError, MemoryError) as error:  # a full disk, a folder without permission
         print(f"error: {one_line(str(error)) or 'out of memory'}", file=sys.stderr)
         code = 2
+    except Exception:
+        traceback.print_exc()
+        code = 70
     raise SystemExit(code)

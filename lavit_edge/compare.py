@@ -16,7 +16,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.verbs import verb
 
@@ -68,18 +68,19 @@ def compare(
         raise UserError(f"reports are compared with polars ({error}); pip install 'lavit-edge[bench]'") from error
     from lavit_edge.benchmark import comparison
 
-    groups, left_out = comparison.load(sources, lambda done, of: progress("reading reports", done / of))
+    groups, left_out = comparison.load(sources, lambda done, of: progress("reading reports", done / of), anyway)
     progress("comparing", 1.0)
     found = comparison.find_baseline(groups, sources, Path(baseline) if baseline else None)
+    if found is None and len(sources) > 1:
+        left_out.append(comparison.nothing_compared(groups))
     return comparison.Table(comparison.compare(groups, found, anyway), sum(len(group.paths) for group in groups), left_out)
 
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from rich.console import Console
     from rich.progress import Progress
 
-    with Progress(console=Console(stderr=True), transient=True) as bar:
+    with Progress(console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task("reading reports", total=1.0)
 
         def progress(what: str, share: float) -> None:
@@ -91,7 +92,7 @@ def main(argv: list[str] | None = None) -> int:
 
         _write(args.html, page(table))
     if args.json:
-        print(json.dumps(to_dict(table), indent=1, ensure_ascii=False))
+        print(json.dumps(to_dict(table), indent=1))
     elif args.markdown:
         from lavit_edge.benchmark.table import markdown
 
@@ -99,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
     else:
         from lavit_edge.benchmark.table import print_table
 
-        print_table(table, Console())
+        print_table(table, new_console())
     return 0
 
 
@@ -110,6 +111,7 @@ def to_dict(table: Table) -> dict[str, Any]:
         rows.append(
             {
                 **row.group.values,
+                "conditions": row.group.conditions,
                 "reports": [str(path) for path in row.group.paths],
                 "baseline": row.is_baseline,
                 "comparison": asdict(row.comparison) if row.comparison else None,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
 import shutil
+import stat
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -81,6 +83,7 @@ def staged(path: Path) -> Iterator[Path]:
     """
     with _folder_beside(path) as folder:
         yield folder / path.name
+        _follow_umask(folder)
         for new in sorted(folder.iterdir()):
             final = path.parent / new.name
             if final.is_dir():  # a folder cannot be replaced in one step: move the old one out of the way
@@ -89,28 +92,74 @@ def staged(path: Path) -> Iterator[Path]:
 
 
 @contextmanager
-def new_folder(path: Path, replace: bool) -> Iterator[Path]:
+def new_folder(path: Path, replaces: Collection[str] = ()) -> Iterator[Path]:
     """A temporary folder beside ``path`` that takes its name when the block ends well, and vanishes when it does not.
 
-    A process killed inside the block leaves ``path`` as it was and a hidden ``.<name>.*`` folder beside it, which can be deleted.
-    (Between the two renames of a replacement, for microseconds, the old folder is inside such a hidden one.)
+    Whether the place is free is asked at the end as well, by the rename itself: of two processes with the same ``path`` one
+    gets it, the other's result stays beside it under a name of its own. A process killed inside the block leaves ``path`` as it
+    was and a hidden ``.<name>.*`` folder beside it, which can be deleted. (Between the two renames of a replacement, for
+    microseconds, the old folder is inside such a hidden one.)
+
+    Args:
+        replaces: names in a folder ``path`` that may be replaced if they are at the end what they were at the start. Everything
+            else there stays.
 
     Raises:
-        UserError: ``path`` cannot be written, or exists and ``replace`` is false.
+        UserError: ``path`` cannot be written, holds something and ``replaces`` is empty, or was taken or changed meanwhile; then
+            the message says where the result is.
     """
     path = path.resolve()
-    if path.exists() and not replace and (not path.is_dir() or any(path.iterdir())):
+    before = _listed(path, replaces)
+    if not before and path.exists() and (not path.is_dir() or any(path.iterdir())):
         raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
     with _folder_beside(path) as folder:
-        folder.chmod(0o755)
         yield folder
-        if path.exists():
-            old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))  # stays if the second rename fails
-            os.replace(path, old / path.name)
-            os.replace(folder, path)
-            shutil.rmtree(old)
-        else:
-            os.replace(folder, path)
+        _follow_umask(folder)
+        try:
+            if before:
+                _replace(path, folder, replaces, before)
+            else:
+                os.rename(folder, path)  # an empty folder gives way, nothing else does
+        except OSError as error:
+            spare = folder.with_name(folder.name.removeprefix("."))
+            os.rename(folder, spare)
+            raise UserError(f"{path} was taken or changed meanwhile ({error.strerror}); the result is in {spare}") from error
+
+
+def _replace(path: Path, folder: Path, replaces: Collection[str], before: dict[str, tuple[int, ...]]) -> None:
+    """Puts ``folder`` in the place of ``path``, whose other files move over. Raises :class:`OSError`; both are whole then."""
+    old = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent)) / path.name
+    os.rename(path, old)  # from here on nobody changes it
+    if _listed(old, replaces) != before:
+        os.rename(old, path)
+        old.parent.rmdir()
+        raise OSError(errno.EEXIST, "another result is there now")
+    for other in old.iterdir():
+        if other.name not in replaces:
+            os.rename(other, folder / other.name)
+    os.rename(folder, path)
+    shutil.rmtree(old.parent)
+
+
+def _listed(path: Path, names: Collection[str]) -> dict[str, tuple[int, ...]]:
+    """What tells a change of those of ``names`` that are in the folder ``path``: number, size and time of each file."""
+    found = [item for name in names if (path / name).exists() for item in (path / name, *(path / name).rglob("*"))]
+    states = {item.relative_to(path).as_posix(): item.lstat() for item in found}
+    return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states.items()}
+
+
+def _follow_umask(folder: Path) -> None:
+    """Gives a folder and all in it the modes that ``mkdir`` and ``open`` give.
+
+    safetensors 0.8 and coremltools 9 write by way of temporary files, which nobody but their owner may read.
+    """
+    probe = folder / ".umask"
+    probe.mkdir()
+    mode = stat.S_IMODE(probe.stat().st_mode)
+    probe.rmdir()
+    for item in (folder, *folder.rglob("*")):
+        if not item.is_symlink():
+            item.chmod(mode if item.is_dir() else mode & 0o666)
 
 
 @contextmanager

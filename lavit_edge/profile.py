@@ -10,11 +10,11 @@ import json
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lavit_edge.benchmark.profiling import Profile, Row, profile
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 
 SHOWN = 0.003  # operator types with a smaller share of the time are left out of the table
 
@@ -35,19 +35,19 @@ def _threads(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    with Console(stderr=True).status("") as status:
-        found = profile(args.artifact, args.threads, lambda what: status.update(f"{escape(args.artifact.name)}: {what}"))
+    with new_console(stderr=True).status("") as status:
+        found = profile(args.artifact, args.threads, lambda what: status.update(Text(f"{args.artifact.name}: {what}")))
     if args.json:
         print(json.dumps(found.to_dict(), indent=1))
     else:
-        print_profile(found, Console())
+        print_profile(found, new_console())
     return 0
 
 
 def print_profile(found: Profile, console: Console) -> None:
     """Three tables, how the parts compare with the whole, and the verdict's sentence."""
     threads = f"{found.threads} thread{'s' * (found.threads > 1)}"
-    types = _table(escape(f"{found.artifact}: {found.precision}, {found.runtime}, {threads}"), "operator", "runs in", "rate")
+    types = _table(f"{found.artifact}: {found.precision}, {found.runtime}, {threads}", "operator", "runs in", "rate")
     for row in found.types:
         if row.share >= SHOWN:
             _add(types, row, row.name, row.place, _rate(row))
@@ -74,8 +74,8 @@ def print_profile(found: Profile, console: Console) -> None:
         highlight=False,
     )
     for note in found.notes:
-        console.print(note, markup=False, highlight=False, style="yellow")
-    console.print(found.sentence, markup=False, highlight=False)
+        console.print(note, highlight=False, style="yellow")
+    console.print(found.sentence, highlight=False)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -90,7 +90,7 @@ def _table(title: str, *columns: str) -> Table:
 def _add(table: Table, row: Row, *cells: str) -> None:
     reached = f"{100 * row.floor_ms / row.ms:.0f}" if row.ms and row.floor_ms else "-"
     figures = (str(row.calls), f"{row.ms:.3f}", f"{100 * row.share:.1f}", f"{row.floor_ms:.3f}", reached)
-    table.add_row(*map(escape, cells), *figures)
+    table.add_row(*cells, *figures)
 
 
 def _rate(row: Row) -> str:

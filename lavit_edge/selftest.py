@@ -20,19 +20,21 @@ from typing import Any
 
 import numpy as np
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
+from rich.text import Text
 
 from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.artifact.runners import Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
+from lavit_edge.metrics import centred
 from lavit_edge.verbs import verb
 
 verb(__name__)
 
+PROBABILITY = 0.002  # that a softmax in fp16 may be off: 2^-11 of a probability, and as much of what it is computed from
 GREY_LEVELS = 1  # antialiased bicubic of PIL, the reference, and of torch are at most that far apart
 
 
@@ -82,8 +84,14 @@ def selftest(artifact: Path | str) -> Selftest:
     except UserError as error:
         return Selftest(str(path), digest, None, (*checks, Check("payload", False, str(error))))
     run = open_artifact(path, threads=1)
+    answers = []
     for golden in payload.golden:
-        checks += check_golden(golden, run, payload)[0]
+        found, logits = check_golden(golden, run, payload)
+        checks += found
+        answers.append(logits)
+    checks.append(check_close(answers, payload))
+    if path.suffix == ".mlpackage":
+        checks.append(check_outputs(path, payload))
     return Selftest(str(path), digest, payload.provenance, tuple(checks))
 
 
@@ -107,15 +115,57 @@ def check_input(golden: Golden, picture: np.ndarray) -> Check:
 
 
 def check_logits(golden: Golden, logits: np.ndarray, payload: Payload) -> Check:
-    """Compares the artifact's logits with those of the program that it was made from."""
-    name = f"{golden.name}: logits"
-    if logits.shape != golden.logits.shape or not np.isfinite(logits).all():
+    """Compares the artifact's logits, less their mean, with those of the program that it was made from; and its first label,
+    where the program's leads by more than the tolerance."""
+    name, labels = f"{golden.name}: logits", payload.contract.labels
+    steps = steps_off(golden, logits, payload)
+    if steps is None:
         return Check(name, False, f"shape {logits.shape} for {len(golden.logits)} labels, or values that are not finite")
-    steps = np.abs(logits - golden.logits) / payload.step
-    worst, label = float(steps.max()), payload.contract.labels[int(steps.argmax())]
-    passed = worst <= payload.tolerance
-    found = f"at most {worst:.2f} steps off, {payload.tolerance:g} allowed"
-    return Check(name, passed, found if passed else f"{found}: label {label!r} differs most")
+    worst = float(steps.max())
+    found = f"at most {worst:.2f} steps off, {golden.tolerance:g} allowed"
+    if not worst <= golden.tolerance:
+        return Check(name, False, f"{found}: label {labels[int(steps.argmax())]!r} differs most")
+    first, expected = int(logits.argmax()), int(golden.logits.argmax())
+    lead = (float(golden.logits[expected]) - float(golden.logits[first])) / payload.step
+    if lead > golden.tolerance:
+        return Check(name, False, f"{found}: label {labels[first]!r} is first, not {labels[expected]!r} by {lead:.2f} steps")
+    return Check(name, True, found)
+
+
+def check_close(answers: list[np.ndarray], payload: Payload) -> Check:
+    """Whether enough golden pictures are answered as the program answers them; see :attr:`Payload.close_pictures`."""
+    steps = [steps_off(golden, logits, payload) for golden, logits in zip(payload.golden, answers, strict=True)]
+    close = sum(off is not None and bool(off.max() <= payload.close_steps) for off in steps)
+    found = f"{close} of {len(steps)} pictures within {payload.close_steps:g} steps, {payload.close_pictures} needed"
+    return Check("close pictures", close >= payload.close_pictures, found)
+
+
+def check_outputs(path: Path, payload: Payload) -> Check:
+    """Whether an ``.mlpackage`` names labels as its contract does: Vision shows label and probabilities, not logits."""
+    from lavit_edge.artifact.mlprogram import MLProgram
+
+    program, labels = MLProgram(path), payload.contract.labels
+    outputs = program.predict({"image": to_input(payload.golden[0].image(), payload.contract)})
+    named = {feature.kind: outputs[name] for name, feature in program.outputs.items() if name != "logits"}
+    logits = centred(np.asarray(outputs["logits"]).reshape(-1))
+    expected = np.exp(logits - logits.max()) / np.exp(logits - logits.max()).sum()
+    probabilities = named.get("probabilities")
+    if not isinstance(probabilities, dict) or tuple(probabilities) != labels:
+        return Check("labels", False, "its classes are not the contract's labels in their order")
+    off = float(np.abs(np.array([probabilities[label] for label in labels]) - expected).max())
+    if not off <= PROBABILITY:
+        return Check("labels", False, f"its probabilities are up to {off:.3f} from those of its logits, {PROBABILITY} allowed")
+    if named.get("label") != labels[int(logits.argmax())]:
+        return Check("labels", False, f"its label is {named.get('label')!r}, its largest logit {labels[int(logits.argmax())]!r}")
+    return Check("labels", True, "classes and probabilities are those of the contract and the logits")
+
+
+def steps_off(golden: Golden, logits: np.ndarray, payload: Payload) -> np.ndarray | None:
+    """How far each logit is off, both less their mean; None unless there is one finite logit per label."""
+    if logits.shape != golden.logits.shape or not np.isfinite(logits).all():
+        return None
+    steps: np.ndarray = np.abs(centred(logits) - centred(golden.logits)) / payload.step
+    return steps
 
 
 def _summary(payload: Payload) -> str:
@@ -135,21 +185,22 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     result = selftest(args.artifact)
     if args.json:
-        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1, ensure_ascii=False))
+        print(json.dumps({**asdict(result), "passed": result.passed}, indent=1))
     else:
-        print_selftest(result, Console())
+        print_selftest(result, new_console())
     return 0 if result.passed else 1
 
 
 def print_selftest(result: Selftest, console: Console) -> None:
     """The checks as a table, and the verdict."""
-    table = Table(title=escape(result.artifact))
+    table = Table(title=result.artifact)
     for column in ("check", "", "found"):
         table.add_column(column)
     for check in result.checks:
-        table.add_row(escape(check.name), "[green]pass[/]" if check.passed else "[red]FAIL[/]", escape(check.found))
+        table.add_row(check.name, Text("pass", "green") if check.passed else Text("FAIL", "red"), check.found)
     console.print(table)
-    console.print("[green]self-test passed[/]" if result.passed else "[red]self-test failed[/]")
+    words, style = ("self-test passed", "green") if result.passed else ("self-test failed", "red")
+    console.print(words, style=style)
 
 
 def leave_out_what_reading_needs_not(*arguments: str) -> None:

@@ -15,7 +15,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from lavit_edge.cli import Parser, add_options, config_from, option, run_command, trust_option
+from lavit_edge.cli import Parser, add_options, config_from, new_console, option, run_command, trust_option
 from lavit_edge.errors import UserError
 from lavit_edge.parity.agreement import Gates
 from lavit_edge.verbs import silent, verb
@@ -157,9 +157,7 @@ def main(argv: list[str] | None = None) -> int:
         if mismatch := signature_mismatch(args.bundle, args.signature):
             print(f"signature: {mismatch}", file=sys.stderr)
             return 1
-    from rich.console import Console
-
-    console = Console(stderr=args.json)
+    console = new_console(stderr=args.json)
     if args.locate is None:
         checked = verify(args.bundle, config, console=console)
         if args.page:

@@ -14,10 +14,13 @@ constexpr std::size_t kDigits = 64;
 constexpr int kLargestSide = 4096;
 constexpr std::size_t kLeastGolden = 4;
 
-Json object_of(std::string_view text, const std::string& name, const std::string& format) {
+constexpr char kGoldenFormat[] = "lavit_edge.golden/2";
+constexpr char kOldGoldenFormat[] = "lavit_edge.golden/1";  // one tolerance for all, and no step
+
+Json object_of(std::string_view text, const std::string& name, const std::vector<std::string>& formats) {
   Json value = parse_json(text, "payload: " + name);
-  if (!value.is_object() || value.value("format", Json()) != format) {
-    throw UserError("payload: " + name + " must be an object with format '" + format + "'");
+  if (!value.is_object() || std::count(formats.begin(), formats.end(), value.value("format", Json())) == 0) {
+    throw UserError("payload: " + name + " must be an object with format '" + formats[0] + "'");
   }
   return value;
 }
@@ -74,19 +77,28 @@ Tensor take(std::map<std::string, Tensor>& tensors, const std::string& part, std
   return tensor;
 }
 
+double positive(const Json& value, const std::string& name) {
+  if (!value.is_number() || !(value.get<double>() > 0) || !std::isfinite(value.get<double>())) {
+    throw UserError("payload: " + name + " must be positive numbers");
+  }
+  return value;
+}
+
 void read_golden(const std::string& blob, Payload& payload) {
   Json metadata;
   std::map<std::string, Tensor> tensors = read_safetensors(blob, metadata);
   const Json text = metadata.is_object() ? metadata.value("golden", Json()) : Json();
-  const Json facts = object_of(text.is_string() ? text.get<std::string>() : "", "golden", "lavit_edge.golden/1");
+  const Json facts = object_of(text.is_string() ? text.get<std::string>() : "", "golden",
+                               {kGoldenFormat, kOldGoldenFormat});
+  const bool old = facts.at("format") == kOldGoldenFormat;
   const Json names = facts.value("names", Json()), tolerance = facts.value("tolerance_steps", Json());
   if (!names.is_array() || names.size() < kLeastGolden ||
       !std::all_of(names.begin(), names.end(), [](const Json& name) { return name.is_string(); })) {
     throw UserError("payload: golden must name at least " + std::to_string(kLeastGolden) + " pictures");
   }
-  if (!tolerance.is_number() || !(tolerance.get<double>() > 0))
-    throw UserError("payload: tolerance_steps must be a positive number");
-  payload.tolerance = tolerance;
+  if (!old && (!tolerance.is_array() || tolerance.size() != names.size())) {
+    throw UserError("payload: tolerance_steps must be one number per picture");
+  }
   float low = INFINITY, high = -INFINITY;
   const auto classes = static_cast<std::int64_t>(payload.contract.labels.size());
   for (std::size_t index = 0; index < names.size(); ++index) {
@@ -97,7 +109,8 @@ void read_golden(const std::string& blob, Payload& payload) {
       if (side < 1 || side > kLargestSide)
         throw UserError("payload: golden picture " + std::to_string(index) + " has no size that can be");
     }
-    Golden made{names[index], static_cast<int>(picture.shape[1]), static_cast<int>(picture.shape[0]), {}, {}, {}};
+    Golden made{names[index], static_cast<int>(picture.shape[1]), static_cast<int>(picture.shape[0]), {}, {}, {}, 0};
+    made.tolerance = positive(old ? tolerance : tolerance[index], "tolerance_steps");
     made.picture.assign(picture.bytes.begin(), picture.bytes.end());
     made.sample.assign(sample.bytes.begin(), sample.bytes.end());
     made.logits.resize(classes);  // little-endian, as is every machine this is built for
@@ -110,7 +123,17 @@ void read_golden(const std::string& blob, Payload& payload) {
   }
   if (!tensors.empty()) throw UserError("payload: golden tensor '" + tensors.begin()->first + "' is unknown");
   if (!(high > low)) throw UserError("payload: the expected logits are all equal, which no model gives");
-  payload.step = static_cast<double>(high - low) / 255;
+  if (old) {
+    payload.step = static_cast<double>(high - low) / 255;
+    return;
+  }
+  payload.step = positive(facts.value("step", Json()), "step");
+  payload.close_steps = positive(facts.value("close_steps", Json()), "close_steps");
+  const Json close = facts.value("close_pictures", Json());
+  if (!close.is_number_integer() || close < 0 || close > payload.golden.size()) {
+    throw UserError("payload: close_pictures must be a number of the pictures");
+  }
+  payload.close_pictures = close;
 }
 
 }  // namespace
@@ -136,7 +159,7 @@ std::string check_seal(const std::string& bytes, const std::string& name) {
 }
 
 Contract read_contract(const std::string& text) {
-  const Json fields = object_of(text, "contract", "lavit_edge.contract/1");
+  const Json fields = object_of(text, "contract", {"lavit_edge.contract/1"});
   Contract contract;
   try {
     const std::string resize = fields.value("resize", "squash"), interpolation = fields.value("interpolation", "bicubic");
@@ -164,7 +187,7 @@ Payload read_payload(const std::map<std::string, std::string>& entries) {
     }
   }
   Payload payload;
-  payload.provenance = object_of(entries.at("provenance"), "provenance", "lavit_edge.provenance/1");
+  payload.provenance = object_of(entries.at("provenance"), "provenance", {"lavit_edge.provenance/1"});
   payload.contract = read_contract(entries.at("contract"));
   payload.contract_sha256 = sha256(entries.at("contract"));  // the exporter's bytes are canonical
   read_golden(entries.at("golden"), payload);

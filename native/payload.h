@@ -25,6 +25,7 @@ struct Golden {
   std::vector<std::uint8_t> picture;  // RGB before any resizing
   std::vector<std::uint8_t> sample;   // 16 x 16 x 3 of the input that the contract makes of it
   std::vector<float> logits;          // of the program that the artifact was made from
+  double tolerance = 0;               // the largest difference of a logit that passes, in steps
 };
 
 // What rides inside an artifact (docs/payload.md).
@@ -32,9 +33,11 @@ struct Payload {
   Contract contract;
   std::string contract_sha256;
   Json provenance;
-  double tolerance = 0;  // in steps
-  double step = 0;       // one 255th of the range of the expected logits
   std::vector<Golden> golden;
+  double step = 0;  // what differences of logits are counted in
+  // So many of the pictures must be that close, besides each being within its tolerance.
+  double close_steps = 0;
+  int close_pictures = 0;
 };
 
 // The digest that an artifact says of itself, empty if it is not sealed. Throws UserError unless it is the bytes' own.

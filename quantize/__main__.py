@@ -12,9 +12,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-
-from lavit_edge.cli import Parser, add_options, config_from, run_command
+from lavit_edge.cli import Parser, add_options, config_from, new_console, run_command
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.render import show
 from lavit_edge.quantize.run import quantize
@@ -35,13 +33,13 @@ def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     config = config_from(QuantizeConfig, args)
     try:
-        quantized = quantize(args.checkpoint, args.data, args.out, config, console=Console(stderr=True))
+        quantized = quantize(args.checkpoint, args.data, args.out, config, console=new_console(stderr=True))
     except LimitMissed as verdict:
         print(verdict, file=sys.stderr)
         return 1
     result = {"out": str(args.out), **quantized.config["quantization"]}
     if args.json:
-        print(json.dumps(result, indent=1, ensure_ascii=False))
+        print(json.dumps(result, indent=1))
     else:
         show(result)
     return 0

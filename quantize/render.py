@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lavit_edge.checkpoint import CARD, Checkpoint
+from lavit_edge.cli import new_console
 
 ROWS = {"fp32": "fp32", "int8": "int8, default float layers", "ptq": "int8, PTQ", "qat": "int8, QAT"}
 ALONE = "alone in int8, all else in float"
@@ -57,7 +58,7 @@ def verdict(found: dict[str, Any]) -> str:
 
 def show(result: dict[str, Any]) -> None:
     """The tables, and what was kept."""
-    console = Console()
+    console = new_console()
     if found := result["sensitivity"]:
         for kind in ("blocks", "layers"):
             if found[kind]:

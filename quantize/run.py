@@ -68,7 +68,7 @@ def quantize(
     pictures.calibration.check(strict=False)
     with (
         contextlib.redirect_stdout(console.file),  # NNCF's progress
-        new_folder(out, replace=False) as folder,
+        new_folder(out) as folder,
         _progress(console) as progress,
     ):
         form, facts = quantized_form(source, pictures, config, progress)

@@ -51,7 +51,7 @@ def main() -> int:
     settings = [*arguments.set, f"teacher={arguments.teacher}"]
     recipe, world = find_recipe(RECIPE).changed(settings), join("auto")
     teacher = load_teacher(arguments.teacher, world.device)
-    with new_folder(arguments.out, replace=False) as new:
+    with new_folder(arguments.out) as new:
         write_pictures(arguments.data, new, recipe, settings, teacher, arguments.quality, world)
         size = _bytes(list(new.iterdir()))
         size += 4 * teacher.kept * recipe.teacher_views * len(read_package(new)["splits"]["train"]["files"])

@@ -5,11 +5,13 @@
 ``frames.json`` lists the frames: ``format``, ``width``, ``height``, ``rotation``, ``mirrored``, the planes with ``offset`` and
 ``length`` in ``<name>.frame`` and their strides, the contract, and ``<name>.input``, uint8 RGB ``size x size x 3``.
 ``answers.json`` has logits with their softmax and top three; ``report.json`` times with the field ``latency`` they become, and a
-report with its digest. The pictures are those of lavit_edge/golden/, which are free of rights.
+report with its digest. ``selftest.json`` has payloads of the old format and the new, and what their self-test says of
+answers. The pictures are those of lavit_edge/golden/, which are free of rights.
 """
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 from itertools import product
@@ -20,10 +22,12 @@ import numpy as np
 from PIL import Image
 
 import lavit_edge
+from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.benchmark.report import digest, latency
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.frames import Frame, Plane, to_rgb
 from lavit_edge.contract.pictures import open_picture, to_input
+from lavit_edge.selftest import check_close, check_logits, steps_off
 
 GOLDEN = Path(__file__).parent.parent / "tests" / "golden"
 PICTURES = sorted((Path(lavit_edge.__file__).parent / "golden").glob("*.png"))
@@ -124,6 +128,65 @@ def report() -> dict[str, Any]:
     return {"series": series, "document": document, "sha256": digest(document)}
 
 
+def selftests() -> dict[str, Any]:
+    """Payloads by format, and for answers to their pictures: which check fails first, and the figures of a report."""
+    contract = InputContract(32, ("cat", "château", "犬"))
+    expected = np.array([[3, 0, -3], [0, 2, 1], [-10000, 1, 0.25], [0.5, 0.25, 1]], np.float32)
+    golden = []
+    for index, logits in enumerate(expected):
+        picture = (np.arange(6 * (index + 1)).reshape(index + 1, 2, 3) * 37 % 256).astype(np.uint8)
+        sample = sample_of(to_input(Image.fromarray(picture), contract))
+        golden.append(Golden("abcd"[index], picture, sample, logits, [8.0, 16.5, 4.0, 2.25][index]))
+    entries = Payload(contract, {"checkpoint": {"name": "made"}}, tuple(golden), 0.0625, 0.5, 2).entries()
+    payloads = {"2": entries, "1": {**entries, "golden": _as_old(entries["golden"], tolerance=8.0)}}  # type: ignore[arg-type]
+    changes = {
+        "as expected": (0, 0, 0, 0),
+        "all classes higher": (50, 50, 50, 50),
+        "within tolerances": ([0.4, 0, 0], [-0.9, 0, 0], 0, 0),
+        "within tolerances, none close": ([0.4, 0, 0], [-0.9, 0, 0], [0, 0.1, 0], [0, 0.1, 0]),
+        "one close": (0, [-0.9, 0, 0], [0, 0.1, 0], [0, 0.1, 0]),
+        "beyond the first tolerance": ([1, 0, 0], 0, 0, 0),
+        "beyond the second": (0, [0, -1.75, 0], 0, 0),
+        "beyond the third, whose class is masked": (0, 0, [0, 0, 0.5], 0),
+        "another label leads by less than the tolerance": (0, [0, -0.6, 0.6], 0, 0),
+        "far beyond": ([0, -1000, 0], 0, 0, 0),
+        "another label leads by more": (0, 0, [0, -0.374, 0.38], 0),
+    }
+    cases = []
+    for format_, texts in payloads.items():
+        payload = read_payload(texts)
+        for name, change in changes.items():
+            answers = [logits + np.asarray(each, np.float32) for logits, each in zip(expected, change, strict=True)]
+            cases.append({"payload": format_, "name": name, **_judged(payload, answers)})
+    texts = {
+        format_: {name: value if isinstance(value, str) else base64.b64encode(value).decode() for name, value in entries.items()}
+        for format_, entries in payloads.items()
+    }
+    return {"payloads": texts, "cases": cases}
+
+
+def _as_old(golden: bytes, tolerance: float) -> bytes:
+    """The golden pictures as format 1 has them: one tolerance for all, and the step not stored."""
+    length = int.from_bytes(golden[:8], "little")
+    header = json.loads(golden[8 : 8 + length])
+    facts = {"format": "lavit_edge.golden/1", "names": list("abcd"), "tolerance_steps": tolerance}
+    header["__metadata__"]["golden"] = json.dumps(facts)
+    text = json.dumps(header).encode()
+    return len(text).to_bytes(8, "little") + text + golden[8 + length :]
+
+
+def _judged(payload: Payload, answers: list[np.ndarray]) -> dict[str, Any]:
+    checks = [check_logits(golden, each, payload) for golden, each in zip(payload.golden, answers, strict=True)]
+    checks.append(check_close(answers, payload))
+    worst = max(float(steps_off(golden, each, payload).max()) for golden, each in zip(payload.golden, answers, strict=True))  # type: ignore[union-attr]
+    return {
+        "answers": [each.tolist() for each in answers],
+        "failed": next((check.name for check in checks if not check.passed), None),
+        "same_top1": sum(int(a.argmax() == b.logits.argmax()) for a, b in zip(answers, payload.golden, strict=True)),
+        "worst_millisteps": round(1000 * worst),
+    }
+
+
 def main() -> None:
     GOLDEN.mkdir(parents=True, exist_ok=True)
     for old in GOLDEN.iterdir():
@@ -133,7 +196,7 @@ def main() -> None:
         (GOLDEN / f"{facts['name']}.frame").write_bytes(data)
         (GOLDEN / f"{facts['name']}.input").write_bytes(square)
         listed.append(facts)
-    for name, value in (("frames", listed), ("answers", answers()), ("report", report())):
+    for name, value in (("frames", listed), ("answers", answers()), ("report", report()), ("selftest", selftests())):
         (GOLDEN / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -2,6 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from lavit_edge.toolchain import quiet
@@ -25,3 +30,21 @@ def test_quiet_holds_back_chatter_and_lets_exceptions_pass(capsys, caplog) -> No
     assert "chatter" not in capsys.readouterr().err + caplog.text + str(warned)
     list(tqdm.tqdm([1], desc="bars are back"))
     assert "bars are back" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("package", "module"),
+    [
+        ("onnxruntime", "lavit_edge.contract"),  # any of ours
+        ("nncf", "lavit_edge.quantize.calibrate"),
+    ],
+)
+def test_toolchains_write_nothing_home_and_send_nothing(package: str, module: str, tmp_path: Path) -> None:
+    pytest.importorskip(package)
+    told = ("ORT_DISABLE_TELEMETRY", "CI", "TF_BUILD", "JENKINS_URL", "NNCF_CI", "NNCF_DEV")  # each would silence one of them
+    elsewhere = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path / "cache"), "XDG_CONFIG_HOME": str(tmp_path / "config")}
+    environment = {name: value for name, value in os.environ.items() if name not in told} | elsewhere
+    code = f"import {module}, {package}, sys; print(sys.modules.get('openvino_telemetry'))"
+    done = subprocess.run([sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, env=environment)
+    assert (done.returncode, done.stdout) == (0, "None\n"), done.stderr
+    assert list(tmp_path.rglob("*")) == []

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import lavit_edge
-from lavit_edge import ExportConfig, Gates, QuantizeConfig, Settings, TrainConfig, UserError, VerifyConfig
+from lavit_edge import BenchmarkConfig, ExportConfig, Gates, QuantizeConfig, TrainConfig, UserError, VerifyConfig
 from lavit_edge.cli import config_from
 from lavit_edge.export.targets import ExecutorchOptions
 
@@ -109,7 +109,7 @@ def test_options_become_fields_of_their_types() -> None:
             "--backend belongs to target executorch",
         ),
         (ExportConfig, {"tolerance_steps": 0.0}, "--tolerance-steps must be positive"),
-        (Settings, {"threads": (0,)}, "threads must be numbers from 1"),
+        (BenchmarkConfig, {"threads": (0,)}, "threads must be numbers from 1"),
     ],
 )
 def test_a_value_out_of_range_is_refused_when_the_config_is_made(config: type, values: dict[str, Any], message: str) -> None:

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from lavit_edge.artifact.runners import SUFFIXES
+from lavit_edge.artifact.signing import SIGNATURE
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.files import check_shape, file_sha256, read_json
 
 FORMAT = "lavit_edge.bundle/1"
 MANIFEST, PARITY, VERDICT, PAGE, CARD = "manifest.json", "parity.json", "verdict.json", "parity.html", "README.md"
+FILES = (MANIFEST, PARITY, VERDICT, PAGE, CARD, SIGNATURE, *(f"model{suffix}" for suffix in SUFFIXES))  # what export writes
 SHAPE = {
     "precision": str,
     "checkpoint": {"name": str, "sha256": dict},

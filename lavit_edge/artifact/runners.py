@@ -20,6 +20,7 @@ Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage")  # of the artifacts that can be run here
 LARGEST = 2 << 30  # bytes, protobuf's own limit
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
+Entries = dict[str, str | bytes]  # of the payload
 
 
 def open_artifact(path: Path, threads: int | None = None) -> Runner:
@@ -46,13 +47,18 @@ def open_runtime(path: Path, threads: int | None = None, trusted: bool = False) 
         trusted: the digest of the file was checked, so that it is not first tried in a fork or parsed by the onnx package; a
             benchmark of loading wants neither in its time.
     """
+    return open_model(path, threads, trusted)[0]
+
+
+def open_model(path: Path, threads: int | None = None, trusted: bool = False) -> tuple[Runtime, Callable[[], Entries]]:
+    """:func:`open_runtime` and :func:`read_entries` of a model that is loaded once: a benchmark's memory is that of one."""
     openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime}
     if path.suffix not in openers:
         raise UserError(f"no runner for {path.name!r}; artifacts end in {', '.join(SUFFIXES)}")
     return openers[path.suffix](_existing(path), threads, trusted)
 
 
-def read_entries(path: Path) -> dict[str, str | bytes]:
+def read_entries(path: Path) -> Entries:
     """What of the payload an artifact holds, by entry (:mod:`lavit_edge.artifact.payload`).
 
     Raises as :func:`open_artifact`.
@@ -95,15 +101,16 @@ def _runtime(path: Path, execute: Callable[[NDArray[np.float32]], object]) -> Ru
     return run
 
 
-def _executorch(path: Path, threads: int | None, trusted: bool) -> Runtime:
-    method = executorch_method(path, threads, trusted)
+def _executorch(path: Path, threads: int | None, trusted: bool) -> tuple[Runtime, Callable[[], Entries]]:
+    program = _pte(path, threads, trusted)
+    method = _forward(program, path)
     import torch
 
     def execute(tensor: NDArray[np.float32]) -> object:
         (logits,) = method.execute([torch.from_numpy(tensor)])
         return logits.numpy().copy()  # the runtime overwrites its outputs at the next call
 
-    return _runtime(path, execute)
+    return _runtime(path, execute), lambda: _constants(program)
 
 
 def _survives(load: Callable[[], object]) -> bool:
@@ -123,7 +130,10 @@ def _survives(load: Callable[[], object]) -> bool:
 
 def executorch_method(path: Path, threads: int | None, trusted: bool = False) -> Any:
     """The method ``forward`` of a ``.pte``; raises as :func:`open_artifact`."""
-    program = _pte(path, threads, trusted)
+    return _forward(_pte(path, threads, trusted), path)
+
+
+def _forward(program: Any, path: Path) -> Any:
     with silent_stderr():
         try:
             return program.load_method("forward")
@@ -151,9 +161,13 @@ def _pte(path: Path, threads: int | None, trusted: bool = False) -> Any:
             raise UserError(f"{path} is damaged or not a .pte ({error}); export it again") from error
 
 
-def _pte_entries(path: Path) -> dict[str, str | bytes]:
-    program = _pte(path, None)
-    entries: dict[str, str | bytes] = {}
+def _pte_entries(path: Path) -> Entries:
+    return _constants(_pte(path, None))
+
+
+def _constants(program: Any) -> Entries:
+    """The payload of a program of ExecuTorch: a method for each entry, which takes nothing."""
+    entries: Entries = {}
     for name in program.method_names & set(ENTRIES):
         with silent_stderr():
             (value,) = program.load_method(name).execute([])
@@ -161,9 +175,9 @@ def _pte_entries(path: Path) -> dict[str, str | bytes]:
     return entries
 
 
-def _onnxruntime(path: Path, threads: int | None, trusted: bool) -> Runtime:
+def _onnxruntime(path: Path, threads: int | None, trusted: bool) -> tuple[Runtime, Callable[[], Entries]]:
     session = onnx_session(path, threads, trusted)
-    return _runtime(path, lambda tensor: session.run(["logits"], {"image": tensor})[0])
+    return _runtime(path, lambda tensor: session.run(["logits"], {"image": tensor})[0]), lambda: _metadata(session)
 
 
 def onnx_session(path: Path, threads: int | None, trusted: bool = False, **settings: Any) -> Any:
@@ -206,12 +220,17 @@ def _refuse_external_data(path: Path) -> None:
         raise UserError(f"{path} keeps weights in other files, which is refused; export it again")
 
 
-def _onnx_entries(path: Path) -> dict[str, str | bytes]:
-    metadata = onnx_session(path, None).get_modelmeta().custom_metadata_map
+def _onnx_entries(path: Path) -> Entries:
+    return _metadata(onnx_session(path, None))
+
+
+def _metadata(session: Any) -> Entries:
+    """The payload of a model of ONNX Runtime."""
+    metadata = session.get_modelmeta().custom_metadata_map
     return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
 
 
-def _mlpackage_entries(path: Path) -> dict[str, str | bytes]:
+def _mlpackage_entries(path: Path) -> Entries:
     try:
         from lavit_edge.artifact.mlprogram import user_metadata
     except ImportError as error:

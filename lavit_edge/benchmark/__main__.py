@@ -12,14 +12,13 @@ import re
 from pathlib import Path
 
 from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
-from lavit_edge.benchmark.devices import Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.benchmark.report import Report
 from lavit_edge.benchmark.run import benchmark
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,20 +43,20 @@ def _threads(text: str) -> tuple[int, ...]:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    settings = Settings(args.threads, 60 * args.minutes, args.force)
-    columns = (TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    config = BenchmarkConfig(args.threads, 60 * args.minutes, args.force)
+    columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
+    with Progress(*columns, console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
 
         def progress(what: str, share: float) -> None:
-            bar.update(task, description=escape(f"{args.device}: {what}"), completed=share)
+            bar.update(task, description=f"{args.device}: {what}", completed=share)
 
-        measured = benchmark(args.artifacts, args.out, args.device, settings, progress=progress)
+        measured = benchmark(args.artifacts, args.out, args.device, config, progress=progress)
     reports = [each.report for each in measured]
     if args.json:
-        print(json.dumps(reports, indent=1, ensure_ascii=False))
+        print(json.dumps(reports, indent=1))
     else:
-        print_reports(reports, [each.path for each in measured], Console())
+        print_reports(reports, [each.path for each in measured], new_console())
     return 0 if all(each.passed for each in measured) else 1
 
 
@@ -73,7 +72,7 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
         share = f"+{100 * before['p50_ns'] / times['p50_ns']:.0f} %" if times and before else "-"
         memory = report["memory"]["peak_bytes"]
         table.add_row(
-            escape(report["artifact"]["file"]),
+            report["artifact"]["file"],
             str(report["settings"]["threads"] or "-"),
             _ms(load["cold_ns"]),
             _ms(load["first_inference_ns"]),
@@ -87,8 +86,8 @@ def print_reports(reports: list[Report], files: list[Path], console: Console) ->
     )
     for report, file in zip(reports, files, strict=True):
         for line in remarks(report):
-            console.print(escape(line), style="yellow")
-        console.print(escape(str(file)), soft_wrap=True)
+            console.print(line, style="yellow")
+        console.print(str(file), soft_wrap=True)
 
 
 def remarks(report: Report) -> list[str]:

@@ -14,7 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from lavit_edge.benchmark import remote
-from lavit_edge.benchmark.devices import Progress, Settings, Several
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, Several
 from lavit_edge.benchmark.report import Report
 from lavit_edge.errors import UserError
 
@@ -59,7 +59,7 @@ class AdbDevice(remote.Device):
         return f"{self.name}: {last}"
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` is a serial number, ``all``, or None for the only device.
 
     Raises:
@@ -67,13 +67,15 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
         Several: of all devices, some failed.
     """
     remote.check_artifact(artifact)
-    devices = choose(address)
-    if len(devices) == 1:
+    devices, refused = seen(address)
+    if not devices or (refused and address != "all"):
+        raise UserError("; ".join(refused))
+    if len(devices) == 1 and not refused:
         return remote.measure(devices[0], artifact, settings, progress)
     shares = dict.fromkeys((device.serial for device in devices), 0.0)
     lock = threading.Lock()
 
-    def one(device: AdbDevice) -> list[Report] | UserError:
+    def one(device: AdbDevice) -> list[Report] | UserError | OSError:
         def tell(what: str, share: float) -> None:
             with lock:
                 shares[device.serial] = share
@@ -81,19 +83,31 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
 
         try:
             return remote.measure(device, artifact, settings, tell)
-        except UserError as error:
+        except (UserError, OSError) as error:
             return error
 
     with ThreadPoolExecutor(len(devices)) as pool:
         outcomes = list(pool.map(one, devices))
-    reports = [report for outcome in outcomes if isinstance(outcome, list) for report in outcome]
-    if failures := [str(outcome) for outcome in outcomes if isinstance(outcome, UserError)]:
+    reports = [report for each in outcomes for report in (each if isinstance(each, list) else getattr(each, "reports", ()))]
+    if failures := [*refused, *(str(outcome) for outcome in outcomes if not isinstance(outcome, list))]:
         raise Several("; ".join(failures), reports)
     return reports
 
 
 def choose(address: str | None) -> list[AdbDevice]:
-    """The devices that an address means, all of them ready."""
+    """The devices that an address means. Raises :class:`UserError` unless all of them are ready."""
+    ready, refused = seen(address)
+    if refused:
+        raise UserError("; ".join(refused))
+    return ready
+
+
+def seen(address: str | None) -> tuple[list[AdbDevice], list[str]]:
+    """The devices that an address means: those that are ready, and a line on each that is not.
+
+    Raises:
+        UserError: there are none, or the address is of none of them, or of more than one.
+    """
     states = devices()
     end = time.monotonic() + SETTLES
     while any(state in ("offline", "connecting", "authorizing") for state in states.values()) and time.monotonic() < end:
@@ -108,13 +122,12 @@ def choose(address: str | None) -> list[AdbDevice]:
     if address not in (None, "all") and address not in states:
         raise UserError(f"adb sees no device {address!r}; it sees {', '.join(states)}")
     chosen = states if address in (None, "all") else {address: states[address]}
+    refused = []
     for serial, state in chosen.items():
         if state != "device":
-            known = next(
-                (text for word, text in STATES.items() if state.startswith(word)), f"is in the state {state!r}, not started"
-            )
-            raise UserError(f"device {serial} {known}")
-    return [AdbDevice(serial) for serial in chosen]
+            known = (text for word, text in STATES.items() if state.startswith(word))
+            refused.append(f"device {serial} {next(known, f'is in the state {state!r}, not started')}")
+    return [AdbDevice(serial) for serial, state in chosen.items() if state == "device"], refused
 
 
 def devices() -> dict[str, str]:

@@ -14,7 +14,7 @@ from pathlib import Path
 from shlex import quote
 
 from lavit_edge.benchmark import adb, remote
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, keeping
 from lavit_edge.benchmark.report import Report
 from lavit_edge.errors import UserError
 from lavit_edge.files import parse_json
@@ -26,7 +26,7 @@ REPORT = f"{FILES}/report.json"
 EVERY = 1.0  # seconds between looks for the report
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` is a serial number, or None for the only device.
 
     Raises:
@@ -44,19 +44,20 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
     try:
         device.run(f"mkdir -p {FILES}; rm -rf {there['run']} {REPORT}")
         remote.send(device, there["place"], there["run"], {artifact.name: artifact}, progress)
-        reports = []
-        for index, threads in enumerate(settings.threads):
-            progress(f"{threads} thread{'s' * (threads > 1)}", (index + 0.5) / (len(settings.threads) + 0.5))
-            _start(device, artifact, threads, settings)
-            _wait(device)
-            reports.append(remote.fetch(device, REPORT, artifact, threads))
+        reports: list[Report] = []
+        with keeping(reports):
+            for index, threads in enumerate(settings.threads):
+                progress(f"{threads} thread{'s' * (threads > 1)}", (index + 0.5) / (len(settings.threads) + 0.5))
+                _start(device, artifact, threads, settings)
+                _wait(device)
+                reports.append(remote.fetch(device, REPORT, artifact, threads))
         return reports
-    finally:
+    finally:  # fetch has deleted the report, or it is to stay
         with contextlib.suppress(UserError):
-            device.run(f"am force-stop {PACKAGE}; rm -rf {there['run']} {REPORT}")
+            device.run(f"am force-stop {PACKAGE}; rm -rf {there['run']}")
 
 
-def _start(device: adb.AdbDevice, artifact: Path, threads: int, settings: Settings) -> None:
+def _start(device: adb.AdbDevice, artifact: Path, threads: int, settings: BenchmarkConfig) -> None:
     """Starts the activity in a new process (-S ends an old one), so that loading is cold."""
     extras = f"--es artifact {quote(artifact.name)} --ei threads {threads} --ei seconds {math.ceil(settings.seconds)}"
     extras += " --ez force true" * settings.force

@@ -27,7 +27,7 @@ from typing import Any
 from lavit_edge import __version__
 from lavit_edge.artifact.runners import LARGEST
 from lavit_edge.benchmark import facts, onnxruntime_web
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, keeping
 from lavit_edge.benchmark.report import Report, parse_report
 from lavit_edge.errors import UserError
 
@@ -61,7 +61,7 @@ FLAGS = (
 )
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` has no meaning here.
 
     Raises:
@@ -77,7 +77,7 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
     chromium = find_chromium()
     progress("fetching ONNX Runtime Web", 0.0)
     runtime = onnxruntime_web.fetch()
-    reports = []
+    reports: list[Report] = []
     for index, threads in enumerate(settings.threads):
 
         def told(what: str, share: float, done: int = index) -> None:
@@ -95,7 +95,8 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
             "file_cache": "warm",  # this process has just read it
         }
         site = Site(job, artifact.read_bytes(), runtime)
-        reports.append(_run(chromium, site, artifact, told))
+        with keeping(reports):
+            reports.append(_run(chromium, site, artifact, told))
     return reports
 
 

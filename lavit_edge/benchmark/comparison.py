@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import multiprocessing
 import os
 from collections.abc import Callable, Iterable, Sequence
@@ -12,7 +13,8 @@ from typing import Any
 
 import polars as pl
 
-from lavit_edge.benchmark.report import Report, edited, read_report
+from lavit_edge.benchmark.conditions import Difference, Spread, changes, conditions, differences, measured, unknown
+from lavit_edge.benchmark.report import Report, at, edited, read_report
 from lavit_edge.benchmark.statistics import Comparison, compare_runs, run_of
 from lavit_edge.errors import UserError
 
@@ -20,35 +22,27 @@ MANY = 200  # files; fewer are read before other processes have started
 CHUNK = 64  # files that a process takes at a time
 PROCESSES = 4
 
-# What two reports must have in common for a comparison of their times to mean anything: column, field of the report.
-CONDITIONS = {
-    "contract": "artifact.contract_sha256",
-    "image_size": "artifact.image_size",
-    "threads": "settings.threads",
-    "power": "conditions.before.power",
-    "low_power": "conditions.before.low_power",
-    "thermal": "conditions.before.thermal",
-    "build": "harness.build",
-    "emulated": "device.emulated",
-    "emulator": "device.emulator",
-}
-IDENTITY = {
-    "content": "artifact.content_sha256",
-    "device": "device.name",
-    "cpu": "device.cpu",
-    "os": "device.os",
-    "os_version": "device.os_version",
-    "harness": "harness.name",
-    "runtime": "runtime.name",
-    "runtime_version": "runtime.version",
-    "backend": "runtime.backend",
-}
+# Of a row, for the table, the page and machines: name, field of the report.
 SHOWN = {
+    "content": "artifact.content_sha256",
     "file": "artifact.file",
     "model": "artifact.model",
     "precision": "artifact.precision",
     "bytes": "artifact.bytes",
     "top1_permille": "artifact.top1_permille",
+    "contract": "artifact.contract_sha256",
+    "image_size": "artifact.image_size",
+    "threads": "settings.threads",
+    "device": "device.name",
+    "cpu": "device.cpu",
+    "os": "device.os",
+    "os_version": "device.os_version",
+    "emulated": "device.emulated",
+    "emulator": "device.emulator",
+    "harness": "harness.name",
+    "runtime": "runtime.name",
+    "runtime_version": "runtime.version",
+    "backend": "runtime.backend",
     "p50_ns": "latency.p50_ns",
     "p90_ns": "latency.p90_ns",
     "p99_ns": "latency.p99_ns",
@@ -57,17 +51,22 @@ SHOWN = {
     "memory_bytes": "memory.peak_bytes",
     "created": "created",
 }
-COLUMNS = {**CONDITIONS, **IDENTITY, **SHOWN}
-NUMBERS = ("image_size", "threads", "bytes", "top1_permille", "memory_bytes", "p50_ns", "p90_ns", "p99_ns", "load_ns", "first_ns")
+TIMES = ("p50_ns", "p90_ns", "p99_ns", "load_ns", "first_ns", "memory_bytes")  # and memory: medians over repeated runs
+NUMBERS = (*TIMES, "image_size", "threads", "bytes", "top1_permille")
+MEASURED = tuple(each.path for each in measured())
+EXACT = tuple(each.path for each in conditions() if each.path not in MEASURED)
 DTYPES: dict[str, Any] = {
-    **{name: pl.Int64 if name in NUMBERS else pl.Boolean if name in ("low_power", "emulated") else pl.String for name in COLUMNS},
+    **{name: pl.Int64 if name in NUMBERS else pl.Boolean if name == "emulated" else pl.String for name in SHOWN},
+    **dict.fromkeys(EXACT, pl.String),  # as JSON
+    **dict.fromkeys(MEASURED, pl.Int64),
+    "session": pl.String,
     "source": pl.Int64,
-    "path": pl.String,
+    "path": pl.Binary,  # names of files need not be text
     "id": pl.String,
     "sha256": pl.String,
     "marks": pl.List(pl.String),
 }
-KEY = ["source", *IDENTITY, *CONDITIONS]
+KEY = ["source", "content", *EXACT]
 
 
 @dataclass(frozen=True)
@@ -75,13 +74,17 @@ class Group:
     """Repeated runs of the same artifact on the same device in the same way: one row of the table.
 
     Attributes:
-        values: the columns of :data:`COLUMNS`; times and memory are medians over the runs.
+        values: the columns of :data:`SHOWN`; times and memory are medians over the runs.
+        conditions: what all of them were measured under, by the field's path; numbers are medians.
+        sessions: of turns that they took.
         paths: of the reports.
         marks: what a reader must know before believing the row.
     """
 
     source: int
     values: dict[str, Any]
+    conditions: dict[str, Any]
+    sessions: frozenset[str]
     paths: tuple[Path, ...]
     marks: tuple[str, ...]
 
@@ -112,10 +115,13 @@ class Table:
 Progress = Callable[[int, int], None]  # files that are read, of so many
 
 
-def load(sources: Sequence[Path], progress: Progress = lambda done, of: None) -> tuple[list[Group], list[str]]:
+def load(
+    sources: Sequence[Path], progress: Progress = lambda done, of: None, anyway: bool = False
+) -> tuple[list[Group], list[str]]:
     """The reports in files and folders, by what they are of: those of one folder that agree are repeated runs.
 
-    Only a few values of each report are kept, so ten thousand take some 100 MB.
+    They agree if a comparison would neither refuse nor mark them. ``anyway`` lets repeated runs differ in what rises and falls
+    on a device, and marks the row. Only a few values of each report are kept, so ten thousand take some 100 MB.
 
     Returns:
         The groups in the order of the sources, and lines that say what was left out.
@@ -142,7 +148,7 @@ def load(sources: Sequence[Path], progress: Progress = lambda done, of: None) ->
         left_out.append(f"{len(skipped)} of {len(found)} files are not sound reports; the first: {skipped[0]}")
     if len(once) < len(table):
         left_out.append(f"{len(table) - len(once)} copies of reports that are there already")
-    return _groups(once), left_out
+    return _groups(once.with_columns(pl.Series("repeat", _repeats(once, anyway), pl.Int64)), anyway), left_out
 
 
 def compare(groups: Sequence[Group], baseline: Group | None, anyway: bool = False) -> list[Row]:
@@ -161,7 +167,7 @@ def compare(groups: Sequence[Group], baseline: Group | None, anyway: bool = Fals
         if baseline is None or group is baseline:
             rows.append(Row(group, None, group is baseline, group.marks))
             continue
-        marks = (*group.marks, *_incomparable(baseline, group), *_unknown(baseline, group))
+        marks = (*group.marks, *_incomparable(baseline, group), *_marked(baseline, group))
         rows.append(Row(group, compare_runs(runs, _runs(group)), False, marks))
     return rows
 
@@ -177,9 +183,30 @@ def find_baseline(groups: Sequence[Group], sources: Sequence[Path], named: Path 
     index = next((i for i, source in enumerate(sources) if source.resolve() == named.resolve()), None)
     mine = [group for group in groups if group.source == index]
     if len(mine) != 1:
-        kinds = "; ".join(f"{group.label}, {group.values['threads']} threads, {group.values['device']}" for group in mine[:3])
-        raise UserError(f"--baseline {named} must hold reports of one artifact, device and setting, not of {len(mine)} ({kinds})")
+        raise UserError(
+            f"--baseline {named} must hold reports of one artifact, device and setting, not of {len(mine)}{_apart(mine)}"
+        )
     return mine[0]
+
+
+def nothing_compared(groups: Sequence[Group]) -> str:
+    """Why several arguments are but listed: nobody named a baseline, and they are not just two things."""
+    each = [[group for group in groups if group.source == source] for source in sorted({group.source for group in groups})]
+    several = next((mine for mine in each if len(mine) > 1), groups)
+    return (
+        f"nothing was compared: these are {len(groups)} different things{_apart(several)}; --baseline names one of the arguments"
+    )
+
+
+def _apart(groups: Sequence[Group]) -> str:
+    """What keeps the first two of several groups apart, in parentheses."""
+    if len(groups) < 2:
+        return ""
+    a, b = groups[:2]
+    found = [_told(each) for each in differences(a.conditions, b.conditions)] + [
+        f"{path} known and not" for path in unknown(a.conditions, b.conditions)
+    ]
+    return f" ({'; '.join(found[:3]) or f'{a.label} and {b.label}'})"
 
 
 def _runs(group: Group) -> list[Any]:
@@ -193,28 +220,39 @@ def _incomparable(a: Group, b: Group) -> list[str]:
         if side.values["emulated"]:
             emulator = side.values["emulator"] or "an emulator"
             problems.append(f"device.emulated is true in {side.paths[0].name} ({emulator}): its milliseconds are not latency")
-    for name, path in CONDITIONS.items():
-        left, right = a.values[name], b.values[name]
-        if left is not None and right is not None and left != right:
-            problems.append(f"{path} is {_short(left)} in {a.paths[0].name} and {_short(right)} in {b.paths[0].name}")
+    for each in differences(a.conditions, b.conditions):
+        if each.condition.refused:
+            left, right = _short(each.left), _short(each.right)
+            problems.append(f"{each.condition.path} is {left} in {a.paths[0].name} and {right} in {b.paths[0].name}")
     return problems
 
 
-def _unknown(a: Group, b: Group) -> list[str]:
-    known = [name for name in ("contract", "power", "thermal", "build") if None in (a.values[name], b.values[name])]
-    return [f"not known to agree: {', '.join(known)}"] if known else []
+def _marked(a: Group, b: Group) -> list[str]:
+    """What the reader of a comparison must know: other conditions that differ, and what nobody knows."""
+    found = differences(a.conditions, b.conditions, together=bool(a.sessions) and a.sessions == b.sessions)
+    told, silent = [_told(each) for each in found if not each.condition.refused], unknown(a.conditions, b.conditions)
+    marks = [f"not measured alike: {'; '.join(told)}"] if told else []
+    return [*marks, f"not known to agree: {', '.join(silent)}"] if silent else marks
+
+
+def _told(difference: Difference) -> str:
+    return f"{difference.condition.path} {_short(difference.left)} against {_short(difference.right)}"
 
 
 def _short(value: Any) -> str:
-    text = str(value).lower() if isinstance(value, bool) else str(value)
+    text = str(value).lower() if isinstance(value, bool) else ", ".join(value) if isinstance(value, list) else str(value)
     return f"{text[:16]}..." if len(text) == 64 else text
 
 
 def _facts(source: int, path: Path, report: Report) -> dict[str, Any]:
     """What of a report the table keeps."""
-    row = {name: _at(report, where) for name, where in COLUMNS.items()}
+    row = {name: at(report, where) for name, where in SHOWN.items()}
     row["content"] = row["content"] or report["artifact"]["sha256"]
-    return {**row, "source": source, "path": str(path), "id": report["id"], "sha256": report["sha256"], "marks": marks(report)}
+    values = {each.path: each.of(report) for each in conditions()}
+    exact = {path: None if values[path] is None else json.dumps(values[path]) for path in EXACT}
+    turns = at(report, "settings.turns.session")
+    named = {"source": source, "path": os.fsencode(path), "id": report["id"], "sha256": report["sha256"], "session": turns}
+    return {**row, **values, **exact, **named, "marks": marks(report)}
 
 
 def marks(report: Report) -> list[str]:
@@ -230,6 +268,8 @@ def marks(report: Report) -> list[str]:
         found.append("not self-tested: timed by force")
     if not report["least_duration_met"]:
         found.append("least duration not met")
+    if changed := changes(report):
+        found.append(f"changed during the run: {', '.join(changed)}")
     if report["lacks"]:
         found.append(f"lacks {', '.join(report['lacks'])}")
     return found
@@ -252,21 +292,43 @@ def _each(jobs: Sequence[tuple[int, Path]]) -> Iterable[dict[str, Any] | str]:
         yield from pool.map(_read, jobs, chunksize=CHUNK)
 
 
-def _groups(table: pl.DataFrame) -> list[Group]:
-    medians = [pl.col(name).median().round().cast(pl.Int64) for name in SHOWN if name.endswith(("_ns", "memory_bytes"))]
-    firsts = [pl.col(name).first() for name in SHOWN if not name.endswith(("_ns", "memory_bytes"))]
-    grouped = table.group_by(KEY, maintain_order=True).agg(*medians, *firsts, pl.col("path"), pl.col("marks"))
+def _repeats(table: pl.DataFrame, anyway: bool) -> list[int]:
+    """Which of the repeated runs, of those that are otherwise alike, each report is one of: the first that it agrees with.
+
+    Sessions of turns are repeated runs although the load has risen from one to the next: each is compared within itself.
+    """
+    found: list[int] = []
+    spreads: list[Spread] = []
+    alike: dict[Any, list[int]] = {}
+    known = [pl.col(path).is_not_null().alias(f"known: {path}") for path in MEASURED]
+    keys, rest = table.select(*KEY, *known).rows(), table.select(pl.col(path).fill_null(0) for path in MEASURED).rows()
+    for key, session, values in zip(keys, table["session"], rest, strict=True):
+        numbers = alike.setdefault(key, [])
+        fitting = (number for number in numbers if anyway or session or spreads[number].takes(values))
+        if (number := next(fitting, None)) is None:
+            number = len(spreads)
+            spreads.append(Spread(values))
+            numbers.append(number)
+        found.append(number)
+    return found
+
+
+def _groups(table: pl.DataFrame, anyway: bool) -> list[Group]:
+    medians = [pl.col(name).median().round().cast(pl.Int64) for name in (*TIMES, *MEASURED)]
+    spreads = [(pl.col(path).max() - pl.col(path).min()).alias(f"spread of {path}") for path in MEASURED]
+    firsts = [pl.col(name).first() for name in ("source", *EXACT, *SHOWN) if name not in TIMES]
+    lists = [pl.col(name) for name in ("path", "marks", "session")]
+    grouped = table.group_by("repeat", maintain_order=True).agg(*medians, *spreads, *firsts, *lists)
     groups = []
     for row in grouped.sort("source", maintain_order=True).iter_rows(named=True):
-        paths, each = tuple(Path(path) for path in row.pop("path")), row.pop("marks")
-        counts = {mark: sum(mark in one for one in each) for one in each for mark in one}
-        words = tuple(mark if count == len(each) else f"{mark} ({count} of {len(each)})" for mark, count in counts.items())
-        groups.append(Group(row.pop("source"), row, paths, words))
+        paths = tuple(Path(os.fsdecode(path)) for path in row["path"])
+        counts = {mark: sum(mark in one for one in row["marks"]) for one in row["marks"] for mark in one}
+        words = [mark if count == len(paths) else f"{mark} ({count} of {len(paths)})" for mark, count in counts.items()]
+        far = [each.path for each in measured() if each.differs(0, row[f"spread of {each.path}"] or 0)]
+        if anyway and far:
+            words.append(f"repeated runs that were not measured alike: {', '.join(far)}")
+        values = {path: None if row[path] is None else json.loads(row[path]) for path in EXACT}
+        values |= {path: row[path] for path in MEASURED}
+        sessions = frozenset(session for session in row["session"] if session)
+        groups.append(Group(row["source"], {name: row[name] for name in SHOWN}, values, sessions, paths, tuple(words)))
     return groups
-
-
-def _at(report: Report, path: str) -> Any:
-    value: Any = report
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
-    return value

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import importlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -22,7 +23,7 @@ LEAST_RUNS = 50
 
 
 @dataclass(frozen=True)
-class Settings:
+class BenchmarkConfig:
     """
     Attributes:
         threads: numbers of threads to measure, one report each.
@@ -45,21 +46,34 @@ class Settings:
 
 
 class Several(UserError):
-    """Some of several devices failed; ``reports`` has those of the others."""
+    """Some of several measurements failed; ``reports`` has those of the others."""
 
     def __init__(self, message: str, reports: list[Report]) -> None:
         super().__init__(message)
         self.reports = reports
 
 
+@contextmanager
+def keeping(reports: list[Report]) -> Iterator[None]:
+    """What was measured before something failed goes with the error, as :class:`Several`: it may have taken hours."""
+    try:
+        yield
+    except UserError as error:
+        if not reports:
+            raise
+        raise Several(str(error), [*reports, *getattr(error, "reports", ())]) from error
+
+
 Progress = Callable[[str, float], None]  # what is going on, and the share of the whole that is done
 
 
-def measure(device: str, artifact: Path, settings: Settings, progress: Progress = lambda what, share: None) -> list[Report]:
+def measure(
+    device: str, artifact: Path, settings: BenchmarkConfig, progress: Progress = lambda what, share: None
+) -> list[Report]:
     """Benchmarks an artifact on ``host``, ``adb``, ``adb:SERIAL``, ``ssh:USER@HOST``, ``browser`` or ``ios``.
 
     Raises:
-        Several: of several devices, some failed.
+        Several: of several devices or numbers of threads, some failed.
         UserError: no such runner or device, or what the runner says.
     """
     name, _, address = device.partition(":")

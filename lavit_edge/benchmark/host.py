@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import importlib.metadata
 import json
+import math
 import os
 import subprocess
 import sys
@@ -22,15 +23,15 @@ import numpy as np
 
 from lavit_edge import __version__
 from lavit_edge.artifact.payload import Payload, read_payload
-from lavit_edge.artifact.runners import open_runtime, read_entries, to_tensor
+from lavit_edge.artifact.runners import open_model, to_tensor
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.benchmark import facts
-from lavit_edge.benchmark.devices import LEAST_RUNS, Progress, Settings
+from lavit_edge.benchmark.devices import LEAST_RUNS, BenchmarkConfig, Progress, keeping
 from lavit_edge.benchmark.report import Report, finish, latency, now, parse_report, quantile
 from lavit_edge.cli import run_command
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError, one_line
-from lavit_edge.selftest import check_golden, leave_out_what_reading_needs_not
+from lavit_edge.selftest import check_close, check_golden, leave_out_what_reading_needs_not, steps_off
 
 RUNTIMES = {".pte": ("ExecuTorch", "executorch", "XNNPACK"), ".onnx": ("ONNX Runtime", "onnxruntime", "CPU")}
 RUNTIMES[".ort"] = RUNTIMES[".onnx"]
@@ -55,7 +56,7 @@ def timed_runs(
     return starts, samples
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` has no meaning here.
 
     Raises:
@@ -66,10 +67,11 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
     check_runs_here(artifact)
     progress("reading the artifact", 0.0)
     delegation = facts.delegation(artifact)
-    reports = []
-    for index, threads in enumerate(settings.threads):
-        progress(f"{threads} thread{'s' * (threads > 1)}", index / len(settings.threads))
-        reports.append(_in_a_process(artifact, threads, settings, delegation))
+    reports: list[Report] = []
+    with keeping(reports):
+        for index, threads in enumerate(settings.threads):
+            progress(f"{threads} thread{'s' * (threads > 1)}", index / len(settings.threads))
+            reports.append(_in_a_process(artifact, threads, settings, delegation))
     return reports
 
 
@@ -81,7 +83,7 @@ def check_runs_here(artifact: Path) -> None:
         raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx or .ort that exists")
 
 
-def _in_a_process(artifact: Path, threads: int, settings: Settings, delegation: dict[str, Any]) -> Report:
+def _in_a_process(artifact: Path, threads: int, settings: BenchmarkConfig, delegation: dict[str, Any]) -> Report:
     with tempfile.TemporaryDirectory() as folder:
         out = Path(folder) / "report.json"
         command = [sys.executable, "-W", "ignore", "-m", "lavit_edge.benchmark.host", str(artifact), "--out", str(out)]
@@ -124,15 +126,14 @@ def benchmark(
     _import_runtime(artifact)
     cache = _drop_from_cache(artifact)
     start = time.perf_counter_ns()
-    run = open_runtime(artifact, threads, trusted=failed is None)
+    run, entries = open_model(artifact, threads, trusted=failed is None)
     cold = time.perf_counter_ns() - start
-    payload = read_payload(read_entries(artifact))
+    payload = read_payload(entries())
     picture = to_tensor(to_input(payload.golden[0].image(), payload.contract))
     start = time.perf_counter_ns()
     run(picture)
     first = time.perf_counter_ns() - start
     tested = _self_test(payload, lambda square: run(to_tensor(square))[0], failed, force)
-    preprocessing = _preprocessing(payload)
     warmup, times, met = {"runs": 0, "duration_ns": 0}, None, False
     if tested["passed"] or force:
         starts, samples, *_ = timer(lambda: run(picture), WARMUP_SECONDS, WARMUP_RUNS)
@@ -140,6 +141,7 @@ def benchmark(
         starts, samples, *cpu = timer(lambda: run(picture), seconds, LEAST_RUNS)
         times = latency(samples, starts, *cpu)
         met = times["duration_ns"] >= seconds * SECOND and times["runs"] >= LEAST_RUNS
+    memory, after = facts.peak_memory(), facts.condition()  # here: what follows is not the artifact's
     return finish(
         {
             "created": created,
@@ -154,12 +156,12 @@ def benchmark(
                 "warmup": {"policy": WARMUP, **warmup},
                 **({"turns": turns} if turns else {}),
             },
-            "conditions": {"before": before, "after": facts.condition()},
+            "conditions": {"before": before, "after": after},
             "self_test": tested,
             "load": {"cold_ns": cold, "first_inference_ns": first, "file_cache": cache},
             "latency": times,
-            "preprocessing": preprocessing,
-            "memory": facts.peak_memory(),
+            "preprocessing": _preprocessing(payload),
+            "memory": memory,
             "least_duration_met": met,
             "notes": [],
         }
@@ -167,17 +169,21 @@ def benchmark(
 
 
 def _self_test(payload: Payload, run: Any, failed: str | None, force: bool) -> dict[str, Any]:
-    same, worst = 0, 0.0
+    same, worst, answers = 0, 0.0, []
     for golden in payload.golden:
         checks, logits = check_golden(golden, run, payload)
         failed = failed or next((f"{check.name}: {check.found}" for check in checks if not check.passed), None)
         same += int(logits.argmax()) == int(golden.logits.argmax())
-        worst = max(worst, float(np.abs(logits - golden.logits).max()) / payload.step)
+        steps = steps_off(golden, logits, payload)
+        worst = max(worst, math.inf if steps is None else float(steps.max()))
+        answers.append(logits)
+    close = check_close(answers, payload)
+    failed = failed or (None if close.passed else f"{close.name}: {close.found}")
     return {
         "passed": failed is None,
         "pictures": len(payload.golden),
         "same_top1": same,
-        "worst_millisteps": round(1000 * worst) if np.isfinite(worst) else None,
+        "worst_millisteps": round(1000 * worst) if math.isfinite(worst) else None,
         "forced": force and failed is not None,
         "detail": failed[:500] if failed else None,
     }
@@ -192,7 +198,7 @@ def _preprocessing(payload: Payload, runs: int = 20) -> dict[str, Any]:
 
 
 def _import_runtime(artifact: Path) -> None:
-    """So that loading the artifact is timed without it; what is missing, :func:`open_runtime` says."""
+    """So that loading the artifact is timed without it; what is missing, :func:`open_model` says."""
     try:
         if artifact.suffix == ".pte":
             import executorch.runtime  # noqa: F401

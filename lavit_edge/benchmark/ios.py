@@ -12,7 +12,7 @@ import tempfile
 from pathlib import Path
 
 from lavit_edge.artifact.seal import content_sha256
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, keeping
 from lavit_edge.benchmark.report import Report, edited, read_report
 from lavit_edge.errors import UserError
 
@@ -21,7 +21,7 @@ SPARE_SECONDS = 600.0  # for copying, loading (Core ML compiles), self-test and 
 BY_HAND = "run the app's benchmark screen on the device, share its JSON, and give that: --device ios:REPORT.json"
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`.
 
     ``address`` is a report that the app's benchmark screen has shared, ``*.json``: it was taken with the settings that it names,
@@ -42,10 +42,11 @@ def measure(artifact: Path, settings: Settings, address: str | None, progress: P
         raise UserError(f"which device? --device ios:NAME, as xcrun devicectl list devices names it; or {BY_HAND}")
     # Core ML chooses its threads itself
     counts: tuple[int | None, ...] = (None,) if artifact.suffix == ".mlpackage" else settings.threads
-    reports = []
+    reports: list[Report] = []
     for index, threads in enumerate(counts):
         progress(f"{address}: {threads or 'its own'} threads", index / len(counts))
-        reports.append(_run(xcrun, address, artifact, threads, settings))
+        with keeping(reports):
+            reports.append(_run(xcrun, address, artifact, threads, settings))
     return reports
 
 
@@ -62,7 +63,7 @@ def take(file: Path, artifact: Path) -> Report:
     return report
 
 
-def _run(xcrun: str, device: str, artifact: Path, threads: int | None, settings: Settings) -> Report:
+def _run(xcrun: str, device: str, artifact: Path, threads: int | None, settings: BenchmarkConfig) -> Report:
     """One report by the app on a device: artifact there, benchmark, report back."""
     folder = f"Documents/benchmark-{secrets.token_hex(4)}"  # a new one, so that no old report is taken for this one
     there, report = f"{folder}/{artifact.name}", f"{folder}/report.json"

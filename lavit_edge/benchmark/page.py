@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lavit_edge.benchmark.comparison import Row, Table
-from lavit_edge.benchmark.report import Report, read_report
+from lavit_edge.benchmark.report import Report, at, read_report
 from lavit_edge.benchmark.table import HEADS, NOTE, cells, notes, ratio, reports
 from lavit_edge.errors import UserError, one_line
 
@@ -40,15 +40,14 @@ CONDITIONS = (
     ("version", "device.os_version"),
     ("CPU", "device.cpu"),
     ("cores", "device.cores"),
-    ("power", "conditions.before.power"),
-    ("thermal before", "conditions.before.thermal"),
-    ("after", "conditions.after.thermal"),
-    ("°C before", "conditions.before.temperature_millicelsius"),
-    ("after", "conditions.after.temperature_millicelsius"),
-    ("load a core", "conditions.before.load_permille"),
-    ("governor", "conditions.before.governor"),
+    ("power", "conditions.power"),
+    ("low power", "conditions.low_power"),
+    ("thermal", "conditions.thermal"),
+    ("°C", "conditions.temperature_millicelsius"),
+    ("load a core", "conditions.load_permille"),
+    ("governor", "conditions.governor"),
     ("contract", "artifact.contract_sha256"),
-)
+)  # a field of conditions: before and after the run, where they differ
 
 _STYLE = """<style>
 body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:76rem;padding:1rem;color:#1c2330;overflow-wrap:anywhere}
@@ -239,9 +238,14 @@ def _conditions(table: Table) -> str:
 
 
 def _word(report: Report, path: str) -> str:
-    value: Any = report
-    for name in path.split("."):
-        value = value[name]
+    folder, _, name = path.partition(".")
+    if folder == "conditions":
+        words = [_text(name, report["conditions"][when][name]) for when in ("before", "after")]
+        return " → ".join(dict.fromkeys(words))
+    return _text(path, at(report, path))
+
+
+def _text(path: str, value: Any) -> str:
     if value is None:
         return "–"
     if path.endswith(("millicelsius", "permille")):

@@ -11,6 +11,8 @@ import contextlib
 import hashlib
 import json
 import os
+import re
+import secrets
 import subprocess
 import tempfile
 import uuid
@@ -24,11 +26,13 @@ from typing import IO, Any
 from lavit_edge.artifact.payload import read_payload
 from lavit_edge.artifact.runners import read_entries
 from lavit_edge.benchmark import facts, native
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, keeping
 from lavit_edge.benchmark.report import Report, edited, parse_report
 from lavit_edge.errors import UserError
 
-MARK = "lavit-edge-exit:"  # written after every command: without it, the connection ended before the command did
+# Written before and behind what a command writes, for there may be greetings of the shell's start files around it. Without the
+# second, the connection ended before the command did.
+MARK = "lavit-edge"
 ANSWER = 60.0  # seconds in which a device must answer anything but a push and the benchmark
 SPARE = 8 << 20  # bytes that stay free: a report of 20,000 runs has 0.2 MB
 ARCHITECTURES: dict[str, native.Architecture]  # by `uname -m`
@@ -85,21 +89,22 @@ class Device(ABC):
 
     def run(self, script: str, stdin: IO[bytes] | None = None, timeout: float | None = ANSWER) -> Output:
         """Runs a shell script there. Raises :class:`UserError` if the connection does not last until its end."""
-        whole = f"(\n{script}\n)\nprintf '\\n{MARK}%s\\n' $?"
+        begin, end = (f"{MARK}-{word}-{secrets.token_hex(8)}:" for word in ("begin", "exit"))
+        whole = f"printf '\\n{begin}\\n'\n(\n{script}\n)\nprintf '\\n{end}%s\\n' $?"
         try:
             done = subprocess.run(
                 self.command(whole), stdin=stdin or subprocess.DEVNULL, capture_output=True, timeout=timeout, check=False
             )
         except subprocess.TimeoutExpired as error:
             raise UserError(f"{self.name} does not answer (for {timeout:.0f} s)") from error
-        text, found, code = done.stdout.decode(errors="replace").replace("\r\n", "\n").rpartition(f"\n{MARK}")
-        stderr = done.stderr.decode(errors="replace")
+        text, stderr = (written.decode(errors="replace").replace("\r\n", "\n") for written in (done.stdout, done.stderr))
+        found = re.search(f"\n{begin}\n(.*)\n{end}(\\d+)\n", text, re.DOTALL)
         if not found:
             raise UserError(self.trouble(stderr))
-        return Output(int(code), text, stderr)
+        return Output(int(found[2]), found[1], stderr)
 
 
-def measure(device: Device, artifact: Path, settings: Settings, progress: Progress) -> list[Report]:
+def measure(device: Device, artifact: Path, settings: BenchmarkConfig, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`, on a device that is there.
 
     Raises:
@@ -116,16 +121,19 @@ def measure(device: Device, artifact: Path, settings: Settings, progress: Progre
         known.write_text(json.dumps(host_facts(artifact, there)))
         files = {f"runner/{file.relative_to(package).as_posix()}": file for file in package.rglob("*") if file.is_file()}
         files |= {artifact.name: artifact, "facts.json": known}
+        reports: list[Report] = []
         try:
-            send(device, place, run, files, progress)
-            reports = []
-            for index, threads in enumerate(settings.threads):
-                progress(f"{threads} thread{'s' * (threads > 1)}", (index + 0.5) / (len(settings.threads) + 0.5))
-                reports.append(_benchmark(device, place, run, artifact, threads, settings, emulator))
+            with keeping(reports):
+                send(device, place, run, files, progress)
+                for index, threads in enumerate(settings.threads):
+                    progress(f"{threads} thread{'s' * (threads > 1)}", (index + 0.5) / (len(settings.threads) + 0.5))
+                    reports.append(_benchmark(device, place, run, artifact, threads, settings, emulator))
             return reports
         finally:
-            with contextlib.suppress(UserError):  # it may be the device that is gone
-                device.run(f"cd {quote(run)} 2>/dev/null && kill $(cat pid) 2>/dev/null; rm -rf {quote(run)}")
+            with contextlib.suppress(UserError):  # it may be the device that is gone; a report that could not be read stays
+                device.run(
+                    f"cd {quote(run)} && {{ kill $(cat pid); rm -f [0-9]* pid; cd .. && rmdir {quote(run)}; }} 2>/dev/null"
+                )
 
 
 def check_artifact(artifact: Path) -> None:
@@ -186,10 +194,23 @@ def send(device: Device, place: str, run: str, files: Mapping[str, Path], progre
 
 
 def fetch(device: Device, path: str, artifact: Path, threads: int) -> Report:
-    """Takes a report from the device, and away there. Raises :class:`UserError` if it is not that of this artifact."""
+    """Takes a report from the device, and once it was read away there.
+
+    Raises:
+        UserError: there is none, it cannot be read, or is not that of this artifact; then it stays, and the message says where.
+    """
+    _must(device, f"[ -f {quote(path)} ]", "there is no report")
+    try:
+        report = _read(device, path, artifact, threads)
+    except UserError as error:
+        raise UserError(f"{error}; it is still there, as {path}") from error
+    device.run(f"rm -f {quote(path)}")
+    return report
+
+
+def _read(device: Device, path: str, artifact: Path, threads: int) -> Report:
     source = f"the report of {device.name}"
-    text = _must(device, f"cat {quote(path)} && rm -f {quote(path)}", "there is no report").text
-    report = parse_report(text, source)
+    report = parse_report(_must(device, f"cat {quote(path)}", "its report cannot be read").text, source)
     if edited(report):
         raise UserError(f"{source} is not what its harness wrote: it was changed or damaged on its way")
     if report["artifact"]["sha256"] != hashlib.sha256(artifact.read_bytes()).hexdigest():
@@ -200,7 +221,7 @@ def fetch(device: Device, path: str, artifact: Path, threads: int) -> Report:
 
 
 def _benchmark(
-    device: Device, place: str, run: str, artifact: Path, threads: int, settings: Settings, emulator: str | None
+    device: Device, place: str, run: str, artifact: Path, threads: int, settings: BenchmarkConfig, emulator: str | None
 ) -> Report:
     paths = {"--artifact": f"{place}/{artifact.name}", "--out": f"{run}/report.json", "--facts": f"{place}/facts.json"}
     options = {**paths, "--threads": str(threads), "--seconds": str(settings.seconds)}
@@ -211,6 +232,9 @@ def _benchmark(
     done = device.run(f"exec sh -c {quote(script)}", timeout=None)
     said = (done.error.strip() or done.text.strip()).splitlines()
     last = said[-1].removeprefix("error: ") if said else f"exit code {done.code}, without a word"
+    if done.code not in (0, 1):
+        with contextlib.suppress(UserError):
+            device.run(f"rm -f {run}/report.json")  # whatever it is, it is no report
     if done.code in (126, 127):
         raise UserError(f"{device.name} does not run programs in {place} ({last})")
     if done.code > 128:

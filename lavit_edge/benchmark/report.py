@@ -46,7 +46,7 @@ def digest(report: Mapping[str, Any]) -> str:
 
 def lacks(report: Mapping[str, Any]) -> list[str]:
     """Those fields that a comparison should know and that are null here, sorted."""
-    return [path for path in schema()["properties"]["lacks"]["items"]["enum"] if _at(report, path) is None]
+    return [path for path in schema()["properties"]["lacks"]["items"]["enum"] if at(report, path) is None]
 
 
 def quantile(ordered: Sequence[int], permille: int) -> int:
@@ -183,7 +183,8 @@ def _validator() -> Any:
     return jsonschema_rs.validator_for(schema())
 
 
-def _at(report: Mapping[str, Any], path: str) -> Any:
+def at(report: Mapping[str, Any], path: str) -> Any:
+    """The value at a dotted path; None where there is none."""
     value: Any = report
     for name in path.split("."):
         value = value.get(name) if isinstance(value, Mapping) else None

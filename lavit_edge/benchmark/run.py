@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from lavit_edge.benchmark.devices import Progress, Settings, Several, measure
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress, Several, keeping, measure
 from lavit_edge.benchmark.report import Report, write_report
 from lavit_edge.errors import UserError
 
@@ -29,7 +29,7 @@ def benchmark(
     artifacts: Path | str | Sequence[Path | str],
     out: Path | str = "reports",
     device: str = "host",
-    settings: Settings | None = None,
+    config: BenchmarkConfig | None = None,
     *,
     progress: Progress = lambda what, share: None,
 ) -> list[Measured]:
@@ -47,17 +47,20 @@ def benchmark(
     Raises:
         UserError: no such artifact or device, or what its runner says; of several devices, those that succeeded have reports.
     """
-    settings, out = settings or Settings(), Path(out)
+    config, out = config or BenchmarkConfig(), Path(out)
     paths = [Path(artifact) for artifact in ([artifacts] if isinstance(artifacts, Path | str) else artifacts)]
     if out.exists() and not out.is_dir():
         raise UserError(f"--out {out} is not a folder")
+    reports: list[Report] = []
     try:
-        if device == "host" and len(paths) > 1:
-            from lavit_edge.benchmark.side_by_side import measure_in_turns
+        with keeping(reports):
+            if device == "host" and len(paths) > 1:
+                from lavit_edge.benchmark.side_by_side import measure_in_turns
 
-            reports = measure_in_turns(paths, settings, progress)
-        else:
-            reports = [report for path in paths for report in measure(device, path, settings, progress)]
+                reports += measure_in_turns(paths, config, progress)
+            else:
+                for path in paths:
+                    reports += measure(device, path, config, progress)
     except Several as error:
         _keep(error.reports, out)
         raise UserError(f"{error}" + f"; the reports of the others are in {out}" * bool(error.reports)) from error

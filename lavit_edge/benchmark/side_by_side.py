@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from lavit_edge.benchmark import facts
-from lavit_edge.benchmark.devices import LEAST_RUNS, Progress, Settings
+from lavit_edge.benchmark.devices import LEAST_RUNS, BenchmarkConfig, Progress
 from lavit_edge.benchmark.host import WARMUP_RUNS, WARMUP_SECONDS, benchmark, check_runs_here
 from lavit_edge.benchmark.report import Report, read_report, write_report
 from lavit_edge.benchmark.turns import conduct, runs_in_turns, share_cores
@@ -23,7 +23,7 @@ READY = "ready"
 SESSIONS = 3  # each with new processes: 5 % of difference were seen in 20 of 20 tries with three, in 29 of 60 with one
 
 
-def measure_in_turns(artifacts: Sequence[Path], settings: Settings, progress: Progress) -> list[Report]:
+def measure_in_turns(artifacts: Sequence[Path], settings: BenchmarkConfig, progress: Progress) -> list[Report]:
     """Benchmarks several artifacts side by side: a process for each, one inference each in turns, on the same cores; three times.
 
     Whatever disturbs the machine disturbs all of them alike, so that small differences can be told.

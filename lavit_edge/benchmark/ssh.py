@@ -13,7 +13,7 @@ from pathlib import Path
 from shlex import quote
 
 from lavit_edge.benchmark import remote
-from lavit_edge.benchmark.devices import Progress, Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Progress
 from lavit_edge.benchmark.report import Report
 from lavit_edge.errors import UserError
 
@@ -84,7 +84,7 @@ class SshDevice(remote.Device):
             master.wait()
 
 
-def measure(artifact: Path, settings: Settings, address: str | None, progress: Progress) -> list[Report]:
+def measure(artifact: Path, settings: BenchmarkConfig, address: str | None, progress: Progress) -> list[Report]:
     """As :func:`lavit_edge.benchmark.devices.measure`; ``address`` is ``USER@HOST``, ``HOST``, or either with ``:PORT``.
 
     Raises:

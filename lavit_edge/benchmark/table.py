@@ -5,7 +5,7 @@ from __future__ import annotations
 import rich.box
 import rich.table
 from rich.console import Console
-from rich.markup import escape
+from rich.text import Text
 
 from lavit_edge.benchmark.comparison import Row, Table
 from lavit_edge.errors import one_line
@@ -74,23 +74,23 @@ def print_table(table: Table, console: Console) -> None:
     same = [index for index in range(NAMES) if len(lines) > 1 and len({line[index] for line in lines}) == 1]
     if same:
         told = ", ".join(f"{HEADS[index]} {lines[0][index]}" for index in same)
-        console.print(f"all: {told}", markup=False, highlight=False)
+        console.print(f"all: {told}", highlight=False)
     shown = rich.table.Table(box=rich.box.SIMPLE_HEAD, padding=(0, 1, 0, 0), pad_edge=False)  # 80 columns are enough
     shown.add_column("", no_wrap=True)
     for index, head in enumerate(HEADS[NAMES:], NAMES):
         shown.add_column(head.replace(" ", "\n", 1), justify="left" if index > 12 else "right", no_wrap=True)
     for number, (row, line) in enumerate(zip(table.rows, lines, strict=True), 1):
         what = ", ".join(line[index] for index in range(NAMES) if index not in same)
-        console.print(f"{number}: {what}", markup=False, highlight=False)
-        words = [escape(word.replace(" (", "\n(").replace(" to ", "–")) for word in line[NAMES:]]
+        console.print(f"{number}: {what}", highlight=False)
+        words = [Text(word.replace(" (", "\n(").replace(" to ", "–")) for word in line[NAMES:]]
         if row.comparison:
-            words[-1] = f"[{COLOURS[row.comparison.verdict]}]{words[-1]}[/]"
+            words[-1].stylize(COLOURS[row.comparison.verdict])
         shown.add_row(f"{number}{'*' * bool(row.marks)}", *words)
     console.print(shown)
     if any(row.comparison for row in table.rows):
         console.print(NOTE, highlight=False)
     for note in notes(table):
-        console.print(note, markup=False, highlight=False)
+        console.print(note, highlight=False)
 
 
 def markdown(table: Table) -> str:

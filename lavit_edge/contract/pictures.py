@@ -14,6 +14,8 @@ from lavit_edge.errors import UserError
 
 MAX_PIXELS = 178_956_970  # where Pillow, too, takes a picture for a decompression bomb; decoded it fills half a gigabyte
 SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp", ".bmp", ".gif", ".tif", ".tiff"})
+# Those of SUFFIXES, as Pillow names them, whatever a file is called. It knows some forty, and runs Ghostscript on an EPS.
+FORMATS = ("BMP", "GIF", "JPEG", "PNG", "TIFF", "WEBP")
 FILTERS = {"bilinear": Image.Resampling.BILINEAR, "bicubic": Image.Resampling.BICUBIC}
 
 
@@ -28,7 +30,8 @@ def open_picture(source: Path | bytes) -> Image.Image:
     their high byte. Only the first frame of an animation is used.
 
     Raises:
-        UnreadablePicture: with the file's name, when it cannot be decoded or has more than ``MAX_PIXELS`` pixels.
+        UnreadablePicture: with the file's name, when it is in none of ``FORMATS``, cannot be decoded or has more than
+            ``MAX_PIXELS`` pixels.
     """
     name = _name(source)
     if isinstance(source, Path) and not source.is_file():  # a pipe would be waited for
@@ -36,7 +39,7 @@ def open_picture(source: Path | bytes) -> Image.Image:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # warns from half of MAX_PIXELS on
-            image: Image.Image = Image.open(source if isinstance(source, Path) else io.BytesIO(source))
+            image: Image.Image = Image.open(source if isinstance(source, Path) else io.BytesIO(source), formats=FORMATS)
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         with image:
@@ -44,7 +47,7 @@ def open_picture(source: Path | bytes) -> Image.Image:
     except Image.DecompressionBombError as error:
         raise UnreadablePicture(f"{name}: over the limit of {MAX_PIXELS} pixels; shrink it first") from error
     except UnidentifiedImageError as error:
-        raise UnreadablePicture(f"{name}: not a picture that can be decoded") from error
+        raise UnreadablePicture(f"{name}: not a picture that can be decoded ({', '.join(FORMATS)})") from error
     except (
         Exception
     ) as error:  # damaged files make Pillow raise OSError, SyntaxError, ValueError, struct.error, OverflowError, ...

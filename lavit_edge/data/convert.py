@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
+from lavit_edge.cli import new_console
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, open_picture
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import FORMAT, INDEX, Sample, ShardedPictures, library
@@ -45,7 +45,7 @@ def to_shards(data: Path, out: Path, pictures_per_shard: int, strict: bool) -> l
     classes = {target: path.parent.name for path, target in zip(train.paths, train.targets, strict=True)}
     _refuse_empty(train, Counter(train.targets), "no picture")
     skipped: list[UnreadablePicture] = []
-    with new_folder(out, replace=False) as new, _progress(sum(map(len, folders.values()))) as progress:
+    with new_folder(out) as new, _progress(sum(map(len, folders.values()))) as progress:
         splits = {
             split: _write_split(folders[split], number, new, pictures_per_shard, strict, skipped, progress)
             for number, split in enumerate(SPLITS)
@@ -119,7 +119,7 @@ def to_folder(data: Path, out: Path) -> None:
     splits = [ShardedPictures(data, split) for split in SPLITS]
     for pictures in splits:
         pictures.check(strict=True)
-    with new_folder(out, replace=False) as new, _progress(sum(map(len, splits))) as progress:
+    with new_folder(out) as new, _progress(sum(map(len, splits))) as progress:
         for pictures in splits:
             for sample in pictures.samples(0, len(pictures)):
                 path = new / pictures.split / _safe(sample)
@@ -147,7 +147,7 @@ def _safe(sample: Sample) -> Path:
 @contextmanager
 def _progress(total: int) -> Iterator[Progress]:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    console = Console(stderr=True)
+    console = new_console(stderr=True)
     with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         progress.add_task("pictures", total=total)
         yield progress

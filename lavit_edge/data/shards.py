@@ -22,9 +22,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
 from rich.progress import track
 
+from lavit_edge.cli import new_console
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, load_input
 from lavit_edge.data.folder import class_names
@@ -117,7 +117,7 @@ class ShardedPictures:
             UserError: a shard is not what ``dataset.json`` says, or a sample has no label, no picture or an unknown class.
         """
         counts = [0] * len(self.labels)
-        title, console = f"checking {self.split} shards", Console(stderr=True, quiet=self.quiet)
+        title, console = f"checking {self.split} shards", new_console(stderr=True, quiet=self.quiet)
         for shard in track(self.shards, title, console=console, transient=True, disable=not console.is_terminal):
             if file_sha256(shard.path) != shard.sha256:
                 raise UserError(f"{shard.path} is damaged (its sha256 is not that in {INDEX}); copy it again, or convert again")

@@ -11,12 +11,11 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from rich.console import Console
-from rich.markup import escape
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.child import check
 from lavit_edge.doctor.findings import Finding
@@ -47,7 +46,7 @@ def toolchains() -> list[Finding]:
     extras = [extra for extra in pins.requirements() if extra != pins.BASE]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
-        Progress(*columns, console=Console(stderr=True), transient=True) as progress,
+        Progress(*columns, console=new_console(stderr=True), transient=True) as progress,
         ThreadPoolExecutor(min(3, os.cpu_count() or 1)) as pool,  # each takes up to 1 GB
     ):
         bar = progress.add_task(f"trying {', '.join(extras)}", total=len(extras))
@@ -67,15 +66,16 @@ def report(findings: list[Finding]) -> None:
         if finding.group != group:
             table.add_section()
         shown = finding.group if finding.group != group else ""
-        table.add_row(shown, finding.name, f"[{COLOURS[finding.status]}]{finding.status}[/]", escape(finding.detail))
+        table.add_row(shown, finding.name, Text(finding.status, COLOURS[finding.status]), finding.detail)
         group = finding.group
-    console = Console()
+    console = new_console()
     console.print(table)
     for finding in findings:
         if finding.mend:
-            console.print(f"{finding.name} ({finding.status}): {finding.mend}", markup=False, soft_wrap=True, highlight=False)
+            console.print(f"{finding.name} ({finding.status}): {finding.mend}", soft_wrap=True, highlight=False)
     failed = sum(finding.status == "FAIL" for finding in findings)
-    console.print(f"[bold red]{failed} broken[/]" if failed else "[green]nothing that is needed here is broken[/]")
+    words, style = (f"{failed} broken", "bold red") if failed else ("nothing that is needed here is broken", "green")
+    console.print(words, style=style, highlight=False)
 
 
 if __name__ == "__main__":

@@ -8,10 +8,10 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 
+from lavit_edge.contract.pictures import FORMATS
 from lavit_edge.doctor.findings import Finding, Probe, Status, examine
 
 ROOM = 500e6  # bytes; coremltools and NNCF write there, and lavit_base in fp32 is 160 MB: three of it
-FORMATS = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")  # of lavit_edge.contract.pictures.SUFFIXES
 
 
 def host() -> Iterator[Finding]:

@@ -6,11 +6,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from itertools import islice
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.markup import escape
 
 from lavit_edge.artifact.bundle import Bundle
+from lavit_edge.artifact.payload import read_payload
+from lavit_edge.artifact.runners import read_entries
 from lavit_edge.checkpoint import Checkpoint
 from lavit_edge.data.folder import PictureFolder, free_pictures
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity
@@ -69,6 +73,18 @@ class Checked:
 
 
 @one_thread()
+def _carries_other(path: Path, bundle: Bundle, checkpoint: Checkpoint) -> str | None:
+    """What an artifact, or the manifest, says of its contract and origin that the checkpoint does not."""
+    payload, manifest = read_payload(read_entries(path)), bundle.manifest
+    if payload.contract != checkpoint.contract:
+        return "its contract is not the checkpoint's"
+    if payload.provenance.get("checkpoint", {}).get("sha256") != checkpoint.config["sha256"]:
+        return "it says that it was made from another checkpoint"
+    if (manifest.get("contract"), manifest.get("contract_sha256")) != (checkpoint.contract.to_dict(), checkpoint.contract.sha256):
+        return "the manifest's contract is not the checkpoint's"
+    return None
+
+
 def check(
     bundle: Bundle,
     checkpoint: Checkpoint,
@@ -96,6 +112,9 @@ def check(
         tested[path.name] = outcome.passed
         if not outcome.passed:
             print_selftest(outcome, console)
+        elif differs := _carries_other(path, bundle, checkpoint):
+            tested[path.name] = False
+            console.print(f"[red]{escape(path.name)}: {differs}[/]")
     with console.status("building the program"):
         program = PROGRAMS[bundle.precision](checkpoint)
     contract, int8 = checkpoint.contract, bundle.precision == "int8"

@@ -38,9 +38,9 @@ def print_located(results: list[Located], reference: str, console: Console) -> N
             console.print(_layers(result, result.first.block))
     for result in results:
         colour = "green" if result.layers and not result.first else "red" if result.first else "yellow"
-        console.print(f"[{colour}]{sentence(result, reference)}[/]", highlight=False)
+        console.print(sentence(result, reference), style=colour, highlight=False)
         for note in result.notes:
-            console.print(f"  {result.artifact}: {note}", highlight=False, markup=False)
+            console.print(f"  {result.artifact}: {note}", highlight=False)
 
 
 def decibels(value: float) -> str:

@@ -7,6 +7,7 @@ import math
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lavit_edge.parity.agreement import Noise, Pair, Parity
 
@@ -34,11 +35,11 @@ def print_parity(title: str, parity: Parity, console: Console) -> None:
         judged.add_row(noise.artifact, *_noise(noise))
     console.print(judged)
     for line in parity.skipped:
-        console.print(f"skipped: {line}", markup=False)
+        console.print(f"skipped: {line}")
     for line in parity.failures:
-        console.print(f"[red]gate failed[/]: {line}")
+        console.print(Text.assemble(("gate failed", "red"), f": {line}"))
     if not parity.failures:
-        console.print("[green]all gates passed[/]")
+        console.print("all gates passed", style="green")
 
 
 def cell(pair: Pair) -> str:

@@ -8,7 +8,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from lavit_edge.cli import Parser, add_options, config_from, run_command
+from lavit_edge.cli import Parser, add_options, config_from, new_console, run_command
 from lavit_edge.train.config import TrainConfig
 from lavit_edge.train.recipe import Recipe, find_recipe, recipe_names
 
@@ -33,13 +33,11 @@ def main(argv: list[str] | None = None) -> int:
     if args.model:
         recipe = recipe.changed([f"model={args.model}"])
 
-    from rich.console import Console
-
     from lavit_edge.train.loop import Stopped
     from lavit_edge.train.run import train
 
     try:
-        train(args.data, args.out, recipe, config, console=Console(stderr=True), tell=print)
+        train(args.data, args.out, recipe, config, console=new_console(stderr=True), tell=print)
     except Stopped:
         return 143
     return 0

@@ -23,7 +23,8 @@ from rich.progress import track
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from lavit_edge.contract.pictures import open_picture
+from lavit_edge.cli import new_console
+from lavit_edge.contract.pictures import FORMATS, open_picture
 from lavit_edge.data.augment import draw_hole, draw_operations, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
 from lavit_edge.data.folder import PictureFolder
@@ -165,7 +166,7 @@ def open_cache(
     key = _key(pictures, side)
     if world.main and (reason := _unfit(file, key)):
         tell(f"{file} {reason}: decoding {len(pictures)} pictures")
-        _write(file, key, pictures, side, workers, console or Console(stderr=True))
+        _write(file, key, pictures, side, workers, console or new_console(stderr=True))
     world.wait()
     if not world.main and _facts(file).get("key") != key:
         raise UserError(f"{file} is not what the first process wrote; processes on several hosts need one --cache that all see")
@@ -240,7 +241,10 @@ def _square(path: Path, side: int) -> bytes:
 
 
 def _longest_side(path: Path) -> int:
-    with warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning), Image.open(path) as image:
+    with (
+        warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
+        Image.open(path, formats=FORMATS) as image,
+    ):
         return max(image.size)
 
 

@@ -24,6 +24,7 @@ from torch.nn import functional as F
 from torch.optim import AdamW
 
 from lavit_edge.checkpoint import save_checkpoint
+from lavit_edge.cli import new_console
 from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
 from lavit_edge.data.folder import Pictures, batches
@@ -117,7 +118,7 @@ class Run:
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
         self.rows: list[dict[str, str]] = []  # of the log
         self.terminated, self.intact, self.saved = False, True, 0.0
-        self.console = console or Console(stderr=True, quiet=not world.main)
+        self.console = console or new_console(stderr=True, quiet=not world.main)
 
     def fit(self, plan: Callable[[int], int] | None = None) -> float:
         """Trains to the last epoch and returns the EMA model's top-1 on the val split.

@@ -76,7 +76,7 @@ def train(
     try:
         top1 = run.fit()
     except Stopped as stopped:
-        console.print(stopped, markup=False)
+        console.print(stopped)
         raise
     trained = Trained(out / CHECKPOINT, top1, run.val_pictures)
     if world.main:

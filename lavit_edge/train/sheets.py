@@ -106,7 +106,7 @@ def _tiles(file: Path, sha256: str, side: int) -> np.ndarray:
     data = file.read_bytes() if file.is_file() else b""
     if hashlib.sha256(data).hexdigest() != sha256:
         raise UserError(f"{file} is missing or damaged; bring the package again")
-    sheet = np.array(Image.open(BytesIO(data)).convert("RGB"))
+    sheet = np.array(Image.open(BytesIO(data), formats=["AVIF"]).convert("RGB"))
     rows = sheet.shape[0] // side
     return sheet.reshape(rows, side, ACROSS, side, 3).transpose(0, 2, 1, 3, 4).reshape(rows * ACROSS, side, side, 3)
 

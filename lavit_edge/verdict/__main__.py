@@ -10,7 +10,7 @@ import argparse
 import json
 from pathlib import Path
 
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.verdict.rates import PROFILES
 
 
@@ -24,18 +24,18 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    from rich.console import Console
+    from rich.text import Text
 
     from lavit_edge.verdict.judge import judge
     from lavit_edge.verdict.read import read
     from lavit_edge.verdict.render import print_verdict
 
-    with Console(stderr=True).status(f"reading {args.artifact.name}"):
+    with new_console(stderr=True).status(Text(f"reading {args.artifact.name}")):
         verdict = judge(*read(args.artifact, args.target_device))
     if args.json:
         print(json.dumps(verdict.to_dict(), indent=1))
     else:
-        print_verdict(args.artifact.name, verdict, Console())
+        print_verdict(args.artifact.name, verdict, new_console())
     return 1 if verdict.precision == "int8" and verdict.expectation == "slower" else 0
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from lavit_edge.verdict.judge import Verdict
 
@@ -28,8 +29,8 @@ def print_verdict(name: str, verdict: Verdict, console: Console) -> None:
             operators.add_row(group.name, group.place, str(group.calls), *shares)
     console.print(operators)
     for note in verdict.notes:
-        console.print(note, markup=False, highlight=False)
-    console.print(f"[{COLOURS[verdict.expectation]}]{verdict.sentence}[/]", highlight=False)
+        console.print(note, highlight=False)
+    console.print(verdict.sentence, style=COLOURS[verdict.expectation], highlight=False)
 
 
 def print_summary(verdicts: dict[str, dict[str, Verdict]], console: Console) -> None:
@@ -39,9 +40,9 @@ def print_summary(verdicts: dict[str, dict[str, Verdict]], console: Console) -> 
     table.add_column("what to expect, what to change")
     for name, devices in verdicts.items():
         for device, verdict in devices.items():
-            colour = COLOURS[verdict.expectation]
             known = device if verdict.verified else f"{device}, never verified"
-            table.add_row(name, known, f"[{colour}]{verdict.ratio:.2f}[/]", verdict.sentence)
+            ratio = Text(f"{verdict.ratio:.2f}", COLOURS[verdict.expectation])
+            table.add_row(name, known, ratio, verdict.sentence)
         table.add_section()
     console.print(table)
 

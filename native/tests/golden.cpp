@@ -1,5 +1,6 @@
 // Reads the files that the tests of every language read, and says how far this code is from them, as JSON:
 //   golden tests/golden
+// The self-test runs on a model that gives the cases' answers in turn, in place of ExecuTorch's.
 // Then frames that cannot be, each of which must be refused.
 #include <algorithm>
 #include <cmath>
@@ -12,8 +13,29 @@
 #include "../common.h"
 #include "../frame.h"
 #include "../payload.h"
+#include "../selftest.h"
 
 namespace fs = std::filesystem;
+
+struct Model::State {
+  std::vector<std::vector<float>> answers;
+  std::vector<float> input;
+  std::size_t next = 0;
+};
+
+// In place of a path it is given JSON: the answers, and the size of its input.
+Model::Model(const std::string& answers) : state_(std::make_unique<State>()) {
+  const Json told = parse_json(answers, "answers");
+  state_->answers = told.at("answers").get<std::vector<std::vector<float>>>();
+  const int size = told.at("size");
+  state_->input.resize(3 * size * size);
+}
+Model::~Model() = default;
+void Model::run() { ++state_->next; }
+std::vector<float>& Model::input() { return state_->input; }
+const float* Model::logits() const { return state_->answers.at(state_->next - 1).data(); }
+int Model::size() const { return static_cast<int>(std::lround(std::sqrt(state_->input.size() / 3))); }
+int Model::classes() const { return static_cast<int>(state_->answers.at(0).size()); }
 
 namespace {
 
@@ -64,6 +86,37 @@ Json answers(const fs::path& folder) {
   return {{"count", count}, {"off", most}, {"others", others}};
 }
 
+std::string from_base64(const std::string& text) {
+  const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
+  std::string bytes;
+  std::uint32_t bits = 0;
+  int count = 0;
+  for (const char letter : text) {
+    if (letter == '=') break;
+    bits = bits << 6 | static_cast<std::uint32_t>(letters.find(letter));
+    if ((count += 6) >= 8) bytes.push_back(static_cast<char>(bits >> (count -= 8)));
+  }
+  return bytes;
+}
+
+// Each case of the self-test whose outcome is another than Python's, and how many there are.
+Json selftests(const fs::path& folder) {
+  const Json told = parse_json(read_file(folder / "selftest.json"), "selftest.json");
+  Json others = Json::array();
+  for (const Json& facts : told.at("cases")) {
+    std::map<std::string, std::string> entries = told.at("payloads").at(facts.at("payload").get<std::string>());
+    entries["golden"] = from_base64(entries.at("golden"));
+    const Payload payload = read_payload(entries);
+    Model model(Json{{"answers", facts.at("answers")}, {"size", payload.contract.size}}.dump());
+    const Selftest found = selftest(model, payload);
+    const Json wanted = facts.at("failed");
+    const bool same = found.passed == wanted.is_null() && (found.passed || found.failure.rfind(wanted.get<std::string>(), 0) == 0) &&
+                      found.same_top1 == facts.at("same_top1") && found.worst_millisteps == facts.at("worst_millisteps");
+    if (!same) others.push_back({facts.at("name"), facts.at("payload"), found.failure, found.worst_millisteps});
+  }
+  return {{"count", told.at("cases").size()}, {"others", others}};
+}
+
 // What is said of frames that cannot be.
 Json refused() {
   const std::vector<std::uint8_t> bytes(24);
@@ -96,7 +149,10 @@ Json refused() {
 int main(int count, char** words) {
   try {
     if (count != 2) throw UserError("golden FOLDER");
-    std::cout << Json{{"frames", frames(words[1])}, {"answers", answers(words[1])}, {"refused", refused()}} << "\n";
+    const fs::path folder = words[1];
+    const Json found{
+        {"frames", frames(folder)}, {"answers", answers(folder)}, {"selftest", selftests(folder)}, {"refused", refused()}};
+    std::cout << found << "\n";
     return 0;
   } catch (const std::exception& error) {
     std::cerr << "error: " << error.what() << "\n";

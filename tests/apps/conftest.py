@@ -10,7 +10,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
-import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
@@ -103,6 +102,7 @@ def read_by_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path],
     from lavit_edge.artifact.payload import read_payload
     from lavit_edge.artifact.runners import open_artifact, read_entries, to_tensor
     from lavit_edge.contract.pictures import to_input
+    from lavit_edge.selftest import steps_off
 
     def read(model: Path) -> Path:
         folder = tmp_path_factory.mktemp("artifact")
@@ -119,12 +119,12 @@ def read_by_python(tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path],
             (folder / f"logits.{index}").write_bytes(logits.astype("<f4").tobytes())
             (folder / f"expected.{index}").write_bytes(golden.logits.astype("<f4").tobytes())
             same += int(logits.argmax()) == int(golden.logits.argmax())
-            worst = max(worst, float(np.abs(logits - golden.logits).max()) / payload.step)
+            worst = max(worst, float(steps_off(golden, logits, payload).max()))
         facts = {
             "names": [golden.name for golden in payload.golden],
             "labels": payload.contract.labels,
             "size": payload.contract.size,
-            "tolerance": payload.tolerance,
+            "tolerances": [golden.tolerance for golden in payload.golden],
             "step": payload.step,
             "model": payload.provenance["checkpoint"]["name"],
             "same_top1": same,

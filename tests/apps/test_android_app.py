@@ -26,7 +26,7 @@ import lavit_edge
 from lavit_edge.artifact.seal import UNSEALED, seal
 from lavit_edge.benchmark import adb_app
 from lavit_edge.benchmark import report as reports
-from lavit_edge.benchmark.devices import Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.contract import InputContract
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
@@ -242,7 +242,7 @@ def test_the_shrunk_code_keeps_what_native_code_and_android_look_up(apk: Path, w
 def test_the_runner_over_adb_and_the_app_agree(apk: Path, apk_script: Any) -> None:
     commands: list[str] = []
     device = SimpleNamespace(name="x", run=lambda line: commands.append(line) or SimpleNamespace(code=0, text="", error=""))
-    adb_app._start(device, Path("model.pte"), 2, Settings(threads=(2,), seconds=3, force=True))  # type: ignore[arg-type]
+    adb_app._start(device, Path("model.pte"), 2, BenchmarkConfig(threads=(2,), seconds=3, force=True))  # type: ignore[arg-type]
     sent = set(re.findall(r"--(e[siz]) (\w+)", commands[0]))
     source = (ANDROID / "app/src/main/kotlin/org/lavitedge/app/BenchmarkActivity.kt").read_text()
     kinds = {"String": "es", "Int": "ei", "Boolean": "ez"}

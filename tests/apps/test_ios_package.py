@@ -19,7 +19,7 @@ from lavit_edge.artifact.runners import open_artifact, read_entries
 from lavit_edge.benchmark import facts
 from lavit_edge.benchmark import report as reports
 from lavit_edge.contract.pictures import to_input
-from lavit_edge.selftest import check_golden
+from lavit_edge.selftest import check_golden, steps_off
 
 from .conftest import lacking
 
@@ -64,11 +64,11 @@ def handed_over(checkpoint: Path, precision: str, folder: Path) -> dict[str, Any
     package = bundle / "model.mlpackage"
     payload, logits_of = read_payload(read_entries(package)), open_artifact(package, threads=1)
     answers = [check_golden(golden, logits_of, payload)[1] for golden in payload.golden]
-    steps = [abs(given - golden.logits).max() / payload.step for given, golden in zip(answers, payload.golden, strict=True)]
+    steps = [steps_off(golden, given, payload).max() for given, golden in zip(answers, payload.golden, strict=True)]
     found = {
         **facts.artifact(package, payload),
         "labels": payload.contract.labels,
-        "tolerance": payload.tolerance,
+        "tolerances": [golden.tolerance for golden in payload.golden],
         "step": payload.step,
         "names": [golden.name for golden in payload.golden],
         "pictures_sha256": [hashlib.sha256(golden.picture.tobytes()).hexdigest() for golden in payload.golden],

@@ -14,7 +14,7 @@ import pytest
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 GOLDEN = ROOT / "tests" / "golden"
-SOURCES = ["tests/golden", "answers", "common", "frame", "payload", "picture", "sha256"]
+SOURCES = ["tests/golden", "answers", "common", "frame", "payload", "picture", "selftest", "sha256"]
 # unoptimised: sanitizers and GCC's optimiser together take three times as long, and warn of what is not there
 CHECKED = ["-O0", "-fsanitize=address,undefined", "-fno-sanitize-recover=all", "-D_GLIBCXX_ASSERTIONS"]
 
@@ -51,6 +51,10 @@ def test_answers(found: dict[str, Any]) -> None:
     assert found["answers"]["count"] == len(json.loads((GOLDEN / "answers.json").read_text("utf-8")))
     assert found["answers"]["others"] == 0
     assert found["answers"]["off"] <= 1e-4
+
+
+def test_the_selftest_says_of_the_cases_what_python_says(found: dict[str, Any]) -> None:
+    assert found["selftest"] == {"count": len(json.loads((GOLDEN / "selftest.json").read_text("utf-8"))["cases"]), "others": []}
 
 
 def test_frames_that_cannot_be_are_refused_in_a_line(found: dict[str, Any]) -> None:

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -27,16 +28,14 @@ def payload() -> Payload:
     def golden(index: int) -> Golden:
         picture = rng.integers(0, 256, (10 + index, 20, 3), dtype=np.uint8)
         sample = rng.integers(0, 256, (16, 16, 3), dtype=np.uint8)
-        return Golden(f"picture {index}", picture, sample, rng.normal(size=3).astype(np.float32))
+        return Golden(f"picture {index}", picture, sample, rng.normal(size=3).astype(np.float32), 8.0 + index)
 
-    return Payload(CONTRACT, {"checkpoint": {"name": "x"}}, 8.0, tuple(golden(index) for index in range(4)))
+    return Payload(CONTRACT, {"checkpoint": {"name": "x"}}, tuple(golden(index) for index in range(4)), 0.25, 0.5, 2)
 
 
 def same(one: Payload, other: Payload) -> bool:
     arrays = [(getattr(a, k), getattr(b, k)) for a, b in zip(one.golden, other.golden, strict=True) for k in vars(a)]
-    facts = (one.contract, one.provenance, one.tolerance, one.step) == (
-        other.contract, other.provenance, other.tolerance, other.step
-    )  # fmt: skip
+    facts = replace(one, golden=()) == replace(other, golden=())
     return facts and all(np.array_equal(a, b) for a, b in arrays)
 
 
@@ -57,8 +56,8 @@ def test_the_same_payload_is_the_same_bytes_in_every_process(payload: Payload) -
     code = (
         "import numpy as np; from lavit_edge.artifact.payload import *; from lavit_edge.contract import InputContract\n"
         "g = tuple(Golden(str(i), np.full((2, 3, 3), i, np.uint8), np.zeros((16, 16, 3), np.uint8),"
-        " np.arange(i, i + 3, dtype=np.float32)) for i in range(4))\n"
-        "print(Payload(InputContract(64, ('a', 'b', 'c')), {'z': 1, 'a': {'y': 2, 'b': 3}}, 8.0, g).metadata())\n"
+        " np.arange(i, i + 3, dtype=np.float32), 8.0) for i in range(4))\n"
+        "print(Payload(InputContract(64, ('a', 'b', 'c')), {'z': 1, 'a': {'y': 2, 'b': 3}}, g, 1.0).metadata())\n"
     )
     outputs = {
         subprocess.run([sys.executable, "-c", code], env={"PYTHONHASHSEED": seed, "PYTHONPATH": ":".join(sys.path)},
@@ -110,11 +109,18 @@ def tensors(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
         (lambda e: e.update(golden=base64.b64encode(b"x" * 40).decode()), "golden is damaged"),
         (lambda e: e.update(golden=e["golden"][:-1]), "golden is damaged"),
         (lambda e: e.update(golden=b"\xff" * 7 + b"\x7f" + e["golden"][8:]), "golden is damaged"),
-        (golden_facts(lambda f: f.update(format="lavit_edge.golden/2")), "lavit_edge.golden/1"),
+        (golden_facts(lambda f: f.update(format="lavit_edge.golden/3")), "lavit_edge.golden/2"),
         (golden_facts(lambda f: f.update(names=f["names"][:3])), "at least 4"),
-        (golden_facts(lambda f: f.update(tolerance_steps=-1)), "positive"),
+        (golden_facts(lambda f: f.update(tolerance_steps=8)), "positive"),
+        (golden_facts(lambda f: f.update(tolerance_steps=[8, 8, 8])), "positive"),
+        (golden_facts(lambda f: f.update(tolerance_steps=[8, 8, -1, 8])), "positive"),
+        (golden_facts(lambda f: f.update(tolerance_steps=[8, 8, True, 8])), "positive"),
         (golden_facts(lambda f: f.update(tolerance_steps=float("nan"))), "NaN is not a number"),
-        (golden_facts(lambda f: f.update(tolerance_steps=True)), "positive"),
+        (golden_facts(lambda f: f.update(step=0)), "step and close_steps must be positive"),
+        (golden_facts(lambda f: f.pop("close_steps")), "step and close_steps must be positive"),
+        (golden_facts(lambda f: f.update(close_pictures=5)), "close_pictures must be"),
+        (golden_facts(lambda f: f.update(close_pictures=True)), "close_pictures must be"),
+        (golden_facts(lambda f: f.update(format="lavit_edge.golden/1", tolerance_steps=0)), "positive"),
         (tensors(lambda t: t.pop("picture.0")), "picture 0"),
         (tensors(lambda t: t.update({"picture.1": t["picture.1"].astype(np.int8)})), "picture 1 must be uint8"),
         (tensors(lambda t: t.update({"picture.1": np.zeros((5000, 1, 3), np.uint8)})), "picture 1 must be"),

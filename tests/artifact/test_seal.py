@@ -11,6 +11,8 @@ import pytest
 from lavit_edge.artifact.seal import UNSEALED, check_seal, content_sha256, seal
 from lavit_edge.errors import UserError
 
+MODEL, WEIGHTS = "Data/com.apple.CoreML/model.mlmodel", "Data/com.apple.CoreML/weights/weight.bin"  # as coremltools calls them
+
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
@@ -22,9 +24,9 @@ def file(tmp_path: Path) -> Path:
 @pytest.fixture
 def package(tmp_path: Path) -> Path:
     path = tmp_path / "model.mlpackage"
-    (path / "Data").mkdir(parents=True)
-    (path / "Data" / "model").write_bytes(b"model" + UNSEALED.encode())
-    (path / "Data" / "weights").write_bytes(b"weights")
+    (path / WEIGHTS).parent.mkdir(parents=True)
+    (path / MODEL).write_bytes(b"model" + UNSEALED.encode())
+    (path / WEIGHTS).write_bytes(b"weights")
     (path / "Manifest.json").write_text("{}")
     return path
 
@@ -56,15 +58,25 @@ def test_every_change_of_a_package_is_noticed(package: Path) -> None:
     with pytest.raises(UserError, match="is not what was exported"):
         check_seal(package)
     (package / "extra").unlink()
-    (package / "Data" / "weights").rename(package / "Data" / "heavier")
+    (package / WEIGHTS).rename(package / "Data" / "heavier")
     with pytest.raises(UserError, match="is not what was exported"):
         check_seal(package)
-    (package / "Data" / "heavier").rename(package / "Data" / "weights")
+    (package / "Data" / "heavier").rename(package / WEIGHTS)
     check_seal(package)
-    (package / "Data" / "weights").unlink()
-    (package / "Data" / "weights").symlink_to(package / "Data" / "model")
-    with pytest.raises(UserError, match=r"'Data/weights' is a link"):
+    (package / WEIGHTS).unlink()
+    (package / WEIGHTS).symlink_to(package / MODEL)
+    with pytest.raises(UserError, match=f"'{WEIGHTS}' is a link"):
         check_seal(package)
+
+
+@pytest.mark.parametrize("name", [MODEL, WEIGHTS, "Manifest.json"])
+def test_every_changed_byte_of_a_package_is_noticed(name: str, package: Path) -> None:
+    seal(package)
+    whole = (package / name).read_bytes()
+    for index in range(len(whole)):
+        (package / name).write_bytes(whole[:index] + bytes([whole[index] ^ 1]) + whole[index + 1 :])
+        with pytest.raises(UserError):
+            check_seal(package)
 
 
 def test_what_holds_no_digest_or_two_is_not_ours(tmp_path: Path) -> None:

@@ -11,21 +11,22 @@ import tarfile
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
-import numpy as np
 import pytest
 
 from lavit_edge.artifact.payload import read_payload
 from lavit_edge.artifact.runners import open_artifact, read_entries
 from lavit_edge.artifact.seal import FIELD, MARK, check_seal
 from lavit_edge.benchmark import browser, onnxruntime_web
-from lavit_edge.benchmark.devices import Settings, measure
+from lavit_edge.benchmark.devices import BenchmarkConfig, measure
 from lavit_edge.benchmark.report import edited, read_report, write_report
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
+from lavit_edge.selftest import steps_off
 
-SHORT = Settings(seconds=0.1)
+SHORT = BenchmarkConfig(seconds=0.1)
 
 
 @pytest.fixture(scope="session")
@@ -75,14 +76,13 @@ def program(folder: Path, name: str, text: str) -> None:
 @pytest.mark.device
 def test_a_report_for_each_number_of_threads(tiny_onnx: Path, chromium: None, tmp_path: Path) -> None:
     told: list[tuple[str, float]] = []
-    settings = Settings(threads=(1, 2), seconds=0.6)
+    settings = BenchmarkConfig(threads=(1, 2), seconds=0.6)
     reports = measure("browser", tiny_onnx, settings, lambda what, share: told.append((what, share)))
     assert [report["settings"]["threads"] for report in reports] == [1, 2]
     payload = read_payload(read_entries(tiny_onnx))
     run = open_artifact(tiny_onnx, threads=1)
     steps = max(
-        float(np.abs(run(to_input(golden.image(), payload.contract)) - golden.logits).max()) / payload.step
-        for golden in payload.golden
+        float(steps_off(golden, run(to_input(golden.image(), payload.contract)), payload).max()) for golden in payload.golden
     )
     for index, report in enumerate(reports):
         write_report(report, tmp_path / f"{index}.json")
@@ -121,12 +121,9 @@ def test_a_report_for_each_number_of_threads(tiny_onnx: Path, chromium: None, tm
 def test_a_model_that_answers_otherwise_is_not_timed_unless_forced(
     tiny_onnx: Path, resealed_onnx: Callable[..., Path], chromium: None
 ) -> None:
-    from lavit_edge.artifact.payload import Golden, Payload
-
     payload = read_payload(read_entries(tiny_onnx))
     first, *others = payload.golden
-    wrong = Golden(first.name, first.picture, first.sample, first.logits[::-1].copy())
-    changed = Payload(payload.contract, payload.provenance, payload.tolerance, (wrong, *others))
+    changed = replace(payload, golden=(replace(first, logits=first.logits[::-1].copy()), *others))
     path = resealed_onnx(golden=changed.metadata()["org.lavit_edge.golden"])
     (report,) = measure("browser", path, SHORT)
     assert report["latency"] is None
@@ -134,7 +131,7 @@ def test_a_model_that_answers_otherwise_is_not_timed_unless_forced(
     assert not report["self_test"]["passed"]
     assert not report["self_test"]["forced"]
     assert report["self_test"]["detail"].startswith(f"{first.name}: logits: at most ")
-    (report,) = measure("browser", path, Settings(seconds=0.1, force=True))
+    (report,) = measure("browser", path, BenchmarkConfig(seconds=0.1, force=True))
     assert report["latency"]["runs"] >= 50
     assert (report["self_test"]["passed"], report["self_test"]["forced"]) == (False, True)
 
@@ -149,7 +146,7 @@ def test_a_damaged_artifact_is_refused_before_the_runtime_sees_it(tiny_onnx: Pat
         path.write_bytes(changed)
         with pytest.raises(UserError, match=r"model\.onnx: (has no digest|is not what was exported).*nothing was measured"):
             measure("browser", path, SHORT)
-    (report,) = measure("browser", path, Settings(seconds=0.1, force=True))
+    (report,) = measure("browser", path, BenchmarkConfig(seconds=0.1, force=True))
     assert "is not what was exported" in report["self_test"]["detail"]
     assert report["self_test"]["forced"]
     assert report["latency"]["runs"] >= 50
@@ -161,7 +158,7 @@ def test_a_page_that_is_not_isolated_has_one_thread_and_says_so(
     tiny_onnx: Path, chromium: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(browser, "ISOLATION", ())
-    (report,) = measure("browser", tiny_onnx, Settings(threads=(2,), seconds=0.1))
+    (report,) = measure("browser", tiny_onnx, BenchmarkConfig(threads=(2,), seconds=0.1))
     assert report["settings"]["threads"] == 1
     assert any("2 threads were asked for" in note for note in report["notes"])
 

@@ -100,7 +100,7 @@ def test_two_emulated_reports_are_refused_too(tmp_path: Path, make_report: Make)
 def test_what_is_not_known_is_a_mark_and_no_refusal(pair: Callable[..., list[Path]]) -> None:
     row = compared(pair(artifact__contract_sha256=None, harness__build=None))
     assert row.comparison is not None
-    assert "not known to agree: contract, build" in row.marks
+    assert "not known to agree: harness.build, artifact.contract_sha256" in row.marks
     assert "lacks artifact.contract_sha256, harness.build" in row.marks
 
 
@@ -212,7 +212,7 @@ def test_a_baseline_is_one_thing_and_one_of_the_arguments(tmp_path: Path, make_r
     groups, _ = load(sources)
     assert find_baseline(groups, sources, None) is None  # three groups: nobody says which
     assert find_baseline(groups, sources, tmp_path / "c.json") is groups[2]
-    with pytest.raises(UserError, match="must hold reports of one artifact, device and setting, not of 2"):
+    with pytest.raises(UserError, match=r"device and setting, not of 2 \(settings.threads 1 against 2\)"):
         find_baseline(groups, sources, tmp_path / "mixed")
 
 

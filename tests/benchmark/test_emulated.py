@@ -16,7 +16,7 @@ import pytest
 
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.benchmark import adb, adb_app, devices, ssh
-from lavit_edge.benchmark.devices import Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.benchmark.report import Report
 from lavit_edge.errors import UserError
 
@@ -94,7 +94,7 @@ def pushes(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def measure(address: str, artifact: Path, **settings: Any) -> list[Report]:
-    return devices.measure(address, artifact, Settings(**{"seconds": 0.1, **settings}))
+    return devices.measure(address, artifact, BenchmarkConfig(**{"seconds": 0.1, **settings}))
 
 
 def check(report: Report, artifact: Path, cpu: str) -> None:

@@ -12,10 +12,11 @@ from typing import Any
 import numpy as np
 import pytest
 
+from lavit_edge.artifact import runners
 from lavit_edge.artifact.payload import read_payload
 from lavit_edge.artifact.runners import read_entries
 from lavit_edge.benchmark import __main__ as benchmark
-from lavit_edge.benchmark import devices, host
+from lavit_edge.benchmark import devices, facts, host
 from lavit_edge.benchmark.report import edited, read_report
 from lavit_edge.errors import UserError
 
@@ -60,17 +61,35 @@ def report_of(artifact: Path, **changes: Any) -> dict[str, Any]:
     )
 
 
-def wrong(path: Path, threads: int, trusted: bool) -> Callable[[np.ndarray], np.ndarray]:
+def wrong(path: Path, threads: int, trusted: bool) -> tuple[Callable[[np.ndarray], np.ndarray], Any]:
     """The artifact's runtime with two logits exchanged."""
-    run = REAL(path, threads, trusted)
-    return lambda tensor: run(tensor)[:, [1, 0, 2, 3, 4]] + np.float32(9)
+    run, entries = REAL(path, threads, trusted)
+    return lambda tensor: run(tensor)[:, [1, 0, 2, 3, 4]] + np.float32(9), entries
 
 
-REAL = host.open_runtime
+REAL = host.open_model
+
+
+@pytest.mark.parametrize(
+    ("name", "opener"), [("model.pte", "_pte"), ("model.onnx", "onnx_session"), ("model.ort", "onnx_session")]
+)
+def test_memory_is_that_of_one_loaded_model(name: str, opener: str, bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second session to read the payload with made 86.7 MB 105.2, of the bundled .onnx."""
+    calls: list[str] = []
+
+    def watched(place: Any, name: str) -> None:
+        real = getattr(place, name)
+        monkeypatch.setattr(place, name, lambda *given, **named: calls.append(name) or real(*given, **named))
+
+    for place, watch in ((runners, opener), (facts, "peak_memory"), (facts, "artifact"), (host, "_preprocessing")):
+        watched(place, watch)
+    report_of(bundle / name)
+    assert calls[:2] == [opener, "peak_memory"]
+    assert sorted(calls[2:]) == ["_preprocessing", "artifact"]
 
 
 def test_wrong_logits_are_not_timed_unless_forced(bundle: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(host, "open_runtime", wrong)
+    monkeypatch.setattr(host, "open_model", wrong)
     report = report_of(bundle / "model.onnx")
     assert (report["latency"], report["least_duration_met"]) == (None, False)
     assert (report["self_test"]["passed"], report["self_test"]["forced"]) == (False, False)
@@ -127,7 +146,7 @@ def test_bad_minutes(minutes: str) -> None:
 @pytest.mark.parametrize("wrong", [{"threads": ()}, {"threads": (0,)}, {"threads": (1000,)}, {"seconds": 0.0}])
 def test_settings_out_of_range(wrong: dict[str, Any]) -> None:
     with pytest.raises(UserError, match=r"^(threads|minutes) must be "):
-        devices.Settings(**wrong)
+        devices.BenchmarkConfig(**wrong)
 
 
 def test_a_process_that_dies_is_one_line(bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -136,7 +155,7 @@ def test_a_process_that_dies_is_one_line(bundle: Path, tmp_path: Path, monkeypat
     script.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(script))
     with pytest.raises(UserError, match="ended with -11"):
-        devices.measure("host", bundle / "model.onnx", devices.Settings(seconds=0.01))
+        devices.measure("host", bundle / "model.onnx", devices.BenchmarkConfig(seconds=0.01))
 
 
 def test_runs_go_on_until_both_time_and_number_are_reached() -> None:

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from lavit_edge.artifact.seal import UNSEALED, content_sha256, seal
-from lavit_edge.benchmark.devices import Settings, measure
+from lavit_edge.benchmark.devices import BenchmarkConfig, measure
 from lavit_edge.benchmark.report import Report, write_report
 from lavit_edge.errors import UserError
 
@@ -44,40 +44,40 @@ def exported(artifact: Path, tmp_path: Path, make_report: Callable[..., Report])
 
 def test_a_shared_report_is_taken(artifact: Path, exported: Exported) -> None:
     file, report = exported()
-    assert measure(f"ios:{file}", artifact, Settings()) == [report]
+    assert measure(f"ios:{file}", artifact, BenchmarkConfig()) == [report]
 
 
 def test_a_report_on_another_artifact_is_refused(artifact: Path, exported: Exported) -> None:
     file, _ = exported(artifact__content_sha256="0" * 64)
     with pytest.raises(UserError, match=r"is on another artifact \(0000000000000000\.\.\.\)"):
-        measure(f"ios:{file}", artifact, Settings())
+        measure(f"ios:{file}", artifact, BenchmarkConfig())
     file, _ = exported(artifact__content_sha256=None)
     with pytest.raises(UserError, match="is on another artifact"):
-        measure(f"ios:{file}", artifact, Settings())
+        measure(f"ios:{file}", artifact, BenchmarkConfig())
 
 
 def test_an_edited_report_one_of_another_harness_and_what_is_none_are_refused(artifact: Path, exported: Exported) -> None:
     file, report = exported()
     file.write_text(json.dumps({**report, "notes": ["quicker than it was"]}))
     with pytest.raises(UserError, match="was edited"):
-        measure(f"ios:{file}", artifact, Settings())
+        measure(f"ios:{file}", artifact, BenchmarkConfig())
     file, _ = exported(harness__name="android")
     with pytest.raises(UserError, match="from the harness 'android'"):
-        measure(f"ios:{file}", artifact, Settings())
+        measure(f"ios:{file}", artifact, BenchmarkConfig())
     for text, message in (("{", "not JSON"), ("{}", "not a benchmark report"), (json.dumps({**report, "load": 1}), "load")):
         file.write_text(text)
         with pytest.raises(UserError, match=message):
-            measure(f"ios:{file}", artifact, Settings())
+            measure(f"ios:{file}", artifact, BenchmarkConfig())
     with pytest.raises(UserError, match="missing"):
-        measure(f"ios:{file.with_name('missing.json')}", artifact, Settings())
+        measure(f"ios:{file.with_name('missing.json')}", artifact, BenchmarkConfig())
 
 
 def test_without_xcode_it_is_said_what_to_do_by_hand(artifact: Path, without_programs: Path) -> None:
     for device in ("ios", "ios:My phone"):
         with pytest.raises(UserError, match=r"Mac with Xcode.*share its JSON.*--device ios:REPORT\.json"):
-            measure(device, artifact, Settings())
+            measure(device, artifact, BenchmarkConfig())
     with pytest.raises(UserError, match=r"an \.mlpackage or \.pte"):
-        measure("ios", artifact.with_name("model.onnx"), Settings())
+        measure("ios", artifact.with_name("model.onnx"), BenchmarkConfig())
 
 
 XCRUN = '''#!{python}
@@ -130,7 +130,8 @@ def device(tmp_path: Path, without_programs: Path) -> Path:
 def test_devicectl_copies_runs_and_brings_the_report(artifact: Path, exported: Exported, device: Path) -> None:
     file, report = exported()
     file.rename(device / "report.json")
-    assert measure("ios:My phone", artifact, Settings(threads=(1, 2), seconds=3.0)) == [report]  # Core ML has its own threads
+    two = BenchmarkConfig(threads=(1, 2), seconds=3.0)  # Core ML has its own threads
+    assert measure("ios:My phone", artifact, two) == [report]
     calls = [json.loads(line) for line in (device / "calls").read_text().splitlines()]
     assert [call[1:4] for call in calls] == [
         ["device", "copy", "to"],
@@ -146,14 +147,14 @@ def test_devicectl_copies_runs_and_brings_the_report(artifact: Path, exported: E
 
 def test_what_devicectl_or_the_app_does_not_do_is_said(artifact: Path, exported: Exported, device: Path) -> None:
     with pytest.raises(UserError, match="which device"):
-        measure("ios", artifact, Settings())
+        measure("ios", artifact, BenchmarkConfig())
     with pytest.raises(
         UserError, match=r"device copy to failed: ERROR: The specified device was not found\.; is Yours connected"
     ):
-        measure("ios:Yours", artifact, Settings())
+        measure("ios:Yours", artifact, BenchmarkConfig())
     with pytest.raises(UserError, match="device copy from failed: ERROR: no such file"):
-        measure("ios:My phone", artifact, Settings())
+        measure("ios:My phone", artifact, BenchmarkConfig())
     file, _ = exported(artifact__content_sha256="0" * 64)
     file.rename(device / "report.json")
     with pytest.raises(UserError, match="is on another artifact"):
-        measure("ios:My phone", artifact, Settings())
+        measure("ios:My phone", artifact, BenchmarkConfig())

@@ -15,7 +15,7 @@ import pytest
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.benchmark import __main__ as benchmark
 from lavit_edge.benchmark import adb, devices, native, remote, ssh
-from lavit_edge.benchmark.devices import Settings
+from lavit_edge.benchmark.devices import BenchmarkConfig, Several
 from lavit_edge.benchmark.report import Report, read_report
 from lavit_edge.errors import UserError
 
@@ -132,7 +132,7 @@ def address(request: pytest.FixtureRequest) -> str:
 
 
 def measure(fake: Fake, address: str, **settings: Any) -> list[Report]:
-    return devices.measure(address, fake.artifact, Settings(seconds=0.1, **settings))
+    return devices.measure(address, fake.artifact, BenchmarkConfig(seconds=0.1, **settings))
 
 
 def refusal(fake: Fake, address: str, **settings: Any) -> str:
@@ -210,7 +210,34 @@ def test_a_serial_number_chooses(fake: Fake) -> None:
     fake.tell("devices", "A1\toffline\nB2\tdevice\n")
     assert len(measure(fake, "adb:B2")) == 1
     assert refusal(fake, "adb:C3") == "adb sees no device 'C3'; it sees A1, B2"
-    assert refusal(fake, "adb:all").startswith("device A1 is offline")
+
+
+def test_all_devices_that_answer(fake: Fake) -> None:
+    fake.tell("devices", "A1\toffline\nB2\tdevice\nC3\tunauthorized\nD4\tdevice\n")
+    with pytest.raises(Several, match=r"device A1 is offline.*; device C3 does not trust") as caught:
+        measure(fake, "adb:all")
+    assert len(caught.value.reports) == 2
+    fake.tell("devices", "A1\toffline\nC3\tunauthorized\n")
+    with pytest.raises(UserError, match=r"device A1 is offline.*; device C3 does not trust"):
+        measure(fake, "adb:all")
+
+
+def test_greetings_of_the_shell_are_no_part_of_what_is_fetched(fake: Fake) -> None:
+    expected = fake.report()
+    greeting = "printf 'Welcome!\\nmachine=toaster\\nplace=/nowhere\\nlast login: '; echo 'no mail' >&2"
+    fake.program(
+        "ssh", SSH.replace('exec sh -c "$word"', f"""{greeting}; sh -c "$word"; code=$?; printf 'bye\\n1\\n'; exit $code""")
+    )
+    assert measure(fake, "ssh:pi@board") == [expected]
+    assert fake.left() == KEPT
+
+
+def test_what_was_measured_outlives_the_next_number_of_threads(fake: Fake, address: str, tmp_path: Path) -> None:
+    expected = fake.report(threads=1)
+    out = tmp_path / "out"
+    with pytest.raises(UserError, match=r"there is no report .*; the reports of the others are in"):
+        benchmark.main([str(fake.artifact), "--device", address, "--threads", "1,2", "--minutes", "0.001", "--out", str(out)])
+    assert [read_report(file) for file in out.iterdir()] == [expected]
 
 
 def test_all_devices_at_once(fake: Fake) -> None:
@@ -337,9 +364,19 @@ def test_a_report_that_is_not_of_this_artifact(fake: Fake, address: str) -> None
     assert "is not what its harness wrote" in refusal(fake, address)
     fake.tell("report_1", json.dumps(report)[:500])
     assert "is not JSON" in refusal(fake, address)
+    stay = sorted(fake.left() - KEPT)
+    assert [Path(name).name for name in stay] == ["report.json"] * 3
     (fake.folder / "report_1").unlink()
     assert "there is no report" in refusal(fake, address)
-    assert fake.left() == KEPT
+    assert sorted(fake.left() - KEPT) == stay
+
+
+def test_a_report_that_cannot_be_read_stays_where_it_is(fake: Fake, address: str) -> None:
+    fake.tell("report_1", "{" + json.dumps(fake.report()))
+    line = refusal(fake, address)
+    assert "is not JSON" in line
+    kept = Path(line.rpartition("it is still there, as ")[2])
+    assert kept.read_text() == (fake.folder / "report_1").read_text()
 
 
 def test_only_a_pte_goes_to_a_device(fake: Fake, address: str, tmp_path: Path) -> None:

@@ -102,6 +102,19 @@ def test_a_steady_machine_shows_a_small_difference() -> None:
     assert comparison.floor < 0.04
 
 
+@pytest.mark.parametrize("session", [None, SESSION])
+def test_the_interval_of_runs_that_never_vary_is_the_noise_floor(session: str | None) -> None:
+    """Student's t of ten degrees of freedom: 2.228 is its 0.975 quantile, and 1.2 % what a new process changes, on each side."""
+    still = run(np.zeros(400), session)
+    comparison = compare_runs([still], [still])
+    assert comparison is not None
+    floor = 2.228 * 0.012 * np.sqrt(2)
+    assert comparison.ratio == 1
+    assert np.log1p(comparison.floor) == pytest.approx(floor, rel=0.1)  # of 1,000 draws
+    assert np.log(comparison.high) == pytest.approx(floor, rel=0.1)
+    assert np.log(comparison.low) == pytest.approx(-floor, rel=0.1)
+
+
 def test_repeated_runs_widen_the_floor_by_their_spread() -> None:
     rng = np.random.default_rng(3)
 

@@ -131,8 +131,8 @@ def _payload(path: Path) -> dict[str, Any]:
         "contract": payload.contract.to_dict(),
         "contract_sha256": payload.contract.sha256,
         "provenance": payload.provenance,
-        "tolerance": payload.tolerance,
         "step": payload.step,
+        "close": [payload.close_steps, payload.close_pictures],
         "golden": [
             {
                 "name": golden.name,
@@ -140,6 +140,7 @@ def _payload(path: Path) -> dict[str, Any]:
                 "picture": hashlib.sha256(golden.picture.tobytes()).hexdigest(),
                 "sample": golden.sample.ravel().tolist(),
                 "logits": golden.logits.tolist(),
+                "tolerance": golden.tolerance,
                 "input": hashlib.sha256(to_input(golden.image(), payload.contract).tobytes()).hexdigest(),
             }
             for golden in payload.golden

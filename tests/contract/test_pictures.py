@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 import zlib
@@ -12,7 +13,7 @@ from PIL import Image
 
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.contract import Interpolation, Resize
-from lavit_edge.contract.pictures import MAX_PIXELS, UnreadablePicture, load_input, open_picture, to_input
+from lavit_edge.contract.pictures import FORMATS, MAX_PIXELS, UnreadablePicture, load_input, open_picture, to_input
 
 ORIENTATION = 0x0112
 
@@ -272,3 +273,38 @@ def test_columns_come_before_rows_whatever_pillow_finds_cheaper(width: int, heig
     made = to_input(picture, InputContract(size=64, labels=("a", "b")))
     columns = picture.resize((64, height), Image.Resampling.BICUBIC)
     assert np.array_equal(made, np.array(columns.resize((64, 64), Image.Resampling.BICUBIC)))
+
+
+def others() -> dict[str, bytes]:
+    """A picture in each format that this Pillow writes and we do not read."""
+    Image.init()
+    made = {}
+    for name in sorted(
+        set(Image.SAVE) - {*FORMATS, "DIB", "MPO"}
+    ):  # a BMP without its first header; a JPEG with a second picture
+        with contextlib.suppress(OSError, ValueError, KeyError):  # no RGB, or no encoder in this build
+            made[name] = encoded(Image.fromarray(grid()), name)
+    return made
+
+
+@pytest.mark.parametrize("format", others())
+def test_a_picture_of_another_format_is_refused_whatever_it_is_called(
+    format: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("PIL.EpsImagePlugin.Ghostscript", lambda *_: pytest.fail("Ghostscript was started"))
+    data = others()[format]
+    file = tmp_path / "picture.jpg"
+    file.write_bytes(data)
+    for source in (file, data):
+        with pytest.raises(UnreadablePicture, match="not a picture that can be decoded"):
+            open_picture(source)
+
+
+def test_those_formats_include_postscript() -> None:
+    assert {"EPS", "PPM", "ICO", "TGA"} <= set(others())
+
+
+def test_a_phone_s_jpeg_with_two_pictures_is_read() -> None:
+    two = io.BytesIO()
+    Image.fromarray(grid()).save(two, "MPO", save_all=True, append_images=[Image.new("RGB", (3, 2))])
+    assert pixels(two.getvalue()).shape == (2, 3, 3)

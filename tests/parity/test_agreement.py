@@ -134,3 +134,13 @@ def test_the_page_escapes_names_and_shows_failures() -> None:
     assert "<b>" not in text
     assert "class=bad" in text
     assert text.count("<svg") == 1
+
+
+def test_agreement_is_given_with_the_lower_end_of_its_interval() -> None:
+    """Wilson (1927) by hand, 190 of 200, with z = 1.96: (0.95 + z^2/400 - z sqrt(0.95 0.05/200 + z^2/160000)) / (1 + z^2/200)."""
+    reference = logits(200, 0)
+    other = reference.copy()
+    other[:10] = -other[:10]
+    pair = compare({FLOAT: reference, "m.onnx": other}, None, FLOAT, Gates(agreement=0)).pair("m.onnx", FLOAT)
+    assert pair.agreement == 0.95
+    assert pair.agreement_low == pytest.approx(0.9104, abs=1e-4)

@@ -14,6 +14,7 @@ import torch
 from rich.console import Console
 from torch import Tensor
 from torch.export import ExportedProgram
+from torch.fx.passes.infra.pass_base import PassResult
 
 pytest.importorskip("executorch")
 pytest.importorskip("onnx")
@@ -23,6 +24,7 @@ from lavit_edge.checkpoint import Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.doctor.smallest import int8_form
 from lavit_edge.errors import UserError
+from lavit_edge.export import executorch
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS
 from lavit_edge.models import create_model, lavit
@@ -56,6 +58,7 @@ def pictures(checkpoint: Checkpoint, data: Path) -> list[np.ndarray]:
 
 
 def export(program: ExportedProgram, checkpoint: Checkpoint, kind: str, folder: Path) -> Path:
+    folder.mkdir(exist_ok=True)
     path = folder / f"model{TARGETS[kind].suffix}"
     TARGETS[kind].export(program, make_payload(program, checkpoint.contract, {}, 50.0), path)
     return path
@@ -128,8 +131,11 @@ def test_executorchs_softmax_over_channels_is_named(
     four_dimensional(monkeypatch)
     checkpoint = load_checkpoint(paper)
     program = int8_program(checkpoint)
-    paths = [export(program, checkpoint, kind, tmp_path) for kind in ("executorch", "onnx")]
-    pte, onnx = run(program, paths, pictures)
+    paths = [export(program, checkpoint, kind, tmp_path / kind) for kind in ("executorch", "onnx")]
+    monkeypatch.setattr(executorch, "softmax_in_three_dimensions", lambda module: PassResult(module, False))
+    wrong = export(program, checkpoint, "executorch", tmp_path)
+    pte, repaired, onnx = run(program, [wrong, *paths], pictures)
+    assert repaired.first is None
     assert pte.first is not None
     assert (pte.first.block, pte.first.layer, pte.first.op) == ("stages.1.blocks.0", "stages.1.blocks.0.attention", "softmax")
     assert "in block stages.1.blocks.0, at softmax of stages.1.blocks.0.attention" in sentence(pte, PROGRAM)

@@ -6,15 +6,19 @@
  *
  * @typedef {{format: string, size: number, labels: string[], resize: "squash"|"crop", interpolation: "bilinear"|"bicubic",
  *   crop_fraction: number, mean: number[], std: number[]}} Contract
- * @typedef {{name: string, width: number, height: number, picture: Uint8Array, sample: Uint8Array, logits: Float32Array}} Golden
- *   `picture`: RGB, height x width x 3; `sample`: 16 x 16 x 3 of the input; `logits`: one per label.
- * @typedef {{contract: Contract, contractText: string, provenance: Record<string, any>, tolerance: number, golden: Golden[],
- *   step: number}} Payload `tolerance` is in `step`, 1/255 of the range of all expected logits.
+ * @typedef {{name: string, width: number, height: number, picture: Uint8Array, sample: Uint8Array, logits: Float32Array,
+ *   tolerance: number}} Golden `picture`: RGB, height x width x 3; `sample`: 16 x 16 x 3 of the input; `logits`: one per label;
+ *   `tolerance`: the largest difference of a logit that passes, in steps.
+ * @typedef {{contract: Contract, contractText: string, provenance: Record<string, any>, golden: Golden[], step: number,
+ *   closeSteps: number, closePictures: number}} Payload So many of the pictures must be that close, besides each being within its
+ *   tolerance.
  * @typedef {{dtype: string, shape: number[], bytes: Uint8Array}} Tensor
  */
 
 export const KEY = "org.lavit_edge.";
 export const GRID = 16; // an input is remembered as GRID x GRID of its pixels
+const GOLDEN_FORMAT = "lavit_edge.golden/2";
+const OLD_GOLDEN_FORMAT = "lavit_edge.golden/1"; // one tolerance for all, and the step is 1/255 of the range of all expected logits
 const ENTRIES = ["contract", "provenance", "golden", "digest"];
 const MARK = new TextEncoder().encode(`${KEY}sha256:`);
 const DIGITS = 64;
@@ -160,20 +164,21 @@ export function readPayload(metadata) {
   const contract = checkContract(object(contractText, "contract", "lavit_edge.contract/1"));
   const provenance = object(provenanceText, "provenance", "lavit_edge.provenance/1");
   delete provenance.format;
-  const { tolerance, golden } = readGolden(base64(goldenText), contract.labels.length);
-  const logits = golden.flatMap((item) => Array.from(item.logits)).sort((a, b) => a - b);
-  const range = Math.fround(logits.at(-1) - logits[0]);
-  if (!(range > 0)) throw new ArtifactError("payload: the expected logits are all equal, which no model gives");
-  return { contract, contractText, provenance, tolerance, golden, step: range / 255 };
+  return { contract, contractText, provenance, ...readGolden(base64(goldenText), contract.labels.length) };
 }
 
 function readGolden(blob, classes) {
   const { tensors, metadata } = readSafetensors(blob);
-  const { names, tolerance_steps: tolerance } = object(metadata.golden ?? "", "golden", "lavit_edge.golden/1");
+  const facts = object(metadata.golden ?? "", "golden", GOLDEN_FORMAT, OLD_GOLDEN_FORMAT);
+  const old = facts.format === OLD_GOLDEN_FORMAT;
+  const { names } = facts;
   if (!Array.isArray(names) || names.length < 4 || !names.every((name) => typeof name === "string")) {
     throw new ArtifactError("payload: golden must name at least 4 pictures");
   }
-  if (!(Number.isFinite(tolerance) && tolerance > 0)) throw new ArtifactError("payload: tolerance_steps must be a positive number");
+  const tolerances = old ? names.map(() => facts.tolerance_steps) : facts.tolerance_steps;
+  if (!Array.isArray(tolerances) || tolerances.length !== names.length || !tolerances.every(isPositive)) {
+    throw new ArtifactError("payload: tolerance_steps must be positive numbers, one per picture");
+  }
   const take = (part, index, dtype, fits) => {
     const tensor = tensors.get(`${part}.${index}`);
     tensors.delete(`${part}.${index}`);
@@ -187,11 +192,24 @@ function readGolden(blob, classes) {
     const values = new Float32Array(logits.bytes.slice().buffer); // a slice begins where float32 may
     if (!values.every(Number.isFinite)) throw new ArtifactError(`payload: golden logits ${index} are not finite`);
     const [height, width] = picture.shape;
-    return { name, width, height, picture: picture.bytes, sample: sample.bytes, logits: values };
+    return { name, width, height, picture: picture.bytes, sample: sample.bytes, logits: values, tolerance: tolerances[index] };
   });
   if (tensors.size) throw new ArtifactError(`payload: golden tensor ${JSON.stringify([...tensors.keys()][0])} is unknown`);
-  return { tolerance, golden };
+  const logits = golden.flatMap((item) => Array.from(item.logits)).sort((a, b) => a - b);
+  const range = Math.fround(logits.at(-1) - logits[0]);
+  if (!(range > 0)) throw new ArtifactError("payload: the expected logits are all equal, which no model gives");
+  if (old) return { golden, step: range / 255, closeSteps: 0, closePictures: 0 };
+  const { step, close_steps: closeSteps, close_pictures: closePictures } = facts;
+  if (!isPositive(step) || !isPositive(closeSteps)) {
+    throw new ArtifactError("payload: step and close_steps must be positive numbers");
+  }
+  if (!(Number.isInteger(closePictures) && closePictures >= 0 && closePictures <= golden.length)) {
+    throw new ArtifactError("payload: close_pictures must be a number of the pictures");
+  }
+  return { golden, step, closeSteps, closePictures };
 }
+
+const isPositive = (value) => Number.isFinite(value) && value > 0;
 
 function checkContract(contract) {
   const need = (sound, name) => {
@@ -217,11 +235,11 @@ function base64(text) {
   }
 }
 
-function object(text, name, format) {
+function object(text, name, ...formats) {
   const value = parse(text, name);
-  if (value.format === format) return value;
+  if (formats.includes(value.format)) return value;
   const says = typeof value.format === "string" ? `, not '${value.format.slice(0, 60)}'; a newer one needs a newer lavit-edge` : "";
-  throw new ArtifactError(`payload: ${name} must be an object with format '${format}'${says}`);
+  throw new ArtifactError(`payload: ${name} must be an object with format '${formats[0]}'${says}`);
 }
 
 function parse(text, name) {

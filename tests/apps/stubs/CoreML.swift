@@ -26,6 +26,7 @@ public final class MLFeatureDescription: NSObject {
 public final class MLModelDescription: NSObject {
     public var inputDescriptionsByName: [String: MLFeatureDescription] { fatalError() }
     public var metadata: [MLModelMetadataKey: Any] { fatalError() }
+    public var classLabels: [Any]? { fatalError() }
 }
 
 public final class MLMultiArray: NSObject {

@@ -29,6 +29,8 @@ final class CoreMLModel: Model {
         model.modelDescription.metadata[MLModelMetadataKey.creatorDefinedKey] as? [String: String] ?? [:]
     }
 
+    var labels: [String]? { model.modelDescription.classLabels as? [String] }
+
     func setInput(_ picture: Picture) throws {
         guard CVPixelBufferGetWidth(buffer) == picture.width, CVPixelBufferGetHeight(buffer) == picture.height else {
             throw UserError("the contract's size is not the model's")

@@ -10,13 +10,16 @@ public struct Golden: Equatable, Sendable {
     public let sample: [UInt8]
     /// Of the program that the artifact was made from.
     public let logits: [Float]
+    /// The largest difference of a logit that passes, in steps.
+    public let tolerance: Double
 }
 
 /// What rides inside every artifact, so that it can be tested wherever it lands (docs/payload.md).
 public struct Payload: Sendable {
     /// In front of an entry's name, in metadata.
     public static let key = "org.lavit_edge."
-    static let goldenFormat = "lavit_edge.golden/1"
+    static let goldenFormat = "lavit_edge.golden/2"
+    static let oldGoldenFormat = "lavit_edge.golden/1"  // one tolerance for all, and no step
     static let provenanceFormat = "lavit_edge.provenance/1"
     static let leastGolden = 4
     static let largestSide = 4096
@@ -27,12 +30,14 @@ public struct Payload: Sendable {
     public let provenance: JSON
     /// SHA-256 that the artifact says it has, without what it says of itself.
     public let digest: String
-    /// The largest difference of a logit that passes, in steps.
-    public let tolerance: Double
     /// At least four.
     public let golden: [Golden]
-    /// One 255th of the range of the expected logits.
+    /// What differences of logits are counted in.
     public let step: Double
+    /// How close ``closePictures`` must be, in steps.
+    public let closeSteps: Double
+    /// How many of the pictures must be that close, besides each being within its tolerance.
+    public let closePictures: Int
 
     /// Reads the user-defined metadata of a Core ML model: `model.modelDescription.metadata[.creatorDefinedKey]`.
     ///
@@ -46,33 +51,57 @@ public struct Payload: Sendable {
         }
         let texts = try ["contract", "provenance", "golden", "digest"].map(entry)
         contract = try InputContract(json: texts[0])
-        provenance = try Self.object(texts[1], "provenance", Self.provenanceFormat)
+        provenance = try Self.object(texts[1], "provenance", [Self.provenanceFormat])
         guard let blob = Data(base64Encoded: texts[2]) else { throw UserError("payload: golden is not base64") }
         guard let stored = Seal.digits(in: Array(texts[3].utf8)).first, texts[3].utf8.count == stored.upperBound else {
             throw UserError("payload: digest is none")
         }
         digest = String(texts[3].suffix(Seal.digitCount))
         var file = try Safetensors([UInt8](blob), source: "payload: golden")
-        let facts = try Self.object(file.metadata?["golden"]?.string ?? "", "golden", Self.goldenFormat)
+        let formats = [Self.goldenFormat, Self.oldGoldenFormat]
+        let facts = try Self.object(file.metadata?["golden"]?.string ?? "", "golden", formats)
+        let old = facts["format"]?.string == Self.oldGoldenFormat
         let names = facts["names"]?.array?.map(\.string) ?? []
         guard names.count >= Self.leastGolden, !names.contains(nil) else {
             throw UserError("payload: golden must name at least \(Self.leastGolden) pictures")
         }
-        guard let tolerance = facts["tolerance_steps"]?.number, tolerance > 0 else {
-            throw UserError("payload: tolerance_steps must be a positive number")
+        let allowed = facts["tolerance_steps"]
+        let each: [JSON?] = old ? names.map { _ in allowed } : allowed?.array ?? []
+        let tolerances = try each.map { try Self.positive($0, "tolerance_steps") }
+        guard tolerances.count == names.count else {
+            throw UserError("payload: tolerance_steps must be one positive number per picture")
         }
-        self.tolerance = tolerance
         let classes = contract.labels.count
-        golden = try names.enumerated().map { try Self.golden($0, named: $1 ?? "", classes: classes, from: &file) }
+        golden = try names.enumerated().map {
+            try Self.golden($0, named: $1 ?? "", classes: classes, tolerance: tolerances[$0], from: &file)
+        }
         if let unknown = file.tensors.keys.min() { throw UserError("payload: golden tensor '\(unknown)' is unknown") }
         let logits = golden.flatMap(\.logits)
         guard let low = logits.min(), let high = logits.max(), high > low else {
             throw UserError("payload: the expected logits are all equal, which no model gives")
         }
-        step = Double(high - low) / 255
+        if old {
+            (step, closeSteps, closePictures) = (Double(high - low) / 255, 0, 0)
+            return
+        }
+        step = try Self.positive(facts["step"], "step")
+        closeSteps = try Self.positive(facts["close_steps"], "close_steps")
+        guard let close = facts["close_pictures"]?.int, 0...golden.count ~= close else {
+            throw UserError("payload: close_pictures must be a number of the pictures")
+        }
+        closePictures = close
     }
 
-    private static func golden(_ index: Int, named name: String, classes: Int, from file: inout Safetensors) throws -> Golden {
+    private static func positive(_ value: JSON?, _ name: String) throws -> Double {
+        guard let number = value?.number, number > 0, number.isFinite else {
+            throw UserError("payload: \(name) must be positive numbers")
+        }
+        return number
+    }
+
+    private static func golden(
+        _ index: Int, named name: String, classes: Int, tolerance: Double, from file: inout Safetensors
+    ) throws -> Golden {
         let picture = file.take("picture.\(index)", dtype: "U8", shape: [nil, nil, 3])
         let sample = file.take("sample.\(index)", dtype: "U8", shape: [Picture.grid, Picture.grid, 3])
         let logits = file.take("logits.\(index)", dtype: "F32", shape: [classes])
@@ -86,7 +115,7 @@ public struct Payload: Sendable {
         guard values.count == classes, values.allSatisfy(\.isFinite) else {
             throw UserError("payload: golden logits \(index) must be \(classes) finite float32, one per label of the contract")
         }
-        return Golden(name: name, picture: pixels, sample: Array(sample.bytes), logits: values)
+        return Golden(name: name, picture: pixels, sample: Array(sample.bytes), logits: values, tolerance: tolerance)
     }
 
     /// float32, little-endian.
@@ -96,10 +125,10 @@ public struct Payload: Sendable {
         }
     }
 
-    private static func object(_ text: String, _ name: String, _ format: String) throws -> JSON {
+    private static func object(_ text: String, _ name: String, _ formats: [String]) throws -> JSON {
         let value = try JSON(text: text, source: "payload: \(name)")
-        guard value["format"]?.string == format else {
-            throw UserError("payload: \(name) must be an object with format '\(format)'\(otherFormat(value))")
+        guard let format = value["format"]?.string, formats.contains(format) else {
+            throw UserError("payload: \(name) must be an object with format '\(formats[0])'\(otherFormat(value))")
         }
         return value
     }

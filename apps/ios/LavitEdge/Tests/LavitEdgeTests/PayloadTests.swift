@@ -11,8 +11,9 @@ final class PayloadTests: XCTestCase {
         XCTAssertEqual(payload.provenance["checkpoint"]?["name"], "made")
         XCTAssertEqual(payload.golden.map(\.name), ["a", "b", "c", "d"])
         XCTAssertEqual(payload.golden.map(\.logits), (0..<4).map(madeLogits))
-        XCTAssertEqual(payload.tolerance, 8)
-        XCTAssertEqual(payload.step, 10.5 / 255)
+        XCTAssertEqual(payload.golden.map(\.tolerance), [8, 8, 8, 8])
+        XCTAssertEqual([payload.step, payload.closeSteps], [10.5 / 255, 0.1])
+        XCTAssertEqual(payload.closePictures, 2)
         XCTAssertEqual(payload.golden[1].picture.width, 79)
         XCTAssertEqual(payload.golden[1].picture.height, 75)
     }
@@ -64,6 +65,11 @@ final class PayloadTests: XCTestCase {
             ("picture 4 must be", { header, _ in header["__metadata__"] = facts(["a", "b", "c", "d", "e"], 8) }),
             ("positive number", { header, _ in header["__metadata__"] = facts(["a", "b", "c", "d"], 0) }),
             ("positive number", { header, _ in header["__metadata__"] = facts(["a", "b", "c", "d"], true) }),
+            ("per picture", { header, _ in header["__metadata__"] = newFacts(["tolerance_steps": [8, 8, 8]]) }),
+            ("positive number", { header, _ in header["__metadata__"] = newFacts(["tolerance_steps": [8, 8, 8, -8]]) }),
+            ("step must be", { header, _ in header["__metadata__"] = newFacts(["step": 0]) }),
+            ("close_steps must be", { header, _ in header["__metadata__"] = newFacts(["close_steps": nil]) }),
+            ("close_pictures must be", { header, _ in header["__metadata__"] = newFacts(["close_pictures": 5]) }),
             (
                 "all equal",
                 { header, data in
@@ -77,6 +83,9 @@ final class PayloadTests: XCTestCase {
         func facts(_ names: JSON, _ tolerance: JSON) -> JSON {
             let value: JSON = ["format": "lavit_edge.golden/1", "names": names, "tolerance_steps": tolerance]
             return ["golden": .string((try? text(value)) ?? "")]
+        }
+        func newFacts(_ changes: [String: JSON]) -> JSON {
+            ["golden": .string((try? text(.object(madeFacts.merging(changes) { $1 }))) ?? "")]
         }
         for (index, (words, change)) in cases.enumerated() {
             let metadata = try changed(change)
@@ -115,7 +124,7 @@ final class PayloadTests: XCTestCase {
         let payload = try Payload(metadata: metadata)
         XCTAssertEqual(payload.contract.sha256, told["contract_sha256"]?.string)
         XCTAssertEqual(payload.contract.labels, told["labels"]?.array?.compactMap(\.string))
-        XCTAssertEqual(payload.tolerance, told["tolerance"]?.number)
+        XCTAssertEqual(payload.golden.map(\.tolerance), told["tolerances"]?.array?.compactMap(\.number))
         XCTAssertEqual(payload.step, try XCTUnwrap(told["step"]?.number), accuracy: 1e-12)
         XCTAssertEqual(payload.digest, told["content_sha256"]?.string)
         XCTAssertEqual(payload.golden.map(\.name), told["names"]?.array?.compactMap(\.string))

@@ -89,8 +89,7 @@ func madeMetadata() throws -> [String: String] {
             "logits.\(index)", "F32", [3],
             madeLogits(index).flatMap { withUnsafeBytes(of: $0.bitPattern.littleEndian, Array.init) })
     }
-    let facts: JSON = ["format": "lavit_edge.golden/1", "names": ["a", "b", "c", "d"], "tolerance_steps": 8]
-    header["__metadata__"] = ["golden": .string(try text(facts))]
+    header["__metadata__"] = ["golden": .string(try text(.object(madeFacts)))]
     let provenance: JSON = [
         "format": "lavit_edge.provenance/1", "precision": "int8", "checkpoint": ["name": "made"], "val_top1": .double(0.8985),
     ]
@@ -102,6 +101,12 @@ func madeMetadata() throws -> [String: String] {
         "com.github.apple.coremltools.version": "9.0",
     ]
 }
+
+/// Of its golden pictures.
+let madeFacts: [String: JSON] = [
+    "format": "lavit_edge.golden/2", "names": ["a", "b", "c", "d"], "tolerance_steps": [8, 8, 8, 8],
+    "step": .double(10.5 / 255), "close_steps": .double(0.1), "close_pictures": 2,
+]
 
 /// Of a package with that metadata; digests of one digit. What it is and what it says differ in a damaged one.
 func madeSeal(content: String = "0", stored: String = "0") -> Seal {

@@ -79,11 +79,11 @@ class Contract private constructor(
 }
 
 /** The JSON object in [text], which must say that it is of [format]; a reader refuses formats that it does not know. */
-internal fun formatted(text: String, name: String, format: String): Map<String, Any?> {
+internal fun formatted(text: String, name: String, vararg formats: String): Map<String, Any?> {
     val value = Json.parse(text, name) as? Map<*, *>
-    if (value?.get("format") != format) {
+    if (value?.get("format") !in formats) {
         val has = (value?.get("format") as? String)?.let { "'${it.take(100)}'" } ?: "none"
-        throw UserError("$name: expected an object with format '$format', it has $has")
+        throw UserError("$name: expected an object with format '${formats[0]}', it has $has")
     }
     @Suppress("UNCHECKED_CAST") // the names of a parsed object are texts
     return value as Map<String, Any?>

@@ -6,25 +6,29 @@ package org.lavitedge.core
  * @property picture RGB, before any resizing.
  * @property sample 16 x 16 x 3, what [sampleOf] takes from the input that the contract makes of it.
  * @property logits of the program that the artifact was made from.
+ * @property tolerance the largest difference of a logit that passes, in steps of the payload.
  */
-class Golden(val name: String, val picture: Frame, val sample: ByteArray, val logits: FloatArray)
+class Golden(val name: String, val picture: Frame, val sample: ByteArray, val logits: FloatArray, val tolerance: Double)
 
 /**
  * What rides inside an artifact (docs/payload.md).
  *
  * @property provenance what the artifact was made from, and with.
- * @property tolerance the largest difference of a logit that passes, in [step].
- * @property step one 255th of the range of the expected logits.
+ * @property step what differences of logits are counted in.
+ * @property closePictures how many of the pictures must be within [closeSteps], besides each being within its tolerance.
  */
 class Payload private constructor(
     val contract: Contract,
     val provenance: Map<String, Any?>,
-    val tolerance: Double,
     val golden: List<Golden>,
     val step: Double,
+    val closeSteps: Double,
+    val closePictures: Int,
 ) {
     companion object {
         private val ENTRIES = listOf("contract", "provenance", "golden", "digest")
+        private const val GOLDEN_FORMAT = "lavit_edge.golden/2"
+        private const val OLD_GOLDEN_FORMAT = "lavit_edge.golden/1" // one tolerance for all, and no step
         private const val LEAST_GOLDEN = 4
         private const val LARGEST_SIDE = 4096
 
@@ -40,24 +44,43 @@ class Payload private constructor(
             val provenance = formatted(text(entries, "provenance"), "payload: provenance", "lavit_edge.provenance/1") - "format"
             val contract = Contract.parse(text(entries, "contract"))
             val file = Safetensors.parse(entries.getValue("golden"), "payload: golden")
-            val facts = formatted(file.metadata["golden"] as? String ?: "", "payload: golden", "lavit_edge.golden/1")
+            val facts = formatted(file.metadata["golden"] as? String ?: "", "payload: golden", GOLDEN_FORMAT, OLD_GOLDEN_FORMAT)
+            val old = facts["format"] == OLD_GOLDEN_FORMAT
             val names = facts["names"] as? List<*> ?: emptyList<Any>()
             if (names.size < LEAST_GOLDEN || names.any { it !is String }) {
                 throw UserError("payload: golden must name at least $LEAST_GOLDEN pictures")
             }
-            val tolerance = (facts["tolerance_steps"] as? Number)?.toDouble() ?: 0.0
-            if (tolerance <= 0) throw UserError("payload: tolerance_steps must be a positive number")
+            val allowed = facts["tolerance_steps"]
+            val each = if (old) List(names.size) { allowed } else allowed as? List<*> ?: emptyList<Any>()
+            val tolerances = each.map { positive(it, "tolerance_steps") }
+            if (tolerances.size != names.size) throw UserError("payload: tolerance_steps must be one number per picture")
             val tensors = file.tensors.toMutableMap()
-            val golden = names.mapIndexed { index, name -> golden(name as String, index, tensors, contract.labels.size) }
+            val golden = names.mapIndexed { index, name ->
+                golden(name as String, index, tensors, contract.labels.size, tolerances[index])
+            }
             tensors.keys.firstOrNull()?.let { throw UserError("payload: golden tensor '$it' is unknown") }
             val range = golden.maxOf { it.logits.max() } - golden.minOf { it.logits.min() }
             if (range <= 0) throw UserError("payload: the expected logits are all equal, which no model gives")
-            return Payload(contract, provenance, tolerance, golden, range.toDouble() / 255)
+            if (old) return Payload(contract, provenance, golden, range.toDouble() / 255, 0.0, 0)
+            val close = facts["close_pictures"] as? Long ?: -1
+            if (close !in 0..golden.size) throw UserError("payload: close_pictures must be a number of the pictures")
+            val (step, closeSteps) = listOf("step", "close_steps").map { positive(facts[it], it) }
+            return Payload(contract, provenance, golden, step, closeSteps, close.toInt())
         }
+
+        private fun positive(value: Any?, name: String): Double =
+            (value as? Number)?.toDouble()?.takeIf { it > 0 && it.isFinite() }
+                ?: throw UserError("payload: $name must be positive numbers")
 
         private fun text(entries: Map<String, ByteArray>, name: String) = Json.text(entries.getValue(name), "payload: $name")
 
-        private fun golden(name: String, index: Int, tensors: MutableMap<String, Tensor>, classes: Int): Golden {
+        private fun golden(
+            name: String,
+            index: Int,
+            tensors: MutableMap<String, Tensor>,
+            classes: Int,
+            tolerance: Double,
+        ): Golden {
             fun take(part: String, type: String, shape: List<Long?>): Tensor {
                 val tensor = tensors.remove("$part.$index")
                 val fits = tensor?.type == type && tensor.shape.size == shape.size &&
@@ -76,7 +99,7 @@ class Payload private constructor(
             if (!values.all { it.isFinite() }) throw UserError("payload: golden logits $index are not finite")
             val plane = Plane(picture.bytes, 3 * width.toInt(), 3)
             val frame = Frame(PixelFormat.RGB, width.toInt(), height.toInt(), listOf(plane))
-            return Golden(name, frame, ByteArray(sample.remaining()).also(sample::get), values)
+            return Golden(name, frame, ByteArray(sample.remaining()).also(sample::get), values, tolerance)
         }
     }
 }

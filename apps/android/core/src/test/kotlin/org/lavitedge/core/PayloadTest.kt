@@ -18,7 +18,7 @@ class PayloadTest {
         assertEquals(list(facts["names"]), payload.golden.map { it.name })
         assertEquals(list(facts["labels"]), payload.contract.labels)
         assertEquals(int(facts["size"]), payload.contract.size)
-        assertEquals((facts["tolerance"] as Number).toDouble(), payload.tolerance)
+        assertEquals(list(facts["tolerances"]).map { (it as Number).toDouble() }, payload.golden.map { it.tolerance })
         assertEquals((facts["step"] as Number).toDouble(), payload.step, 1e-12)
         assertEquals(facts["model"], (payload.provenance["checkpoint"] as Map<*, *>)["name"])
         payload.golden.forEachIndexed { index, golden ->
@@ -51,8 +51,8 @@ class PayloadTest {
             assertTrue("lavit_edge.$name/1" in refused(sound + (name to newer.toByteArray())))
             assertTrue("not UTF-8" in refused(sound + (name to byteArrayOf(-1))))
         }
-        val newer = String(sound.getValue("golden"), Charsets.ISO_8859_1).replace("golden/1", "golden/2")
-        assertTrue("lavit_edge.golden/1" in refused(sound + ("golden" to newer.toByteArray(Charsets.ISO_8859_1))))
+        val newer = String(sound.getValue("golden"), Charsets.ISO_8859_1).replace("golden/2", "golden/3")
+        assertTrue("lavit_edge.golden/2" in refused(sound + ("golden" to newer.toByteArray(Charsets.ISO_8859_1))))
     }
 
     @Test
@@ -91,6 +91,8 @@ class PayloadTest {
         assertTrue("picture 0 is missing" in said(file("", 0)))
         assertTrue("at least 4" in said(file("", 0, """{\"format\":\"lavit_edge.golden/1\",\"names\":[\"a\"]}""")))
         assertTrue("positive" in said(file("", 0, facts.replace(":8", ":0"))))
+        assertTrue("one number per picture" in said(file("", 0, facts.replace("golden/1", "golden/2"))))
+        assertTrue("positive" in said(file("", 0, facts.replace("golden/1", "golden/2").replace(":8", ":[8,8,8,-1]"))))
         val picture = ""","picture.0":{"dtype":"U8","shape":%s,"data_offsets":%s}"""
         for ((shape, offsets) in listOf(
             "[1,1,3]" to "[0,4]", "[1,1,3]" to "[1,4]", "[1,1,3]" to "[0]", "[1,1,3]" to "null", "[1,1,3]" to "[3,0]",

@@ -1,6 +1,7 @@
 package org.lavitedge.core
 
 import org.junit.Test
+import java.util.Base64
 import kotlin.test.assertContentEquals
 import kotlin.test.assertEquals
 import kotlin.test.assertFalse
@@ -25,15 +26,40 @@ class SelfTestTest {
         val facts = fields(json(given("artifact", "facts.json")))
         assertTrue(result.passed, result.failure)
         assertNull(result.failure)
-        assertEquals(payload.golden.size to 2 * payload.golden.size, result.pictures to result.checks.size)
+        assertEquals(payload.golden.size to 2 * payload.golden.size + 1, result.pictures to result.checks.size)
         assertEquals(int(facts["same_top1"]), result.sameTop1)
         assertEquals((facts["worst_millisteps"] as Long).toDouble(), result.worstMillisteps!!.toDouble(), 1.0)
     }
 
     @Test
+    fun theCasesThatTheTestsOfEveryLanguageRead() {
+        val told = fields(json(given("golden", "selftest.json")))
+        val cases = list(told["cases"]).map(::fields)
+        assertTrue(cases.size >= 20)
+        for (case in cases) {
+            val texts = fields(fields(told["payloads"])[case["payload"]])
+            val entries = texts.mapValues { (it.value as String).toByteArray() }.toMutableMap()
+            entries["golden"] = Base64.getDecoder().decode(texts["golden"] as String)
+            val answers = list(case["answers"]).map { logits ->
+                list(logits).map { (it as Number).toFloat() }.toFloatArray()
+            }.iterator()
+            val result = selfTest(Payload.read(entries)) { answers.next() }
+            val name = "${case["name"]}, format ${case["payload"]}"
+            assertEquals(case["failed"], result.checks.find { !it.passed }?.name, name)
+            assertEquals(
+                listOf(case["same_top1"], case["worst_millisteps"]),
+                listOf(result.sameTop1.toLong(), result.worstMillisteps),
+                name,
+            )
+        }
+    }
+
+    @Test
     fun logitsBeyondTheToleranceFail() {
         for ((factor, passes) in listOf(0.9 to true, 1.1 to false)) {
-            val off = (factor * payload.tolerance * payload.step).toFloat()
+            // of a change of one logit that is left when the mean is taken off
+            val share = 1 - 1.0 / payload.contract.labels.size
+            val off = (factor * payload.golden[0].tolerance * payload.step / share).toFloat()
             var index = 0
             val result = selfTest(payload) { payload.golden[index++].logits.copyOf().also { it[3] += off } }
             assertEquals(passes, result.passed, "$factor: ${result.checks}")

@@ -1,0 +1,89 @@
+"""A program run operator by operator, so that it can be rounded otherwise, and what follows a changed weight computed again."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+
+from lavit_edge.artifact.runners import to_tensor
+from lavit_edge.quantize.graph import LAYER_OPS, PREFIX
+from lavit_edge.quantize.program import QUANTIZE, is_call
+
+Values = dict[fx.Node, Any]
+
+
+class Replay:
+    """
+    Args:
+        program: float32 ``(1, 3, size, size)`` RGB in 0..255 -> logits ``(1, classes)``.
+
+    Attributes:
+        weights: path of a linear or convolution layer -> node of its stored weight, int8 or float.
+        quantized: whether the program quantises anything.
+    """
+
+    def __init__(self, program: ExportedProgram) -> None:
+        module = program.module(check_guards=False)
+        nodes = list(module.graph.nodes)
+        self._calls = [node for node in nodes if node.op == "call_function"]
+        self._stored: Values = {node: _attribute(module, str(node.target)) for node in nodes if node.op == "get_attr"}
+        (self._input,) = [node for node in nodes if node.op == "placeholder"]
+        self._logits = nodes[-1].args[0][0]
+        self.quantized = any(is_call(node, QUANTIZE) for node in self._calls)
+        self.weights: dict[str, fx.Node] = {}
+        for call in self._calls:
+            if is_call(call, *LAYER_OPS):
+                read = call.args[1]
+                weight = read if read in self._stored else next(iter(read.all_input_nodes), None)  # the latter is dequantised
+                if weight not in self._stored:  # computed
+                    continue
+                self.weights[str(weight.target).removeprefix(PREFIX).removesuffix(".weight")] = weight
+        self._after = {path: self._followers(weight) for path, weight in self.weights.items()}
+
+    @torch.no_grad()
+    def run(self, picture: NDArray[np.uint8], rounding: Callable[[Tensor], Tensor] | None = None) -> Values:
+        """All values for a picture, uint8 ``(size, size, 3)``; ``rounding`` is applied to each float value as it is computed."""
+        values = {**self._stored, self._input: torch.from_numpy(to_tensor(picture))}
+        for node in self._calls:
+            value = _call(node, values)
+            rounds = rounding is not None and isinstance(value, Tensor) and value.dtype == torch.float32
+            values[node] = rounding(value) if rounds else value  # type: ignore[misc]
+        return values
+
+    @torch.no_grad()
+    def changed(self, values: Values, path: str, change: Callable[[Tensor], Tensor]) -> NDArray[np.float32]:
+        """Logits ``(classes,)`` as they are with the weight of one layer changed; only what follows it is computed again."""
+        values = {**values, self.weights[path]: change(values[self.weights[path]])}
+        for node in self._after[path]:
+            values[node] = _call(node, values)
+        return self.logits(values)
+
+    def logits(self, values: Values) -> NDArray[np.float32]:
+        """float32 ``(classes,)``."""
+        logits: NDArray[np.float32] = values[self._logits][0].numpy().astype(np.float32)
+        return logits
+
+    def _followers(self, weight: fx.Node) -> list[fx.Node]:
+        reached, followers = {weight}, []
+        for node in self._calls:
+            if not reached.isdisjoint(node.all_input_nodes):
+                reached.add(node)
+                followers.append(node)
+        return followers
+
+
+def _call(node: fx.Node, values: Values) -> Any:
+    arguments, named = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
+    return node.target(*arguments, **named)  # type: ignore[operator]
+
+
+def _attribute(module: Any, path: str) -> Any:
+    for name in path.split("."):
+        module = getattr(module, name)
+    return module

@@ -1,0 +1,135 @@
+"""The golden pictures that export chooses, and what of planted damage they show."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from torch.export import ExportedProgram
+
+from lavit_edge.artifact.payload import Payload
+from lavit_edge.checkpoint import load_checkpoint
+from lavit_edge.contract import InputContract
+from lavit_edge.contract.pictures import to_input
+from lavit_edge.export import golden
+from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload
+from lavit_edge.export.replay import Replay
+from lavit_edge.quantize.program import float_program, int8_program
+from lavit_edge.selftest import check_close, check_logits
+
+pytestmark = pytest.mark.slow
+
+
+@pytest.fixture(scope="module")
+def contract(int8: Path) -> InputContract:
+    return load_checkpoint(int8).contract
+
+
+@pytest.fixture(scope="module")
+def program(int8: Path) -> ExportedProgram:
+    return int8_program(load_checkpoint(int8))
+
+
+@pytest.fixture(scope="module")
+def chosen(program: ExportedProgram, contract: InputContract) -> Chosen:
+    return choose(program, contract, {"float32", "float16"})
+
+
+def passes(payload: Payload, answers: list[np.ndarray]) -> bool:
+    logits = [check_logits(golden, each, payload).passed for golden, each in zip(payload.golden, answers, strict=True)]
+    return all(logits) and check_close(answers, payload).passed
+
+
+def answers(replay: Replay, payload: Payload, planted: tuple[str, str] | None = None) -> list[np.ndarray]:
+    found = []
+    for each in payload.golden:
+        values = replay.run(to_input(each.image(), payload.contract))
+        found.append(replay.changed(values, planted[0], FAULTS[planted[1]]) if planted else replay.logits(values))
+    return found
+
+
+def test_the_program_itself_passes_and_planted_faults_do_as_is_said(program: ExportedProgram, chosen: Chosen) -> None:
+    replay = Replay(program)
+    sample = list(replay.weights)[::6]
+    for kind, power in chosen.power.items():
+        payload = chosen.payload(kind, {})
+        assert passes(payload, answers(replay, payload))
+        for path in sample:
+            for fault in FAULTS:
+                blind = f"{path} {fault}" in power.blind
+                assert passes(payload, answers(replay, payload, (path, fault))) == blind, (path, fault)
+
+
+def test_nearly_every_fault_is_seen_where_codes_are_rounded_alike(chosen: Chosen) -> None:
+    power = chosen.power["float32"]
+    assert power.layers > 20
+    assert power.planted == 3 * power.layers
+    assert len(power.blind) <= 0.1 * power.planted
+    assert power.to_dict()["seen"] + len(power.blind) == power.planted
+
+
+def test_one_picture_as_expected_is_too_few_and_two_are_enough(program: ExportedProgram, chosen: Chosen) -> None:
+    payload = chosen.payload("float32", {})
+    assert payload.close_pictures == 2
+    assert chosen.payload("float16", {}).close_pictures == 0
+    moved = [each.logits.copy() for each in payload.golden]
+    for logits in moved[2:]:
+        logits[0] += np.float32(0.5 * payload.step)
+    assert check_close(moved, payload).passed
+    moved[0][0] += np.float32(0.5 * payload.step)
+    assert not check_close(moved, payload).passed
+
+
+def test_the_same_program_gets_the_same_pictures_and_tolerances(
+    program: ExportedProgram, contract: InputContract, chosen: Chosen
+) -> None:
+    again = choose(program, contract, {"float32", "float16"})
+    assert again.payload("float32", {}).metadata() == chosen.payload("float32", {}).metadata()
+    assert again.power == chosen.power
+
+
+def test_a_given_tolerance_is_that_of_every_picture(chosen: Chosen) -> None:
+    assert {each.tolerance for each in chosen.payload("float32", {}, 50.0).golden} == {50.0}
+    assert len({each.tolerance for each in chosen.payload("float32", {}).golden}) > 4
+
+
+def test_of_a_float_program_the_photographs_show_every_fault_within_float_tolerances(int8: Path, contract: InputContract) -> None:
+    found = choose(float_program(load_checkpoint(int8)), contract, {"float32"})
+    payload = found.payload("float32", {})
+    assert payload.close_pictures == 0
+    assert max(each.tolerance for each in payload.golden) < 1
+    assert not found.power["float32"].blind
+
+
+def test_a_class_that_is_masked_stretches_no_step(program: ExportedProgram, contract: InputContract) -> None:
+    class Masked(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.mask = torch.zeros(len(contract.labels))
+            self.mask[2] = -1e4
+            self.inner = program.module()
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return self.inner(x) + self.mask
+
+    masked = torch.export.export(Masked(), (torch.zeros(1, 3, contract.size, contract.size),))
+    steps = [make_payload(each, contract, {}, 1.0).step for each in (program, masked)]
+    assert 0.5 < steps[1] / steps[0] < 2
+
+
+def test_a_pattern_is_taken_when_it_shows_what_the_photographs_do_not(
+    program: ExportedProgram, contract: InputContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With one photograph that is black, and no flat colours, most of what is seen is seen on patterns."""
+    name, image = next(golden.photographs())
+    monkeypatch.setattr(golden, "photographs", lambda: [(name, image.point(lambda _: 0)), (name, image)])
+    monkeypatch.setattr(golden, "QUIET", 0)
+    monkeypatch.setattr(golden, "HEADROOM", 20.0)
+    found = choose(program, contract, {"float32"})
+    names = [each.name for each in found.golden["float32"]]
+    assert names[:2] == [name, name]
+    assert set(names[2:]) <= {each for each, _ in golden.patterns(contract)}
+    assert replace(found, golden={}).close == {"float32": 2}
