@@ -60,7 +60,7 @@ class TimmClassifier(Classifier):
     def __init__(self, name: str, num_classes: int, image_size: int, **options: Any) -> None:
         nn.Module.__init__(self)  # neither stages nor first weights are those of this package
         self.image_size = image_size
-        self.body = create_timm(name, num_classes=num_classes, **options)
+        self.body: Any = create_timm(name, num_classes=num_classes, **options)
         self.head = self.body.get_classifier()
         self.body.reset_classifier(0)
         for conv in self.body.modules():
