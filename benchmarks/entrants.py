@@ -60,7 +60,7 @@ class TimmClassifier(Classifier):
     def __init__(self, name: str, num_classes: int, image_size: int, **options: Any) -> None:
         nn.Module.__init__(self)  # neither stages nor first weights are those of this package
         self.image_size = image_size
-        self.body: Any = create_timm(name, num_classes=num_classes, **options)
+        self.body = create_timm(name, num_classes=num_classes, **options)
         self.head = self.body.get_classifier()
         self.body.reset_classifier(0)
         for conv in self.body.modules():
@@ -76,7 +76,7 @@ class TimmClassifier(Classifier):
         return Adapted(copy.deepcopy(parts), self.image_size, self.head.out_features).deploy()
 
 
-def create_timm(name: str, **options: Any) -> nn.Module:
+def create_timm(name: str, **options: Any) -> Any:
     """A net of timm with random weights. Raises :class:`UserError` where timm is not installed: docs/peers.md says how."""
     return import_builder("timm:create_model")(name, pretrained=False, **options)
 
