@@ -76,7 +76,7 @@ class TimmClassifier(Classifier):
         return Adapted(copy.deepcopy(parts), self.image_size, self.head.out_features).deploy()
 
 
-def create_timm(name: str, **options: Any) -> nn.Module:
+def create_timm(name: str, **options: Any) -> Any:
     """A net of timm with random weights. Raises :class:`UserError` where timm is not installed: docs/peers.md says how."""
     return import_builder("timm:create_model")(name, pretrained=False, **options)
 
