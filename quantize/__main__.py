@@ -21,7 +21,7 @@ from lavit_edge.quantize.sensitivity import LimitMissed
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.quantize", description="Turn a checkpoint into an int8 checkpoint.")
-    p.add_argument("--checkpoint", type=Path, required=True, metavar="DIR", help="fp32 checkpoint folder")
+    p.add_argument("--checkpoint", required=True, metavar="DIR", help="fp32 checkpoint folder, or the name of a bundled one")
     p.add_argument("--data", type=Path, required=True, metavar="DIR", help="folder with train/<class>/ and val/<class>/")
     p.add_argument("--out", type=Path, required=True, metavar="DIR", help="new folder for the int8 checkpoint")
     add_options(p, QuantizeConfig)

@@ -19,12 +19,14 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
     """The fp32 model card with a section on the int8 form."""
     file = checkpoint.path / CARD
     text = file.read_text(encoding="utf-8").split("\n## int8\n")[0].rstrip() if file.is_file() else "# Model card"
+    origin = "of the free ones that ship with lavit-edge, whose classes are not the model's " if facts["free_pictures"] else ""
     lines = [
         "",
         "## int8",
         "",
         f"Kept: **{facts['kept'].upper()}**. Judged on {facts['val_pictures']} validation pictures; calibrated on "
-        f"{len(facts['calibration'])} training pictures (`config.json` lists them). SQNR is that of the logits against fp32.",
+        f"{len(facts['calibration'])} training pictures {origin}(`config.json` lists them). "
+        "SQNR is that of the logits against fp32.",
         "",
         *_markdown(("model", "top-1", "SQNR"), _rows(facts["metrics"])),
         "",
@@ -97,8 +99,8 @@ def _sensitivity(found: dict[str, Any], kind: str) -> Iterator[tuple[str, str, s
 
 
 def _figures(figures: dict[str, Any]) -> tuple[str, str]:
-    sqnr = figures["sqnr_db"]
-    return f"{100 * figures['top1']:.2f} %", "" if sqnr is None else f"{sqnr:.1f} dB"
+    sqnr, top1 = figures["sqnr_db"], figures["top1"]
+    return "not measured" if top1 is None else f"{100 * top1:.2f} %", "" if sqnr is None else f"{sqnr:.1f} dB"
 
 
 def _markdown(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list[str]:

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from lavit_edge.checkpoint import Checkpoint, find_checkpoint, read_config, save_checkpoint, write_config
 from lavit_edge.contract import InputContract
-from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.folder import FREE_PICTURES, PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
 from lavit_edge.models.deployed import Deployed
@@ -39,7 +39,7 @@ TRAINING = ("epochs", "max_steps", "batch_size", "lr", "range_lr", "freeze_range
 
 def quantize(
     checkpoint: Checkpoint | Path | str,
-    data: Path | str,
+    data: Path | str | None,
     out: Path | str,
     config: QuantizeConfig | None = None,
     *,
@@ -49,7 +49,8 @@ def quantize(
 
     Args:
         checkpoint: fp32; a folder, or the name of a bundled one.
-        data: a folder with ``train/<class>/`` and ``val/<class>/``.
+        data: a folder with ``train/<class>/`` and ``val/<class>/``; None: the free pictures that ship with the package, whose
+            classes are not the model's, so that SQNR alone is judged.
         out: a new folder.
         console: shows the progress, NNCF's too; None: nothing is shown.
 
@@ -64,7 +65,7 @@ def quantize(
     if config.device == "cuda" and not torch.cuda.is_available():
         raise UserError("--device cuda: torch sees no CUDA device; use --device cpu")
     source = find_checkpoint(checkpoint, config.trust_builder)
-    pictures = choose(Path(data), source.contract.labels, config)
+    pictures = choose(None if data is None else Path(data), source.contract.labels, config)
     pictures.calibration.check(strict=False)
     with (
         contextlib.redirect_stdout(console.file),  # NNCF's progress
@@ -76,8 +77,10 @@ def quantize(
             "val_pictures": len(pictures.val) - len(pictures.val.skipped),
             "training": {name: getattr(config, name) for name in TRAINING} if config.epochs else None,
             "calibration": [
-                {"path": path.relative_to(data).as_posix(), "sha256": file_sha256(path)} for path in pictures.calibration.paths
+                {"path": path.relative_to(data or FREE_PICTURES).as_posix(), "sha256": file_sha256(path)}
+                for path in pictures.calibration.paths
             ],
+            "free_pictures": data is None,
             "versions": _versions(),
         }
         saved = _save(folder, source, form, facts)
@@ -91,16 +94,21 @@ class Chosen:
     Attributes:
         calibration: the ranges are measured on.
         judging: decide about float layers and about QAT; None: only the default layers are float, and ``val`` decides.
+        labelled: whether their classes are the model's.
     """
 
     train: PictureFolder
     val: PictureFolder
     calibration: PictureFolder
     judging: PictureFolder | None
+    labelled: bool
 
 
-def choose(data: Path, labels: tuple[str, ...], config: QuantizeConfig) -> Chosen:
-    """Shares the pictures of ``data`` out. Raises :class:`UserError` when there are too few."""
+def choose(folder: Path | None, names: tuple[str, ...], config: QuantizeConfig) -> Chosen:
+    """Shares the pictures of ``folder`` out; None: the free ones. Raises :class:`UserError` when there are too few."""
+    if folder is None and (config.max_drop is not None or config.no_teacher):
+        raise UserError("the free pictures have no labels of the model: --max-drop and --no-teacher need pictures of your own")
+    data, labels = (FREE_PICTURES, None) if folder is None else (folder, names)
     train = PictureFolder(data, "train", labels)
     val = PictureFolder(data, "val", labels)
     val.spread(config.limit_val or len(val))
@@ -115,7 +123,7 @@ def choose(data: Path, labels: tuple[str, ...], config: QuantizeConfig) -> Chose
         judging, train = hold_out(train, calibration, config.judging_pictures)
     if config.epochs and len(train) < config.batch_size:
         raise UserError(f"{data / 'train'} has {len(train)} pictures to train on, fewer than one batch; lower --batch-size")
-    return Chosen(train, val, calibration, judging)
+    return Chosen(train, val, calibration, judging, folder is not None)
 
 
 def quantized_form(
@@ -142,6 +150,8 @@ def quantized_form(
         return logits(model, _track(progress, inputs, -(-len(folders.val) // EVAL_BATCH), f"{title} on val"), device)
 
     reference, targets = on_val("fp32", deployed)
+    if not folders.labelled:
+        targets = reference.argmax(1)  # QAT and PTQ are told apart by what they have in common with fp32
     metrics, forms = {"fp32": measure(reference, targets)}, {}
     judge = found = None
     if folders.judging is None:
@@ -159,7 +169,7 @@ def quantized_form(
         check_tensors(deployed.model, forms[row], float_layers, "the model just quantised")
         fake = copy.deepcopy(deployed).cpu()
         fake.model = quantized_model(fake.model, forms[row], float_layers, "fake")
-        metrics[row] = measure(*on_val(row.upper(), fake), reference)
+        metrics[row] = measure(on_val(row.upper(), fake)[0], targets, reference)
         if judge and found:
             judge.use(forms[row], float_layers)
             found["metrics"][row] = judge()
@@ -181,7 +191,7 @@ def quantized_form(
         "float_layers": sorted(float_layers, key=order.index),
         "in_float": [each.to_dict() for each in in_float(program, float_layers, default, found["kept"] if found else ())],
         "kept": kept,
-        "metrics": _plain(metrics),
+        "metrics": {row: each | ({} if folders.labelled else {"top1": None}) for row, each in _plain(metrics).items()},
         "sensitivity": found
         and {
             "max_drop": config.max_drop,

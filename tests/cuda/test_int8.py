@@ -23,7 +23,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def checkpoint() -> Checkpoint:
-    return load_checkpoint(next(iter(bundled_checkpoints().values())))
+    return load_checkpoint(bundled_checkpoints()["lavit_mobile_s_imagenette160"])
 
 
 @pytest.fixture(scope="module")
