@@ -14,6 +14,7 @@ import sys
 import time
 
 import torch
+from artifacts import quantised
 from torch import nn
 
 from lavit_edge.adapt.preprocessing import contract_of
@@ -23,8 +24,8 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.evaluate import batches, sqnr
 from lavit_edge.quantize.in_float import in_float
-from lavit_edge.quantize.program import export_program, float_program, tidy
-from lavit_edge.quantize.scheme import default_float_layers, quantizable, quantizable_additions, quantized_model
+from lavit_edge.quantize.program import float_program
+from lavit_edge.quantize.scheme import default_float_layers, quantizable, quantizable_additions
 from lavit_edge.traced.builder import build
 
 CLASSES = 10
@@ -56,8 +57,6 @@ def measure_norms(module: nn.Module, pictures: torch.Tensor) -> None:
 
 def row(name: str, count: int) -> str:
     """Adapts and quantises one model."""
-    from lavit_edge.quantize.calibrate import calibrate, int8_form
-
     size, options = MODELS[name]
     start = time.monotonic()
     torch.manual_seed(0)
@@ -72,12 +71,9 @@ def row(name: str, count: int) -> str:
     checkpoint = adapt(module, contract)
     deployed = Deployed(checkpoint.model, contract).eval()
     float_layers = default_float_layers(deployed.model)
-    with contextlib.redirect_stdout(sys.stderr), torch.no_grad():
-        form = int8_form(calibrate(deployed, list(pictures[::2].split(1)), float_layers))
-        reference = deployed(pictures[1::2])
-        deployed.model = quantized_model(deployed.model, form, float_layers, "int8")
-        program = export_program(tidy(export_program(deployed, size).module(check_guards=False)), size).module()
-        logits = torch.cat([program(picture) for picture in pictures[1::2].split(1)])
+    with contextlib.redirect_stdout(sys.stderr), torch.no_grad():  # NNCF's progress
+        program = quantised(deployed, pictures[::2].split(1)).module()
+        reference, logits = deployed(pictures[1::2]), torch.cat([program(picture) for picture in pictures[1::2].split(1)])
     traced = checkpoint.model.deploy()
     int8 = f"{len(quantizable(traced, float_layers))} + {len(quantizable_additions(traced, float_layers))}"
     rest = in_float(float_program(checkpoint), float_layers, float_layers)

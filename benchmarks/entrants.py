@@ -5,7 +5,9 @@ A further one is a line here.
 
 from __future__ import annotations
 
+import copy
 import functools
+from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
@@ -16,6 +18,8 @@ from lavit_edge.errors import UserError
 from lavit_edge.models import create_model, list_models
 from lavit_edge.models.classifier import Classifier
 from lavit_edge.models.registry import register
+from lavit_edge.traced.builder import import_builder
+from lavit_edge.traced.model import Adapted, TracedModule
 
 VARIANTS: dict[str, tuple[str, dict[str, Any]]] = {  # name here -> name in the registry, options
     "lavit_mobile_s-none": ("lavit_mobile_s", dict(heads=(0, 0, 0, 0))),
@@ -53,9 +57,10 @@ class TimmClassifier(Classifier):
         options: of ``timm.create_model``.
     """
 
-    def __init__(self, name: str, num_classes: int, **options: Any) -> None:
+    def __init__(self, name: str, num_classes: int, image_size: int, **options: Any) -> None:
         nn.Module.__init__(self)  # neither stages nor first weights are those of this package
-        self.body = timm_module().create_model(name, pretrained=False, num_classes=num_classes, **options)
+        self.image_size = image_size
+        self.body = create_timm(name, num_classes=num_classes, **options)
         self.head = self.body.get_classifier()
         self.body.reset_classifier(0)
         for conv in self.body.modules():
@@ -65,33 +70,20 @@ class TimmClassifier(Classifier):
     def features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         return self.body(x), []
 
-    def fold(self) -> None:
-        """The branches of re-parameterised parts into one convolution; exporters fold the batch norms that are left."""
-        timm_module().models.reparameterize_model(self, inplace=True)
+    def deploy(self) -> TracedModule:  # type: ignore[override]
+        """What ``lavit_edge.adapt`` makes of it: parts re-parameterised, batch norms folded."""
+        parts = nn.Sequential(OrderedDict(body=self.body, head=self.head))
+        return Adapted(copy.deepcopy(parts), self.image_size, self.head.out_features).deploy()
 
 
-@functools.cache
-def torchvision_operators() -> torch.library.Library:
-    """What torchvision, which timm imports, looks for and its wheel for another torch lacks; it lives while this is kept."""
-    library = torch.library.Library("torchvision", "DEF")
-    for operator in ("nms", "qnms"):
-        library.define(f"{operator}(Tensor dets, Tensor scores, float iou_threshold) -> Tensor")
-    return library
-
-
-def timm_module() -> Any:
-    """Raises :class:`UserError` where it is not installed."""
-    torchvision_operators()
-    try:
-        import timm
-    except ImportError as error:
-        raise UserError(f"timm is not usable here ({error}); docs/peers.md says how to install it") from error
-    return timm
+def create_timm(name: str, **options: Any) -> Any:
+    """A net of timm with random weights. Raises :class:`UserError` where timm is not installed: docs/peers.md says how."""
+    return import_builder("timm:create_model")(name, pretrained=False, **options)
 
 
 def of_timm(name: str) -> Callable[..., Classifier]:
     def build(*, num_classes: int, image_size: int, drop_path: float = 0.0) -> Classifier:
-        return TimmClassifier(name, num_classes, **({"drop_path_rate": drop_path} if drop_path else {}))
+        return TimmClassifier(name, num_classes, image_size, **({"drop_path_rate": drop_path} if drop_path else {}))
 
     return build
 
@@ -111,4 +103,4 @@ def check_names(names: list[str]) -> None:
         if name not in (*ENTRANTS, *list_models()):
             raise UserError(f"unknown model {name!r}; entrants: {', '.join(ENTRANTS)}, and whatever lavit_edge.list_models() has")
     if set(TIMM) & set(names):
-        timm_module()
+        import_builder("timm:create_model")

@@ -14,7 +14,7 @@ from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import CoremlOptions, check_fit
 from lavit_edge.files import staged
-from lavit_edge.toolchain import quiet, toolchain
+from lavit_edge.toolchain import converting, toolchain
 
 PROBABILITIES = "probabilities"
 
@@ -34,7 +34,7 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Core
         import coremltools as ct
         from coremltools.converters.mil import Builder as mb
         from coremltools.converters.mil.mil.scope import ScopeInfo, ScopeSource
-    with staged(path) as temporary, quiet():
+    with staged(path) as temporary, converting("coremltools"):
         # In two steps, since ct.convert takes a classifier with one output only: to MIL, then softmax beside the logits.
         mil = ct.convert(
             program.run_decompositions({}),

@@ -14,7 +14,7 @@ from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import ExecutorchOptions, check_fit
 from lavit_edge.files import staged
-from lavit_edge.toolchain import quiet, toolchain
+from lavit_edge.toolchain import converting, quiet, toolchain
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: ExecutorchOptions) -> None:
@@ -43,7 +43,7 @@ def lower(program: ExportedProgram, options: ExecutorchOptions, payload: Payload
     }
     partitioner = _coreml() if options.backend == "coreml" else _xnnpack()
     repairs = None if options.backend == "coreml" else [softmax_in_three_dimensions]
-    with quiet():
+    with converting("ExecuTorch"):
         return to_edge_transform_and_lower(program, repairs, partitioner=[partitioner], constant_methods=methods)
 
 

@@ -14,7 +14,7 @@ from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import OnnxOptions, check_fit
 from lavit_edge.files import staged
-from lavit_edge.toolchain import quiet, toolchain
+from lavit_edge.toolchain import converting, toolchain
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20
@@ -32,7 +32,7 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Onnx
         import onnx
         import onnxruntime
         import onnxscript  # noqa: F401  (torch.onnx needs it)
-    with staged(path) as temporary, quiet():
+    with staged(path) as temporary, converting("torch's ONNX exporter"):
         model = to_onnx(program)
         onnx.helper.set_model_props(model, payload.metadata())
         onnx.checker.check_model(model, full_check=True)

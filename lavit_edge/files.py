@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from lavit_edge.errors import UserError
 
@@ -83,7 +83,7 @@ def staged(path: Path) -> Iterator[Path]:
     """
     with _folder_beside(path) as folder:
         yield folder / path.name
-        _follow_umask(folder)
+        follow_umask(folder)
         for new in sorted(folder.iterdir()):
             final = path.parent / new.name
             if final.is_dir():  # a folder cannot be replaced in one step: move the old one out of the way
@@ -114,7 +114,7 @@ def new_folder(path: Path, replaces: Collection[str] = ()) -> Iterator[Path]:
         raise UserError(f"{path} already exists and is not empty; choose another --out or remove it")
     with _folder_beside(path) as folder:
         yield folder
-        _follow_umask(folder)
+        follow_umask(folder)
         try:
             if before:
                 _replace(path, folder, replaces, before)
@@ -148,16 +148,16 @@ def _listed(path: Path, names: Collection[str]) -> dict[str, tuple[int, ...]]:
     return {name: (state.st_ino, state.st_size, state.st_mtime_ns) for name, state in states.items()}
 
 
-def _follow_umask(folder: Path) -> None:
-    """Gives a folder and all in it the modes that ``mkdir`` and ``open`` give.
+def follow_umask(path: Path) -> None:
+    """Gives a file, or a folder and all in it, the modes that ``open`` and ``mkdir`` give.
 
     safetensors 0.8 and coremltools 9 write by way of temporary files, which nobody but their owner may read.
     """
-    probe = folder / ".umask"
+    probe = path.parent / f".{path.name}.umask"
     probe.mkdir()
     mode = stat.S_IMODE(probe.stat().st_mode)
     probe.rmdir()
-    for item in (folder, *folder.rglob("*")):
+    for item in (path, *path.rglob("*")):
         if not item.is_symlink():
             item.chmod(mode if item.is_dir() else mode & 0o666)
 
@@ -174,6 +174,38 @@ def _folder_beside(path: Path) -> Iterator[Path]:
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def claimed(folder: Path) -> Iterator[None]:
+    """Keeps other processes that ask out of a folder while the block lasts; the system ends the claim with the process.
+
+    A lock of POSIX's kind, which a process that was forked does not hold on to. Where the disk or the system has none, nothing
+    is kept out.
+
+    Raises:
+        UserError: another process has it.
+    """
+    file = folder / ".lock"
+    with file.open("w") as stream:
+        if _locked_by_another(stream) or not file.exists():  # it may have ended, and removed the file, between the two
+            raise UserError(f"another process is writing to {folder}; wait for it, or choose another --out")
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)
+
+
+def _locked_by_another(stream: IO[str]) -> bool:
+    try:
+        import fcntl
+
+        fcntl.lockf(stream, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except ImportError:
+        return False
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EAGAIN)
+    return False
 
 
 def file_sha256(file: Path) -> str:

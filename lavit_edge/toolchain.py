@@ -24,6 +24,22 @@ def toolchain(name: str, extra: str) -> Iterator[None]:
             raise missing(name, extra, error) from error
 
 
+@contextmanager
+def converting(tool: str) -> Iterator[None]:
+    """Around a conversion: what the tool cannot convert becomes a :class:`UserError` with its reason, on one line."""
+    with quiet():
+        try:
+            yield
+        except (UserError, OSError, MemoryError):  # the commands have lines for them
+            raise
+        except Exception as error:  # the tools' exceptions share no base
+            cause: BaseException = error
+            while cause.__cause__ is not None:  # torch's ONNX exporter names the operator in the innermost
+                cause = cause.__cause__
+            reason = " ".join(str(cause).split())[:300] or type(cause).__name__
+            raise UserError(f"{tool} cannot convert this program: {reason}") from error
+
+
 def missing(name: str, extra: str, error: ImportError) -> UserError:
     """What to raise where a toolchain cannot be imported: it says what to install."""
     return UserError(f"{name} is not usable here ({error}); pip install 'lavit-edge[{extra}]'")

@@ -9,7 +9,7 @@ from typing import Any
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.calibrate import int8_form
 from lavit_edge.quantize.cost import Cost
-from lavit_edge.quantize.evaluate import Metrics, better
+from lavit_edge.quantize.evaluate import Metrics
 from lavit_edge.quantize.scheme import replace
 from lavit_edge.quantize.sensitivity import Judge, Paths, Track, search
 
@@ -43,7 +43,7 @@ def keep_accurate(
         # The first ranges were measured behind layers that disturb no more: on the trained nano with one ruined layer, new ones
         # took the logits from 31.9 to 37.0 dB.
         again = calibrated(float_layers)
-        if better(figures(again), figures(model), len(judge.targets)):
+        if judge.prefers(figures(again), figures(model)):
             model = again
     return (
         model,

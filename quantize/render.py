@@ -34,7 +34,7 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         "",
     ]
     if found := facts["sensitivity"]:
-        lines += ["### Sensitivity", "", verdict(found), ""]
+        lines += ["### Sensitivity", "", verdict(found, facts["kept"]), ""]
         lines += [*_markdown(("on those pictures", "top-1", "SQNR"), _rows(found["metrics"])), ""]
         for kind in ("blocks", "layers"):
             if found[kind]:
@@ -42,8 +42,8 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
     return text + "\n" + "\n".join(lines)
 
 
-def verdict(found: dict[str, Any]) -> str:
-    """What ``--max-drop`` came to, in a sentence or two."""
+def verdict(found: dict[str, Any], row: str) -> str:
+    """What ``--max-drop`` came to, in a sentence or two: of the form that was kept, ``row`` of the metrics."""
     pictures, allowed = found["pictures"], found["allowed"]
     limit = f"`--max-drop {found['max_drop']:g}` allows a loss of {allowed} of {pictures} held-out training pictures"
     if found["min_sqnr"] is not None:
@@ -51,9 +51,10 @@ def verdict(found: dict[str, Any]) -> str:
     top1 = {row: figures["top1"] for row, figures in found["metrics"].items()}
     lost = {row: max(0, round((top1["fp32"] - top1[row]) * pictures)) for row in top1}
     if not found["kept"]:
-        return f"{limit}; int8 loses {lost['ptq']}: no further layer becomes float."
+        return f"{limit}; {ROWS[row]}, loses {lost[row]}: no further layer becomes float."
     layers = ", ".join(f"`{path}`" for path in found["kept"])
-    return f"{limit}; int8 loses {lost['int8']}, and {lost['ptq']} with {len(found['kept'])} more layers in float: {layers}."
+    more = f"{len(found['kept'])} more layers in float: {layers}"
+    return f"{limit}; int8 loses {lost['int8']}, and what is kept, {ROWS[row]}, {lost[row]} with {more}."
 
 
 def show(result: dict[str, Any]) -> None:
@@ -65,7 +66,7 @@ def show(result: dict[str, Any]) -> None:
                 columns = (kind[:-1], "top-1", "SQNR of the logits", "kept in float")
                 _print(console, f"{ALONE}, on {found['pictures']} training pictures", columns, _sensitivity(found, kind))
         _print(console, "on the same", ("model", "top-1", "SQNR of the logits"), _rows(found["metrics"]))
-        console.print(verdict(found).replace("`", ""), soft_wrap=True)
+        console.print(verdict(found, result["kept"]).replace("`", ""), soft_wrap=True)
     _print(console, "computed in float", ("layer or operator", "", "why"), _in_float(result))
     title = f"{result['val_pictures']} validation pictures"
     _print(console, title, ("model", "top-1", "SQNR of the logits"), _rows(result["metrics"]))

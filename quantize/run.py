@@ -169,11 +169,12 @@ def quantized_form(
         _train(model, None if config.no_teacher else deployed, folders.train, contract, config, progress)
         judge_form("qat")
     deciding = found["metrics"] if found else metrics
-    kept = (
-        "qat"
-        if "qat" in deciding and better(deciding["qat"], deciding["ptq"], len(judge.targets if judge else targets))
-        else "ptq"
-    )
+    kept = "ptq"
+    if "qat" in deciding:
+        rivals = deciding["qat"], deciding["ptq"]
+        kept = "qat" if (judge.prefers(*rivals) if judge else better(*rivals, len(targets))) else "ptq"
+    if judge:
+        judge.check(deciding[kept], f"int8 after {kept.upper()}")
     order = [path for path, _ in deployed.model.named_modules()]
     return forms[kept], {
         "scheme": DESCRIPTION,

@@ -19,7 +19,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.cost import Cost
-from lavit_edge.quantize.evaluate import Metrics, logits, measure
+from lavit_edge.quantize.evaluate import Metrics, better, logits, measure
 from lavit_edge.quantize.scheme import check_tensors, quantizable, quantizable_additions, quantized_model, replace
 
 Paths = frozenset[str]
@@ -27,7 +27,7 @@ Track = Callable[[Collection[str], str], Iterable[str]]  # items and a title -> 
 
 
 class LimitMissed(Exception):
-    """No set of float layers that leaves a block in int8 meets the limit."""
+    """No set of float layers that leaves a block in int8 meets the limit, or what came of the one that did does not."""
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,22 @@ class Judge:
     def accepts(self, metrics: Metrics) -> bool:
         enough = self.min_sqnr is None or (metrics.sqnr_db is not None and metrics.sqnr_db >= self.min_sqnr)
         return enough and self.lost(metrics) <= self.allowed
+
+    def prefers(self, one: Metrics, other: Metrics) -> bool:
+        """Whether ``one`` is to be kept rather than ``other``: what is within the limit, and of two that are, the better.
+
+        :func:`better` alone takes four pictures for nothing, which may be more than the limit has left.
+        """
+        if self.accepts(one) != self.accepts(other):
+            return self.accepts(one)
+        return better(one, other, len(self.targets))
+
+    def check(self, metrics: Metrics, what: str) -> None:
+        """The limit, asked of what is to be saved. Raises :class:`LimitMissed`."""
+        if not self.accepts(metrics):
+            found = f"{self.lost(metrics)} of {len(self.targets)} training pictures, {self.allowed} allowed"
+            noise = "" if self.min_sqnr is None else f", and has {metrics.sqnr_db or 0:.1f} dB of {self.min_sqnr:g}"
+            raise LimitMissed(f"--max-drop cannot be met: {what} loses {found}{noise}; nothing is saved")
 
 
 def noise(metrics: Metrics) -> float:

@@ -15,7 +15,8 @@ import torch
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
-from lavit_edge.files import new_folder, staged
+from lavit_edge.files import claimed, new_folder, staged
+from lavit_edge.train.state import save_state
 
 
 def put(
@@ -130,6 +131,28 @@ def test_of_many_processes_none_loses_its_result(tmp_path: Path, replaces: tuple
     assert sorted(files(tmp_path).values()) == [str(number) for number in range(8)]
 
 
+def hold(folder: Path, begun: multiprocessing.synchronize.Event, end: multiprocessing.synchronize.Event) -> None:
+    with claimed(folder):
+        begun.set()
+        end.wait(60)
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_a_claim_lasts_as_long_as_its_process(tmp_path: Path, killed: bool) -> None:
+    context = multiprocessing.get_context("fork")
+    begun, end = context.Event(), context.Event()
+    other = context.Process(target=hold, args=(tmp_path, begun, end))
+    other.start()
+    assert begun.wait(60)
+    with pytest.raises(UserError, match="another process is writing to"), claimed(tmp_path):
+        pass
+    other.kill() if killed else end.set()
+    other.join()
+    with claimed(tmp_path):
+        (tmp_path / "result").write_text("")
+    assert [file.name for file in tmp_path.iterdir()] == ["result"]
+
+
 def test_new_folder_below_a_file_is_one_line(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(UserError, match="cannot write to") as caught, new_folder(tmp_path / "file" / "out"):
@@ -162,8 +185,10 @@ def test_what_appears_follows_the_umask(tmp_path: Path, umask: int) -> None:
     with staged(tmp_path / "model.mlpackage") as package:
         package.mkdir(mode=0o700)
         (package / "weight.bin").touch(mode=0o600)
-    found = {**modes(tmp_path / "new"), **modes(tmp_path / "model.mlpackage")}
+    save_state(tmp_path / "state.safetensors", {"a": torch.zeros(1)}, {})
+    found = {**modes(tmp_path / "new"), **modes(tmp_path / "model.mlpackage"), **modes(tmp_path / "state.safetensors")}
     assert set(found) == {
+        "state.safetensors",
         "new",
         "model.safetensors",
         "int8.safetensors",

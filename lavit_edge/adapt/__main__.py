@@ -11,9 +11,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-
-from lavit_edge.cli import Parser, run_command
+from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.errors import UserError
 from lavit_edge.files import read_json
 
@@ -47,12 +45,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     stored = {**options, "pretrained": False} if "pretrained" in options else options  # the checkpoint has the weights
     contract = contract_of(module, labels, fields)
     checkpoint = adapt(module, contract, arguments.float_layers, out=arguments.out, builder=arguments.builder, options=stored)
-    console = Console()
+    console = new_console()
     for note in (*mended, *checkpoint.config["adapted"]["notes"]):
-        console.print(note, soft_wrap=True, highlight=False, markup=False)
+        console.print(note, soft_wrap=True, highlight=False)
     if not arguments.weights:
         console.print("no --weights: the checkpoint has those that the builder gave", soft_wrap=True)
-    console.print(f"saved {arguments.out}", soft_wrap=True, highlight=False, markup=False)
+    console.print(f"saved {arguments.out}", soft_wrap=True, highlight=False)
     return 0
 
 

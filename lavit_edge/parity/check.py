@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 
 from lavit_edge.artifact.bundle import Bundle
 from lavit_edge.artifact.payload import read_payload
@@ -114,7 +113,7 @@ def check(
             print_selftest(outcome, console)
         elif differs := _carries_other(path, bundle, checkpoint):
             tested[path.name] = False
-            console.print(f"[red]{escape(path.name)}: {differs}[/]")
+            console.print(f"{path.name}: {differs}", style="red", markup=False)
     with console.status("building the program"):
         program = PROGRAMS[bundle.precision](checkpoint)
     contract, int8 = checkpoint.contract, bundle.precision == "int8"

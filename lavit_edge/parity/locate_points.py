@@ -51,6 +51,10 @@ class Reference:
     Attributes:
         points: by node name, in the order of the program.
         calls: every call in the program, in order.
+        names: name of a value in the program as toolchains take it, without operators that are not their own -> name of the call
+            that has that value. In nets of this package they are the same; elsewhere pooling becomes one more ``mean``, and all
+            that follow are counted anew.
+        numbered: the calls that are left there, in order: some move nothing and are dropped.
         logits: name of the point that is the program's output.
         layers: for quantised layers, name of the stored weight -> names of the points at the layer's input (None if that value
             is no point of its own) and at its output.
@@ -59,6 +63,10 @@ class Reference:
     def __init__(self, program: ExportedProgram) -> None:
         self.module = program.module(check_guards=False)
         self.calls = [node for node in program.graph.nodes if node.op == "call_function"]
+        self.program = program
+        self.names = origins(program.run_decompositions({}))
+        left = set(self.names.values())
+        self.numbered = [node for node in self.calls if node.name in left]
         self.logits: str = program.graph.output_node().args[0][0].name
         self.points: dict[str, Point] = {}
         self.layers: dict[str, tuple[str | None, str]] = {}
@@ -149,7 +157,7 @@ class _Run(fx.Interpreter):
             self.env.update({node: self.seen[node.name] for node in kept})
         result = super().run_node(n)
         if n.target == DEQUANTIZE and (source := _source(n).name) in self.seen and self._fed(source):
-            return self.seen[source]
+            return self.seen[source].clone()
         if n.name not in self.reference.points:
             return result
         if n.target == QUANTIZE:
@@ -157,14 +165,23 @@ class _Run(fx.Interpreter):
             assert point.scale is not None
             self.found[n.name] = (result.float() - point.zero_point) * point.scale
             return result
-        self.found[n.name] = result
-        return self.seen.get(n.name, result) if self._fed(n.name) else result
+        self.found[n.name] = result.clone()  # a net that was not made here may overwrite it, as ReLU(inplace=True) does
+        return self.seen[n.name].clone() if self._fed(n.name) and n.name in self.seen else result
 
     def _fed(self, name: str) -> bool:
         """Whether the value of a point is replaced by the artifact's for the node that runs now."""
         if self.feed == "blocks":
             return self.reference.blocks[name] != self.block
         return self.feed == "layers"
+
+
+def origins(decomposed: ExportedProgram) -> dict[str, str]:
+    """Name of a value in a decomposed program -> name of the call, in the program that it was made from, that has that value.
+
+    Of the values that a call became it is the last.
+    """
+    last = {node.meta["from_node"][-1].name: node.name for node in decomposed.graph.nodes if node.op == "call_function"}
+    return {name: origin for origin, name in last.items()}
 
 
 def _is_point(node: fx.Node) -> bool:
@@ -188,10 +205,12 @@ def moves(node: fx.Node) -> bool:
 
 
 def operator(node: fx.Node) -> str:
-    """``linear`` of ``aten.linear.default``; a ``quantize_per_tensor`` is ``quantize``."""
+    """``linear`` of ``aten.linear.default``, ``relu`` of ``aten.relu_.default``; a ``quantize_per_tensor`` is ``quantize``."""
     if node.target == QUANTIZE:
         return "quantize"
-    return node.target._schema.name.split("::")[1] if isinstance(node.target, torch._ops.OpOverload) else node.name
+    return (
+        node.target._schema.name.split("::")[1].removesuffix("_") if isinstance(node.target, torch._ops.OpOverload) else node.name
+    )
 
 
 def _path(node: fx.Node) -> str:

@@ -5,7 +5,8 @@ copy keeps all of these, and the stored weights and scales byte for byte. It dif
 outputs of their partition, all of them are outputs of the method, and each value has memory of its own, so that none is
 overwritten. On the bundled model its logits are those of the file to the last bit.
 
-Nodes of XNNPACK's graphs carry debug handles: ExecuTorch numbers the calls of the exported program from 1, in order.
+Nodes of XNNPACK's graphs carry debug handles: ExecuTorch numbers the calls of the exported program from 1, in order, without
+those that it drops.
 """
 
 from __future__ import annotations
@@ -31,7 +32,7 @@ from lavit_edge.toolchain import missing
 NO_HANDLE = 65535  # xnnpack_preprocess.DEFAULT_DEBUG_HANDLE: a node that a pass of the back end put in
 OUTPUT = 2  # xnnpack_constants.XNN_VALUE_FLAG_EXTERNAL_OUTPUT
 HEADER = 32  # bytes before the graph in an XNNPACK payload: XNNHeader, padded
-ACTIVATIONS = ("relu", "hardtanh", "clamp")  # that XNNPACK computes in the node before
+ACTIVATIONS = ("relu", "relu6", "hardtanh", "clamp")  # that XNNPACK computes in the node before
 # what ExecuTorch makes nodes of these kinds from: the check that debug handles are read aright
 OPERATORS = {
     "XNNConv2d": ("conv2d",),
@@ -149,9 +150,9 @@ class _Copy:
 
     def _result(self, node: Any, quantized: bool) -> fx.Node:
         """The call of the program whose result a node computes, along with the activation and quantiser that it takes in."""
-        if not 1 <= node.debugHandle <= len(self.reference.calls):
+        if not 1 <= node.debugHandle <= len(self.reference.numbered):
             raise self._foreign(None)
-        call = self.reference.calls[node.debugHandle - 1]
+        call = self.reference.numbered[node.debugHandle - 1]
         if operator(call) not in OPERATORS.get(_kinds()[node.xnodeUnionType], operator(call)):
             raise self._foreign(call)
         if node.outputMinMax is not None and operator(call) not in ACTIVATIONS:

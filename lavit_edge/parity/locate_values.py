@@ -7,9 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+from torch.export import ExportedProgram
 
 from lavit_edge.artifact.runners import onnx_session, to_tensor
-from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values
+from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values, origins
 from lavit_edge.toolchain import missing
 
 RUNTIMES = {  # by the suffix of the artifact
@@ -55,6 +56,7 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     onnx_session(path, threads=1, optimized_model_filepath=str(copy))
     model = onnx.load(copy)
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
+    origin = origins(_decomposed(reference.program))
     names = {reference.logits: "logits"}
     grids: dict[str, tuple[float, int]] = {}
     last: set[str] = set()
@@ -73,11 +75,11 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
             if before:
                 codes(before, node.input[0], node.input[1:3], channels_last)
             codes(after, output, node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9], channels_last)
-        elif output in reference.points and node.op_type == "QuantizeLinear":
-            codes(output, output, node.input[1:3], False)
-        elif node.op_type == "DequantizeLinear" and dequantized.get(output) in reference.points:
-            codes(dequantized[output], node.input[0], node.input[1:3], False)
-        elif (point := output.removesuffix("_pre_q")) in floats:  # the ending: a quantiser was moved next to it
+        elif (point := origin.get(output, output)) in reference.points and node.op_type == "QuantizeLinear":
+            codes(point, output, node.input[1:3], False)
+        elif node.op_type == "DequantizeLinear" and dequantized.get(origin.get(output, output)) in reference.points:
+            codes(dequantized[origin.get(output, output)], node.input[0], node.input[1:3], False)
+        elif (point := origin.get(plain := output.removesuffix("_pre_q"), plain)) in floats:  # a quantiser was moved next to it
             names[point] = output
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))
     onnx.save(model, copy)
@@ -87,6 +89,13 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
         return dict(zip(names, session.run(list(names.values()), {"image": to_tensor(picture)}), strict=True))
 
     return Values(path.name, reference, read, grids, last)
+
+
+def _decomposed(program: ExportedProgram) -> ExportedProgram:
+    """As torch's exporter to ONNX takes it."""
+    from torch.onnx._internal.exporter import _fx_passes, _registration
+
+    return _fx_passes.decompose_with_registry(program, _registration.ONNXRegistry.from_torchlib())
 
 
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
@@ -106,12 +115,14 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     quantized = {node.args[0].name: node.name for node in quantizers}
     points: dict[str, str] = {}  # of the codes, by their name in the package
     for type_, value in program.operations:
-        point = value.removesuffix("_cast_fp16")
+        name = value.removesuffix("_cast_fp16")
+        point = reference.names.get(name, name)
         if type_ == "quantize":
             source, scale, zero_point, unit = program.quantizers[value]
-            number = point.removeprefix("quantize_")
+            number = name.removeprefix("quantize_")
             by_number = "quantize_per_tensor" if number == "0" else f"quantize_per_tensor_{number}"
-            point = quantized.get(source.removesuffix("_cast_fp16"), by_number)
+            source = source.removesuffix("_cast_fp16")
+            point = quantized.get(reference.names.get(source, source), by_number)
             points[value] = point
             if unit is not None:
                 scale *= reference.points[points[unit]].scale or math.nan

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from lavit_edge import metrics
-from lavit_edge.errors import UserError
+from lavit_edge.errors import UserError, one_line
 from lavit_edge.traced.additions import additions_as_modules, ends, is_layer
 from lavit_edge.traced.attention import attention_in_three_axes
 from lavit_edge.traced.layers import fold_constants, layers_as_modules, products_as_layers
@@ -95,11 +95,7 @@ class Adapted(nn.Module):
         fold_constants(graph_module)
         products_as_layers(graph_module)
         graph_module = layers_as_modules(graph_module)
-        count = sum(isinstance(each, nn.modules.batchnorm._BatchNorm) for each in module.modules())
-        left = fold_batch_norms(graph_module)
-        if count:
-            notes.append(f"{count - len(left)} of {count} batch norms folded into the layers before them")
-        notes += [f"batch norm {each}: it is computed in float" for each in left]
+        notes += fold_batch_norms(graph_module)
         attention_in_three_axes(graph_module)
         graph_module.recompile()
         annotate(graph_module, self.size)
@@ -149,7 +145,7 @@ def inference_form(module: nn.Module, same: Callable[[nn.Module], float], notes:
         if (decibels := same(other)) < SAME:
             raise ValueError(f"its logits are {decibels:.0f} dB from the module's")
     except Exception as error:  # the methods are anybody's code
-        notes.append(f"not re-parameterised: {type(error).__name__}: {error}")
+        notes.append(one_line(f"not re-parameterised: {type(error).__name__}: {error}"))
         return module
     notes.append(f"re-parameterised by {methods} part{'s' if sum(done.values()) > 1 else ''} of the module")
     return other

@@ -22,9 +22,9 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> list[str]:
     """Folds every batch norm that it can, see :func:`layer_before`.
 
     Returns:
-        Where the others are, each with the reason.
+        How many, where there are any; and where the others are, a line each with the reason.
     """
-    left = []
+    folded, left = 0, []
     for node in list(graph_module.graph.nodes):
         if not is_call(node, *NORMS):
             continue
@@ -38,15 +38,17 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> list[str]:
             product = _as_product(graph_module, node, scale, shift - mean * scale)
             product.meta = {**product.meta, **{key: result.meta[key] for key in ("val",) if key in result.meta}}
             result.replace_all_uses_with(product)
-            left.append(f"{path_of(node) or node.name}: {layer}")
+            left.append(f"batch norm {path_of(node) or node.name}: {layer}: it is computed in float")
         else:
             fuse = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
             layer.weight, layer.bias = fuse(layer.weight, layer.bias, mean, variance, named["eps"], gain, shift)
             result.replace_all_uses_with(node.args[0])
+            folded += 1
         if result is not node:
             graph_module.graph.erase_node(result)
         graph_module.graph.erase_node(node)
-    return left
+    total = folded + len(left)
+    return [f"{folded} of {total} batch norms folded into the layers before them", *left] if total else []
 
 
 def layer_before(graph_module: fx.GraphModule, norm: fx.Node) -> nn.Linear | nn.Conv2d | str:

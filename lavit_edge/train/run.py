@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import platform
 from collections.abc import Callable
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import ShardedPictures, holds_shards
 from lavit_edge.errors import UserError
+from lavit_edge.files import claimed
 from lavit_edge.models import create_model
 from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.config import TrainConfig
@@ -71,13 +73,16 @@ def train(
     if not (console and world.main):
         console = silent()
     run = prepare(Path(data), out, recipe, config, world, console, tell if world.main else lambda line: None)
-    if config.resume:
-        run.resume()
-    try:
-        top1 = run.fit()
-    except Stopped as stopped:
-        console.print(stopped)
-        raise
+    with claimed(out) if world.main else nullcontext():
+        if world.main:
+            _check_free(out, config)  # once more: it may have been another's until now
+        if config.resume:
+            run.resume()
+        try:
+            top1 = run.fit()
+        except Stopped as stopped:
+            console.print(stopped)
+            raise
     trained = Trained(out / CHECKPOINT, top1, run.val_pictures)
     if world.main:
         tell(f"val top-1 {100 * top1:.2f} % on {trained.pictures} pictures; checkpoint in {trained.checkpoint}")
@@ -96,8 +101,7 @@ def prepare(
     model = create_model(recipe.model, num_classes=len(train.labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
     if initial := [load_checkpoint(path, trust_builder=config.trust_builder) for path in config.init]:
         fill_from(initial, model, recipe.model, recipe.image_size)
-    if (out / STATE).exists() and not config.resume:
-        raise UserError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
+    _check_free(out, config)
     try:
         out.mkdir(parents=True, exist_ok=True)
     except OSError as error:
@@ -130,6 +134,11 @@ def prepare(
     else:
         source = FolderSource(train, recipe, world, config.workers)
     return Run(recipe, Parts(model, contract, source, val, teacher, facts), out, world, config, console)
+
+
+def _check_free(out: Path, config: TrainConfig) -> None:
+    if (out / STATE).exists() and not config.resume:
+        raise UserError(f"{out} already holds a run; add --resume to continue it, or choose another --out")
 
 
 def open_splits(data: Path, config: TrainConfig, console: Console) -> tuple[Split, Split]:

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from lavit_edge.errors import UserError
+from lavit_edge.files import follow_umask
 
 
 def save_state(file: Path, tensors: dict[str, Tensor], facts: dict[str, str]) -> None:
@@ -23,6 +24,7 @@ def save_state(file: Path, tensors: dict[str, Tensor], facts: dict[str, str]) ->
     temporary = file.with_suffix(".part")
     try:
         save_file({name: value.detach().cpu().contiguous().clone() for name, value in tensors.items()}, temporary, facts)
+        follow_umask(temporary)
         with temporary.open("rb") as stream:
             os.fsync(stream.fileno())  # or a power cut could leave the new name on old blocks
         os.replace(temporary, file)

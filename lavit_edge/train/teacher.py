@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from lavit_edge.checkpoint import WEIGHTS, load_checkpoint
 from lavit_edge.errors import UserError
+from lavit_edge.files import follow_umask
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.train.source import Source
 
@@ -110,6 +111,7 @@ def stored_views(
     tensors = {"log_probabilities": torch.cat(values).reshape(shape), "classes": torch.cat(classes).reshape(shape)}
     temporary = file.with_suffix(".part")
     save_file({**tensors, "key": torch.from_numpy(np.frombuffer(key.encode(), np.uint8).copy())}, temporary)
+    follow_umask(temporary)
     os.replace(temporary, file)
     return torch.stack([tensor.float() for tensor in tensors.values()], 2)
 

@@ -64,6 +64,25 @@ def test_without_a_builder_a_module_takes_the_weights(module: nn.Module, tmp_pat
 
 
 @pytest.mark.parametrize(
+    ("spec", "message"),
+    [
+        ({"builder": 5}, "a builder is 'package:function' with an object of options"),
+        ({"builder": "somebody:small", "options": []}, "a builder is 'package:function' with an object of options"),
+        ({"builder": "somebody:small", "float_layers": "head"}, "'float_layers' of the model must be a list of paths"),
+        ({"builder": "somebody:small", "options": {"classes": 4}}, r"'head\.weight' has shape \(3, 8\), Small wants \(4, 8\)"),
+        ({"module": 3}, "names no builder for its 3"),
+        ({"float_layers": []}, "'model' must be an object with a 'name' or a 'builder'"),
+    ],
+)
+def test_a_configuration_that_builds_nothing(module: nn.Module, tmp_path: Path, spec: dict, message: str) -> None:
+    adapt(module, CONTRACT, out=tmp_path / "out", builder="somebody:small")
+    config = json.loads((tmp_path / "out" / CONFIG).read_text("utf-8"))
+    (tmp_path / "out" / CONFIG).write_text(json.dumps({**config, "model": spec}), encoding="utf-8")
+    with pytest.raises(UserError, match=message):
+        load_checkpoint(tmp_path / "out", trust_builder=True)
+
+
+@pytest.mark.parametrize(
     ("name", "message"),
     [
         ("somebody", "must be package:function"),
