@@ -39,6 +39,9 @@ DRAWS, HEADROOM = 2, 3.0  # a tolerance is that many times the largest of so man
 # Of the flat colours that are tried those are taken that other roundings move least. Of 64 colours ONNX Runtime gave 48 %
 # the same answer as the program of the bundled model, ExecuTorch 83 %; of photographs 0 and 60 %.
 COLOURS, QUIET, CLOSE = 32, 16, 2
+LEAST_QUIET = (
+    8  # colours that no last bit moves; with fewer, a sound runtime might meet ties on all of them, and none must be close
+)
 LAST_BITS = (2.0**-23, 2.0**-22)  # relative, the same for all of a value, as where a product of scales is rounded otherwise
 MOST_LAYERS = 60  # that faults are planted in
 PATTERN = 32  # longer side of a pattern in pixels
@@ -127,14 +130,15 @@ class _Choice:
     def choose(self) -> Chosen:
         photos = list(photographs())
         self.step = logit_step(np.stack([_golden(self.replay, name, image, self.contract)[0].logits for name, image in photos]))
-        for name, image in [*photos, *(self._quiet() if self.replay.quantized else [])]:
+        colours, still = self._quiet() if self.replay.quantized else ([], 0)
+        for name, image in [*photos, *colours]:
             self._add(name, image, always=True)
         for name, image in patterns(self.contract):
             if all(self._shown(fault) for fault in self.off):
                 break
             self._add(name, image, always=False)
         # fp16 rounds a code apart in every layer, on whatever picture
-        close = {kind: CLOSE if kind == "float32" and self.replay.quantized else 0 for kind in self.kinds}
+        close = {kind: CLOSE if kind == "float32" and still >= LEAST_QUIET else 0 for kind in self.kinds}
         golden = {
             kind: tuple(
                 replace(each, tolerance=self._tolerance(kind, noise))
@@ -144,8 +148,8 @@ class _Choice:
         }
         return Chosen(self.contract, golden, self.step, close, {kind: self._power(kind, close[kind]) for kind in self.kinds})
 
-    def _quiet(self) -> list[tuple[str, Image.Image]]:
-        """The flat colours that last bits move least, the quietest first."""
+    def _quiet(self) -> tuple[list[tuple[str, Image.Image]], int]:
+        """The flat colours that last bits move least, the quietest first, and how many of them none moved."""
         colours = np.random.default_rng(0).integers(0, 256, (COLOURS, 3), dtype=np.uint8)
         moved = []
         for colour in colours:
@@ -158,7 +162,8 @@ class _Choice:
                     noise.append(_difference(self.replay.logits(other), golden.logits))
             far = sum(each > TOLERANCE["float32"] * self.step for each in noise)
             moved.append((far, sum(noise), golden.name, image))
-        return [(name, image) for _, _, name, image in sorted(moved, key=lambda each: each[:3])[:QUIET]]
+        chosen = sorted(moved, key=lambda each: each[:3])[:QUIET]
+        return [(name, image) for _, _, name, image in chosen], sum(far == 0 for far, *_ in chosen)
 
     def _add(self, name: str, image: Image.Image, always: bool) -> None:
         """Takes a picture, if it shows a fault that those before it do not, or ``always``."""
@@ -188,7 +193,8 @@ class _Choice:
         return max(_difference(other, logits) for other in others)
 
     def _tolerance(self, kind: str, noise: float) -> float:
-        """In steps, rounded up to tenths."""
+        """In steps, rounded up to tenths. Two draws may both be small by chance: noise counts as no less than most pictures'."""
+        noise = max(noise, float(np.median([*self.noise[kind], noise])))
         return max(TOLERANCE[kind], math.ceil(10 * HEADROOM * noise / self.step) / 10)
 
     def _shown(self, planted: tuple[str, str]) -> bool:

@@ -24,6 +24,7 @@ from lavit_edge.files import file_sha256, new_folder
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.cost import Cost
+from lavit_edge.quantize.equalize import equalize
 from lavit_edge.quantize.evaluate import batches, better, logits, measure
 from lavit_edge.quantize.in_float import in_float
 from lavit_edge.quantize.program import float_program, int8_program
@@ -133,10 +134,10 @@ def quantized_form(
     from lavit_edge.quantize import calibrate, mixed  # nncf, which takes seconds to import
 
     contract, device = checkpoint.contract, config.device
-    deployed = Deployed(checkpoint.model, contract).eval()
+    pictures = [inputs for inputs, _ in batches(folders.calibration, contract, 1)]
+    deployed = equalize(Deployed(checkpoint.model, contract).eval(), pictures)
     float_layers = chosen_float_layers(deployed.model, config.float_layers)
     program, default = float_program(checkpoint), default_float_layers(deployed.model)
-    pictures = [inputs for inputs, _ in batches(folders.calibration, contract, 1)]
 
     def calibrated(float_layers: frozenset[str]) -> Deployed:
         try:

@@ -177,7 +177,8 @@ class Block(nn.Module):
         super().__init__()
         self.mixer = RepDepthwise(dim)
         self.attention = attention
-        self.add_attention = Add()
+        if attention is not None:
+            self.add_attention = Add()
         self.ffn = FeedForward(dim, dim * ratio)
         self.add_ffn = Add()
         self.drop_path = DropPath(drop_path)

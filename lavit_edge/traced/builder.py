@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 import importlib
-import inspect
 import json
 from collections.abc import Callable
 from typing import Any
@@ -85,8 +84,3 @@ def describe(module: nn.Module) -> str:
     """Package and class of a module."""
     kind = type(module)
     return f"{kind.__module__}.{kind.__qualname__}"
-
-
-def accepts(builder: Callable, option: str) -> bool:
-    """Whether a function has a parameter of that name."""
-    return option in inspect.signature(builder).parameters

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -144,4 +143,4 @@ def test_a_pattern_is_taken_when_it_shows_what_the_photographs_do_not(
     names = [each.name for each in found.golden["float32"]]
     assert names[:2] == [name, name]
     assert set(names[2:]) <= {each for each, _ in golden.patterns(contract)}
-    assert replace(found, golden={}).close == {"float32": 2}
+    assert found.close == {"float32": 0}, "no quiet colours were found"

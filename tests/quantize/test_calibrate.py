@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from lavit_edge.checkpoint import INT8
+from lavit_edge.quantize.equalize import equalize
 from lavit_edge.quantize.evaluate import sqnr
 from lavit_edge.quantize.scheme import (
     SMALLEST_SCALE,
@@ -182,9 +183,10 @@ def test_the_bias_of_an_empty_channel_fits_into_int32(deployed, calibration):
     assert float(form[f"{path}.weight"][0].abs().max()) == 0
 
 
-def test_the_command_without_epochs_saves_just_this(form, int8):
+def test_the_command_without_epochs_equalises_calibrates_and_saves(deployed, calibration, int8):
     from safetensors.torch import load_file
 
-    saved = load_file(int8 / INT8)
+    equal = equalize(deployed, calibration)
+    form, saved = int8_form(calibrate(equal, calibration, default_float_layers(equal.model))), load_file(int8 / INT8)
     assert saved.keys() == form.keys()
     assert all(torch.equal(saved[name], form[name]) for name in form)

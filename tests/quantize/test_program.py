@@ -101,7 +101,7 @@ def test_it_is_close_to_the_float_program(program, checkpoint, deployed, picture
     reference = run(float_program(checkpoint), pictures)
     with torch.no_grad():
         assert sqnr(deployed(pictures), reference) > 100
-    assert sqnr(reference, run(program, pictures)) > 15  # 20 measured
+    assert sqnr(reference, run(program, pictures)) > 10  # 12 measured, on pictures that the 30 of calibration did not show
 
 
 def test_it_is_rebuilt_bit_for_bit(program, int8, pictures):
