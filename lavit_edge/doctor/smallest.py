@@ -31,7 +31,7 @@ CONTRACT = InputContract(size=64, labels=tuple(f"class {index}" for index in ran
 # A vanilla and a less-attention block in one stage: lowering takes its time per operator, whatever the widths.
 OPTIONS: dict[str, Any] = dict(dims=(16,), heads=(2,), depths=(2,), num_vanilla=(1,))
 PICTURES = 4
-# Least SQNR in dB. The program is 38 dB from fp32, and on x86-64 the artifacts are 47 (Core ML, in fp16), 123 (ExecuTorch) and 140
+# Least SQNR in dB. The program is 38 dB from fp32, and on x86-64 the artifacts are 47 (Core ML: fp16), 123 (ExecuTorch), 140
 # (ONNX Runtime) from the program. A wrong axis, operator or scale leaves less than 10.
 LEAST_INT8 = 25.0
 
