@@ -12,6 +12,9 @@ from lavit_edge.errors import UserError
 from lavit_edge.metrics import centred, logit_step, sqnr, wilson
 
 FLOAT, FAKE, PROGRAM = "torch fp32", "fake-quantised", "int8 program"
+# A picture is sure if its first logit leads by more than this many times int8's own noise (root mean square of a logit). An
+# artifact may have twice the power of that noise, so that two of its logits differ by 2 noises: three standard deviations.
+SURE = 6.0
 
 
 @dataclass(frozen=True)
@@ -19,7 +22,8 @@ class Gates:
     """What a bundle must reach. One differing picture is always allowed, so that 50 pictures can pass a 99 % gate.
 
     Attributes:
-        agreement: least share of pictures with the same top-1, artifact against its own program.
+        agreement: least share of pictures with the same top-1, artifact against its own program; in int8, of those that the
+            program is sure of.
         int8_margin: how many dB less than the int8 program has against fp32 an int8 artifact may have against the program, on the
             same pictures. Two programs that each round every value their own way are twice the noise of one apart: 3 dB.
         float_sqnr, float16_sqnr: least SQNR in dB of a float artifact against torch; of an ``.mlpackage``, which is fp16. What is
@@ -62,12 +66,16 @@ class Noise:
         sqnr_db: of the artifact against its reference, the int8 program or torch.
         int8_sqnr_db: of the int8 program against torch on the same pictures; None for a float artifact.
         least_db: that the gate wants of the first.
+        sure: pictures whose top-1 is asked for: those on which int8's own noise cannot change it, and all of a float artifact.
+        differing: those of them that have another.
     """
 
     artifact: str
     sqnr_db: float
     int8_sqnr_db: float | None
     least_db: float
+    sure: int
+    differing: int
 
 
 @dataclass
@@ -117,17 +125,29 @@ def compare(logits: dict[str, np.ndarray], targets: np.ndarray | None, reference
                 delta = float(difference.max()) / (logit_step(logits[column]) or 1.0)
                 noise = sqnr(logits[column], logits[row])
                 result.pairs.append(Pair(row, column, same / pictures, wilson(same, pictures)[0], noise, delta))
-    result.noise = [_noise(result, name, reference, gates) for name in logits if name not in (FLOAT, FAKE, PROGRAM)]
+    sure = _sure(logits) if reference == PROGRAM else np.ones(pictures, bool)
+    for name in logits:
+        if name not in (FLOAT, FAKE, PROGRAM):
+            differing = int((predicted[name] != predicted[reference])[sure].sum())
+            result.noise.append(_noise(result, name, reference, gates, (int(sure.sum()), differing)))
     result.failures = _failures(result, reference, gates)
     return result
 
 
-def _noise(result: Parity, artifact: str, reference: str, gates: Gates) -> Noise:
+def _sure(logits: dict[str, np.ndarray]) -> np.ndarray:
+    """Which pictures the int8 program is sure of, ``(pictures,)``."""
+    noise = np.sqrt(np.mean((centred(logits[PROGRAM]) - centred(logits[FLOAT])) ** 2))
+    ranked = np.sort(logits[PROGRAM], axis=1)
+    sure: np.ndarray = ranked[:, -1] - ranked[:, -2:][:, 0] > SURE * noise
+    return sure
+
+
+def _noise(result: Parity, artifact: str, reference: str, gates: Gates, sure: tuple[int, int]) -> Noise:
     own, floor = None, gates.floor(artifact)
     if reference == PROGRAM:
         own = result.pair(PROGRAM, FLOAT).sqnr_db
         floor = min(own - gates.int8_margin, floor)  # in this order: NaN stays
-    return Noise(artifact, result.pair(artifact, reference).sqnr_db, own, floor)
+    return Noise(artifact, result.pair(artifact, reference).sqnr_db, own, floor, *sure)
 
 
 def _failures(result: Parity, reference: str, gates: Gates) -> list[str]:
@@ -136,10 +156,9 @@ def _failures(result: Parity, reference: str, gates: Gates) -> list[str]:
         if not noise.sqnr_db >= noise.least_db:
             own = "" if noise.int8_sqnr_db is None else f"; int8 itself has {noise.int8_sqnr_db:.1f} against fp32"
             failures.append(f"{noise.artifact}: {noise.sqnr_db:.1f} dB against {reference}, wanted {noise.least_db:.1f}{own}")
-        agreement = result.pair(noise.artifact, reference).agreement
-        differing = round((1 - agreement) * result.pictures)
-        if agreement < gates.agreement and differing > 1:
-            failures.append(f"{noise.artifact}: top-1 differs from {reference} on {differing} of {result.pictures} pictures")
+        if noise.differing > max(1, (1 - gates.agreement) * noise.sure):
+            kind = "pictures" if noise.int8_sqnr_db is None else "pictures that int8 is sure of"
+            failures.append(f"{noise.artifact}: top-1 differs from {reference} on {noise.differing} of {noise.sure} {kind}")
     if PROGRAM in result.top1:
         drop = 100 * (result.top1[FLOAT][0] - result.top1[PROGRAM][0])
         if drop > gates.max_drop + 1e-9:

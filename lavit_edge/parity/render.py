@@ -30,7 +30,7 @@ def print_parity(title: str, parity: Parity, console: Console) -> None:
         cells += ["·" if row == column else cell(parity.pair(row, column)) for column in parity.names]
         table.add_row(*cells)
     console.print(table)
-    judged = Table("artifact", "SQNR, dB", "int8 against fp32", "wanted")
+    judged = Table("artifact", "SQNR, dB", "int8 against fp32", "wanted", "other top-1 / sure")
     for noise in parity.noise:
         judged.add_row(noise.artifact, *_noise(noise))
     console.print(judged)
@@ -46,9 +46,9 @@ def cell(pair: Pair) -> str:
     return f"{100 * pair.agreement:.1f}\n{_decibels(pair.sqnr_db)}\n{pair.max_delta_steps:.2f}"
 
 
-def _noise(noise: Noise) -> tuple[str, str, str]:
+def _noise(noise: Noise) -> tuple[str, ...]:
     own = "" if noise.int8_sqnr_db is None else _decibels(noise.int8_sqnr_db)
-    return _decibels(noise.sqnr_db), own, f"{noise.least_db:.1f}"
+    return _decibels(noise.sqnr_db), own, f"{noise.least_db:.1f}", f"{noise.differing} / {noise.sure}"
 
 
 def _decibels(value: float) -> str:
@@ -101,7 +101,9 @@ def _heat_map(parity: Parity) -> str:
 
 
 def _noise_table(parity: Parity) -> str:
-    rows = ["<table><tr><th>artifact</th><th>SQNR, dB</th><th>int8 against fp32</th><th>wanted</th></tr>"]
+    rows = [
+        "<table><tr><th>artifact</th><th>SQNR, dB</th><th>int8 against fp32</th><th>wanted</th><th>other top-1 / sure</th></tr>"
+    ]
     for row in parity.noise:
         cells = "".join(f"<td>{text}</td>" for text in _noise(row))
         rows.append(f"<tr><th>{html.escape(row.artifact)}</th>{cells}</tr>")

@@ -55,9 +55,25 @@ def test_gates_fail_on_disagreement_and_on_a_drop() -> None:
     flipped = reference.copy()
     flipped[:3] = -flipped[:3]
     differing = compare({**fine, "model.pte": flipped}, targets, PROGRAM, Gates(int8_margin=300))
-    assert differing.failures == ["model.pte: top-1 differs from int8 program on 3 of 200 pictures"]
+    assert differing.failures == ["model.pte: top-1 differs from int8 program on 3 of 200 pictures that int8 is sure of"]
     drop = compare({FLOAT: reference, PROGRAM: flipped}, targets, PROGRAM, Gates())
     assert drop.failures == ["int8 program: 1.50 points of top-1 under fp32, at most 0.5 allowed"]
+
+
+def test_top1_is_asked_for_where_the_noise_of_int8_cannot_change_it() -> None:
+    reference = np.zeros((200, 3))
+    reference[:, 0] = 1.0
+    reference[:100, 1] = 1 - 1e-9  # no lead; that of the others is 1, and six times the noise 0.3
+    reference[:100, 0] += 1e-9
+    noise = 0.05 * np.random.default_rng(0).choice([-1.0, 1.0], (200, 1)) * np.array([0.0, 0.0, 1.0])
+    program = reference + noise
+    for rows, fails in ((slice(0, 100), False), (slice(100, 103), True)):
+        other = program.copy()
+        other[rows] = other[rows][:, [1, 0, 2]]
+        result = compare({FLOAT: reference, PROGRAM: program, "m.pte": other}, None, PROGRAM, Gates(int8_margin=300))
+        assert bool(result.failures) == fails
+        assert result.noise[0].sure == 100
+        assert result.noise[0].differing == (3 if fails else 0)
 
 
 def noisy(power_db: float, precision: float = 0.001, artifact: str = "m.pte") -> Parity:
