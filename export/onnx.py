@@ -32,12 +32,14 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Onnx
         import onnx
         import onnxruntime
         import onnxscript  # noqa: F401  (torch.onnx needs it)
-    with staged(path) as temporary, converting("torch's ONNX exporter"):
-        model = to_onnx(program)
+    with staged(path) as temporary:
+        with converting("torch's ONNX exporter"):
+            model = to_onnx(program)
         onnx.helper.set_model_props(model, payload.metadata())
-        onnx.checker.check_model(model, full_check=True)
-        onnx.save(model, temporary)
-        _save_ort(onnxruntime, temporary)
+        with converting("ONNX Runtime"):
+            onnx.checker.check_model(model, full_check=True)
+            onnx.save(model, temporary)
+            _save_ort(onnxruntime, temporary)
         seal(temporary.with_suffix(".ort"))
         seal(temporary)
 

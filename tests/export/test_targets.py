@@ -335,7 +335,7 @@ def test_a_failure_in_the_middle_leaves_nothing(programs, payloads, tmp_path, mo
 
     monkeypatch.setattr(onnx_target, "_save_ort", fail)  # the .onnx is written by then
     (tmp_path / "model.onnx").write_text("an older one")
-    with pytest.raises(RuntimeError, match="in the middle"):
+    with pytest.raises(UserError, match="ONNX Runtime cannot convert this program: in the middle"):
         find_target("onnx").export(programs["float"], payloads["float"], tmp_path / "model.onnx")
     assert [file.name for file in tmp_path.iterdir()] == ["model.onnx"]
     assert (tmp_path / "model.onnx").read_text() == "an older one"
