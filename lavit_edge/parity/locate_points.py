@@ -16,6 +16,7 @@ from torch.export import ExportedProgram
 from lavit_edge.errors import UserError
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
+from lavit_edge.toolchain import quiet
 from lavit_edge.traced.nodes import SHAPE_OPS
 
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
@@ -64,7 +65,8 @@ class Reference:
         self.module = program.module(check_guards=False)
         self.calls = [node for node in program.graph.nodes if node.op == "call_function"]
         self.program = program
-        self.names = origins(program.run_decompositions({}))
+        with quiet():
+            self.names = origins(program.run_decompositions({}))
         left = set(self.names.values())
         self.numbered = [node for node in self.calls if node.name in left]
         self.logits: str = program.graph.output_node().args[0][0].name

@@ -11,7 +11,7 @@ from torch.export import ExportedProgram
 
 from lavit_edge.artifact.runners import onnx_session, to_tensor
 from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values, origins
-from lavit_edge.toolchain import missing
+from lavit_edge.toolchain import missing, quiet
 
 RUNTIMES = {  # by the suffix of the artifact
     ".pte": "ExecuTorch, XNNPACK",
@@ -95,7 +95,8 @@ def _decomposed(program: ExportedProgram) -> ExportedProgram:
     """As torch's exporter to ONNX takes it."""
     from torch.onnx._internal.exporter import _fx_passes, _registration
 
-    return _fx_passes.decompose_with_registry(program, _registration.ONNXRegistry.from_torchlib())
+    with quiet():
+        return _fx_passes.decompose_with_registry(program, _registration.ONNXRegistry.from_torchlib())
 
 
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:

@@ -130,7 +130,6 @@ def test_a_converter_that_loses_a_layer_fails_the_export(
     command = ["--checkpoint", str(int8), "--target", "onnx", "--tolerance-steps", "1000", *loose]
     assert export([*command, "--out", str(out)]) == 1
     parity = json.loads((out / "parity.json").read_text())
-    assert parity["selftest"] == {"model.onnx": True, "model.ort": True}
     assert not any(result["failures"] for result in parity["sets"].values())
     for name, wrong in zip(("model.onnx", "model.ort"), parity["layers"]["wrong"], strict=True):
         where = f"block stages.2.blocks.1, at conv2d of {layer}"
