@@ -127,7 +127,15 @@ def test_another_model_changes_no_line(
     contracts = [json.loads((folder / "contract").read_text("utf-8")) for folder in (artifact, other)]
     assert all(contracts[0][name] != contracts[1][name] for name in ("labels", "size", "resize", "interpolation"))
     output = run(
-        [java, "-ea", f"-Dlavit.artifact={other}", f"-Dlavit.golden={ROOT / 'tests' / 'golden'}", "-cp", classpath, "org.junit.runner.JUnitCore"]
+        [
+            java,
+            "-ea",
+            f"-Dlavit.artifact={other}",
+            f"-Dlavit.golden={ROOT / 'tests' / 'golden'}",
+            "-cp",
+            classpath,
+            "org.junit.runner.JUnitCore",
+        ]
         + [f"org.lavitedge.core.{name}" for name in ("PayloadTest", "SelfTestTest")]
     )
     assert "OK (" in output
