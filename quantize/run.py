@@ -25,7 +25,7 @@ from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.equalize import equalize
-from lavit_edge.quantize.evaluate import batches, better, logits, measure
+from lavit_edge.quantize.evaluate import batches, better, logits, measure, sqnr
 from lavit_edge.quantize.in_float import in_float
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.render import card
@@ -35,6 +35,7 @@ from lavit_edge.verbs import silent
 
 PROGRAM = "int8.pt2"
 EVAL_BATCH = 32
+UNITS_JUDGED = 32  # calibration pictures that decide between a model's own units and equalised ones
 TRAINING = ("epochs", "max_steps", "batch_size", "lr", "range_lr", "freeze_ranges", "no_teacher", "seed", "device")  # recorded
 
 
@@ -135,16 +136,29 @@ def quantized_form(
 
     contract, device = checkpoint.contract, config.device
     pictures = [inputs for inputs, _ in batches(folders.calibration, contract, 1)]
-    deployed = equalize(Deployed(checkpoint.model, contract).eval(), pictures)
-    float_layers = chosen_float_layers(deployed.model, config.float_layers)
-    program, default = float_program(checkpoint), default_float_layers(deployed.model)
+    own = Deployed(checkpoint.model, contract).eval()
+    float_layers = chosen_float_layers(own.model, config.float_layers)
+    program, default = float_program(checkpoint), default_float_layers(own.model)
 
-    def calibrated(float_layers: frozenset[str]) -> Deployed:
+    def calibrated_from(start: Deployed, float_layers: frozenset[str]) -> Deployed:
         try:
-            return calibrate.calibrate(copy.deepcopy(deployed).cpu(), pictures, float_layers)
+            return calibrate.calibrate(copy.deepcopy(start).cpu(), pictures, float_layers)
         except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
             message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
             raise UserError(message) from error
+
+    def closeness(start: Deployed) -> float:
+        """SQNR of the calibrated model on the calibration pictures."""
+        form, fake = calibrate.int8_form(calibrated_from(start, float_layers)), copy.deepcopy(start)
+        fake.model = quantized_model(fake.model, form, float_layers, "fake")
+        with torch.no_grad():
+            return sqnr(*(torch.cat([model(picture) for picture in pictures[:UNITS_JUDGED]]) for model in (own, fake)))
+
+    # in units of its own or equalised: a small net with few pictures had 25.2 and 24.1 dB here, and 15.8 and 12.2 on unseen ones
+    deployed = max((own, equalize(own, pictures)), key=closeness)
+
+    def calibrated(float_layers: frozenset[str]) -> Deployed:
+        return calibrated_from(deployed, float_layers)
 
     def on_val(title: str, model: torch.nn.Module) -> tuple[Tensor, Tensor]:
         inputs = batches(folders.val, contract, EVAL_BATCH)

@@ -150,8 +150,8 @@ def payload() -> Target:
     def picture(*shape: int) -> np.ndarray:
         return rng.integers(0, 256, shape, dtype=np.uint8)
 
-    golden = tuple(Golden(name, picture(3, 4, 3), picture(16, 16, 3), rng.random(2, np.float32)) for name in "abcd")
-    sound = Payload(InputContract(size=32, labels=("cat", "dog")), {}, 8.0, golden).entries()
+    golden = tuple(Golden(name, picture(3, 4, 3), picture(16, 16, 3), rng.random(2, np.float32), 8.0) for name in "abcd")
+    sound = Payload(InputContract(size=32, labels=("cat", "dog")), {}, golden, 1.0).entries()
     return Target(lambda data: read_payload({**sound, "golden": data}), [bytes(sound["golden"])], mutate_golden)  # type: ignore[arg-type]
 
 
