@@ -183,10 +183,15 @@ def test_the_bias_of_an_empty_channel_fits_into_int32(deployed, calibration):
     assert float(form[f"{path}.weight"][0].abs().max()) == 0
 
 
-def test_the_command_without_epochs_equalises_calibrates_and_saves(deployed, calibration, int8):
+def test_the_command_without_epochs_calibrates_and_saves_in_the_nearer_units(deployed, calibration, int8):
+    """Of this net its own: 25.2 dB on the calibration pictures, equalised 24.1."""
     from safetensors.torch import load_file
 
-    equal = equalize(deployed, calibration)
-    form, saved = int8_form(calibrate(equal, calibration, default_float_layers(equal.model))), load_file(int8 / INT8)
+    own, equal = (
+        int8_form(calibrate(each, calibration, default_float_layers(each.model)))
+        for each in (deployed, equalize(deployed, calibration))
+    )
+    form, saved = own, load_file(int8 / INT8)
+    assert any(not torch.equal(own[name], equal[name]) for name in own)
     assert saved.keys() == form.keys()
     assert all(torch.equal(saved[name], form[name]) for name in form)
