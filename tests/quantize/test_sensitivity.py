@@ -16,7 +16,6 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.cost import CONVERSION, Cost
-from lavit_edge.quantize.equalize import equalize
 from lavit_edge.quantize.evaluate import Metrics, batches, sqnr
 from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE, fake_quantized, float_program, int8_program
 from lavit_edge.quantize.scheme import default_float_layers, quantizable
@@ -133,8 +132,8 @@ def test_pictures_that_judge_neither_calibrate_nor_train(data):
     assert all(path.parent.name == f"direction{target}" for path, target in zip(judging.paths, judging.targets, strict=True))
 
 
-def test_all_layers_in_float_is_fp32_and_back_again(deployed, int8, calibration, pictures):
-    judge = Judge(equalize(deployed, calibration), [(pictures, [0] * len(pictures))], 0)
+def test_all_layers_in_float_is_fp32_and_back_again(deployed, int8, pictures):
+    judge = Judge(deployed, [(pictures, [0] * len(pictures))], 0)
     judge.use(load_file(int8 / INT8), default_float_layers(deployed.model))
     before = judge()
     assert judge(judge.in_int8).sqnr_db == float("inf")
