@@ -39,9 +39,7 @@ DRAWS, HEADROOM = 2, 3.0  # a tolerance is that many times the largest of so man
 # Of the flat colours that are tried those are taken that other roundings move least. Of 64 colours ONNX Runtime gave 48 %
 # the same answer as the program of the bundled model, ExecuTorch 83 %; of photographs 0 and 60 %.
 COLOURS, QUIET, CLOSE = 32, 16, 2
-LEAST_QUIET = (
-    8  # colours that no last bit moves; with fewer, a sound runtime might meet ties on all of them, and none must be close
-)
+LEAST_QUIET = 8  # colours that no last bit moves; with fewer a sound runtime might meet ties on all, and none must be close
 LAST_BITS = (2.0**-23, 2.0**-22)  # relative, the same for all of a value, as where a product of scales is rounded otherwise
 MOST_LAYERS = 60  # that faults are planted in
 PATTERN = 32  # longer side of a pattern in pixels

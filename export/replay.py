@@ -13,7 +13,8 @@ from torch.export import ExportedProgram
 
 from lavit_edge.artifact.runners import to_tensor
 from lavit_edge.quantize.graph import LAYER_OPS, PREFIX
-from lavit_edge.quantize.program import QUANTIZE, is_call
+from lavit_edge.quantize.program import QUANTIZE
+from lavit_edge.traced.nodes import get_value, is_call
 
 Values = dict[fx.Node, Any]
 
@@ -32,7 +33,7 @@ class Replay:
         module = program.module(check_guards=False)
         nodes = list(module.graph.nodes)
         self._calls = [node for node in nodes if node.op == "call_function"]
-        self._stored: Values = {node: _attribute(module, str(node.target)) for node in nodes if node.op == "get_attr"}
+        self._stored: Values = {node: get_value(module, node.target) for node in nodes if node.op == "get_attr"}
         (self._input,) = [node for node in nodes if node.op == "placeholder"]
         self._logits = nodes[-1].args[0][0]
         self.quantized = any(is_call(node, QUANTIZE) for node in self._calls)
@@ -81,9 +82,3 @@ class Replay:
 def _call(node: fx.Node, values: Values) -> Any:
     arguments, named = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
     return node.target(*arguments, **named)  # type: ignore[operator]
-
-
-def _attribute(module: Any, path: str) -> Any:
-    for name in path.split("."):
-        module = getattr(module, name)
-    return module

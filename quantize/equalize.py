@@ -46,6 +46,8 @@ class Channels:
 def equalize(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
     """A copy of ``deployed`` that computes the same, in units that bring the reaches of a tensor's channels nearer to each other.
 
+    Where no units can be chosen it is ``deployed`` itself.
+
     A channel's reach is its largest absolute value over the pictures. Units also weigh the columns of the weights that read the
     tensor, which have one scale per row. So each ratio of reaches becomes its square root, as SmoothQuant shares (Xiao et al.,
     2023, arXiv 2211.10438): equal reaches were no better for activations, and cost weights 3 dB.
@@ -59,6 +61,8 @@ def equalize(deployed: Deployed, pictures: Sequence[Tensor]) -> Deployed:
     model = copy.deepcopy(deployed).eval()
     program = export_program(model, pictures[0].shape[-1])
     groups = [group for group in channel_groups(program) if group.makers and group.readers and not group.bound]
+    if not groups:
+        return deployed
     parameters = dict(model.named_parameters())
     for group, reach in zip(groups, _reaches(program, pictures, groups), strict=True):
         unit = torch.where(reach > 0, (reach.max() / reach).sqrt(), 1.0)

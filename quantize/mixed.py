@@ -15,18 +15,18 @@ from lavit_edge.quantize.sensitivity import Judge, Paths, Track, search
 
 
 def keep_accurate(
-    deployed: Deployed, judge: Judge, cost: Cost, calibrated: Callable[[Paths], Deployed], track: Track
+    deployed: Deployed, model: Deployed, judge: Judge, cost: Cost, calibrated: Callable[[Paths], Deployed], track: Track
 ) -> tuple[Deployed, Paths, dict[str, Any]]:
     """A calibrated model within the judge's limit, all its float layers, and what was found on the way, for ``config.json``.
 
     Args:
         deployed: the fp32 model.
-        calibrated: :func:`lavit_edge.quantize.calibrate.calibrate` of it, given the float layers.
+        model: it, calibrated with the float layers of ``cost``; is changed.
+        calibrated: :func:`lavit_edge.quantize.calibrate.calibrate` of the fp32 model, given other float layers.
 
     Raises as :func:`search`.
     """
     float_layers = cost.float_layers
-    model = calibrated(float_layers)
     judge.use(int8_form(model), float_layers)
     kept, sensitivity = search(judge, cost, track)
     metrics = {"fp32": judge.fp32}

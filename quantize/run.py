@@ -140,25 +140,23 @@ def quantized_form(
     float_layers = chosen_float_layers(own.model, config.float_layers)
     program, default = float_program(checkpoint), default_float_layers(own.model)
 
-    def calibrated_from(start: Deployed, float_layers: frozenset[str]) -> Deployed:
+    def calibrated(float_layers: frozenset[str], start: Deployed) -> Deployed:
         try:
             return calibrate.calibrate(copy.deepcopy(start).cpu(), pictures, float_layers)
         except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
             message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
             raise UserError(message) from error
 
-    def closeness(start: Deployed) -> float:
-        """SQNR of the calibrated model on the calibration pictures."""
-        form, fake = calibrate.int8_form(calibrated_from(start, float_layers)), copy.deepcopy(start)
-        fake.model = quantized_model(fake.model, form, float_layers, "fake")
+    def closeness(candidate: tuple[Deployed, Deployed]) -> float:
+        """SQNR, on the calibration pictures, of a model that was calibrated; before that it computes what ``own`` does."""
+        start, model = candidate
+        fake = _fake(start, calibrate.int8_form(model), float_layers)
         with torch.no_grad():
-            return sqnr(*(torch.cat([model(picture) for picture in pictures[:UNITS_JUDGED]]) for model in (own, fake)))
+            return sqnr(*(torch.cat([each(picture) for picture in pictures[:UNITS_JUDGED]]) for each in (own, fake)))
 
     # in units of its own or equalised: a small net with few pictures had 25.2 and 24.1 dB here, and 15.8 and 12.2 on unseen ones
-    deployed = max((own, equalize(own, pictures)), key=closeness)
-
-    def calibrated(float_layers: frozenset[str]) -> Deployed:
-        return calibrated_from(deployed, float_layers)
+    starts = dict.fromkeys((own, equalize(own, pictures)))
+    deployed, model = max(((start, calibrated(float_layers, start)) for start in starts), key=closeness)
 
     def on_val(title: str, model: torch.nn.Module) -> tuple[Tensor, Tensor]:
         inputs = batches(folders.val, contract, EVAL_BATCH)
@@ -169,21 +167,23 @@ def quantized_form(
         targets = reference.argmax(1)  # QAT and PTQ are told apart by what they have in common with fp32
     metrics, forms = {"fp32": measure(reference, targets)}, {}
     judge = found = None
-    if folders.judging is None:
-        model = calibrated(float_layers)
-    else:
+    if folders.judging is not None:
         assert config.max_drop is not None
         judge = Judge(deployed, list(batches(folders.judging, contract, EVAL_BATCH)), config.max_drop, config.min_sqnr, device)
         cost = Cost(program, float_layers)
         model, float_layers, found = mixed.keep_accurate(
-            deployed, judge, cost, calibrated, lambda items, title: _track(progress, items, len(items), title)
+            deployed,
+            model,
+            judge,
+            cost,
+            lambda float_layers: calibrated(float_layers, deployed),
+            lambda items, title: _track(progress, items, len(items), title),
         )
 
     def judge_form(row: str) -> None:
         forms[row] = calibrate.int8_form(model)
         check_tensors(deployed.model, forms[row], float_layers, "the model just quantised")
-        fake = copy.deepcopy(deployed).cpu()
-        fake.model = quantized_model(fake.model, forms[row], float_layers, "fake")
+        fake = _fake(deployed, forms[row], float_layers)
         metrics[row] = measure(on_val(row.upper(), fake)[0], targets, reference)
         if judge and found:
             judge.use(forms[row], float_layers)
@@ -242,6 +242,13 @@ def _train(
         )
     except calibrate.nncf.InstallationError as error:
         raise UserError("NNCF could not compile its CUDA kernels: put nvcc on the PATH, or use --device cpu") from error
+
+
+def _fake(deployed: Deployed, form: dict[str, Tensor], float_layers: frozenset[str]) -> Deployed:
+    """A copy that rounds as ``form`` says."""
+    fake = copy.deepcopy(deployed).cpu()
+    fake.model = quantized_model(fake.model, form, float_layers, "fake")
+    return fake
 
 
 def _plain(value: Any) -> Any:

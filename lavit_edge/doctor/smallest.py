@@ -87,7 +87,7 @@ def int8_form(model: Deployed, inputs: Tensor) -> dict[str, Tensor]:
     clamps = LayerGraph(export_program(model, inputs.shape[-1])).clamps
     float_layers = default_float_layers(model.model)
     layers, additions = quantizable(model.model, float_layers), quantizable_additions(model.model, float_layers)
-    seen = {f"{path}.output": torch.zeros(1) for path in additions}
+    seen: dict[str, Tensor] = {}
 
     def record(path: str, _: Any, taken: tuple[Tensor, ...], given: Tensor) -> None:
         if path in layers:

@@ -71,7 +71,6 @@ class Checked:
         return {"passed": self.passed, "selftest": self.selftest, "layers": layers}
 
 
-@one_thread()
 def _carries_other(path: Path, bundle: Bundle, checkpoint: Checkpoint) -> str | None:
     """What an artifact, or the manifest, says of its contract and origin that the checkpoint does not."""
     payload, manifest = read_payload(read_entries(path)), bundle.manifest
@@ -84,6 +83,7 @@ def _carries_other(path: Path, bundle: Bundle, checkpoint: Checkpoint) -> str | 
     return None
 
 
+@one_thread()
 def check(
     bundle: Bundle,
     checkpoint: Checkpoint,

@@ -7,11 +7,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from torch.export import ExportedProgram
 
 from lavit_edge.artifact.runners import onnx_session, to_tensor
-from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values, origins
-from lavit_edge.toolchain import missing, quiet
+from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values
+from lavit_edge.toolchain import missing
 
 RUNTIMES = {  # by the suffix of the artifact
     ".pte": "ExecuTorch, XNNPACK",
@@ -56,7 +55,7 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     onnx_session(path, threads=1, optimized_model_filepath=str(copy))
     model = onnx.load(copy)
     stored = {tensor.name: onnx.numpy_helper.to_array(tensor) for tensor in model.graph.initializer}
-    origin = origins(_decomposed(reference.program))
+    origin = reference.onnx_names
     names = {reference.logits: "logits"}
     grids: dict[str, tuple[float, int]] = {}
     last: set[str] = set()
@@ -89,14 +88,6 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
         return dict(zip(names, session.run(list(names.values()), {"image": to_tensor(picture)}), strict=True))
 
     return Values(path.name, reference, read, grids, last)
-
-
-def _decomposed(program: ExportedProgram) -> ExportedProgram:
-    """As torch's exporter to ONNX takes it."""
-    from torch.onnx._internal.exporter import _fx_passes, _registration
-
-    with quiet():
-        return _fx_passes.decompose_with_registry(program, _registration.ONNXRegistry.from_torchlib())
 
 
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:

@@ -175,15 +175,18 @@ COMPOSED: dict[str, tuple[set[str], Callable[[], nn.Module], tuple[int, ...]]] =
 }
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_an_operation_equals_torch(case: str, tmp_path: Path) -> None:
-    operation, make, shape = CASES[case]
+def saved(make: Callable[[], nn.Module], shape: tuple[int, ...], folder: Path) -> tuple[Path, Tensor, Tensor]:
+    """A module as a package, an input that fp16 holds, and what torch gives for it."""
     torch.manual_seed(0)
     module, x = half_grid(make()), torch.randn(shape).half().float()
     with torch.no_grad():
-        expected = module(x)
+        return save(module, shape, folder / "m.mlpackage"), x, module(x)
 
-    path = save(module, shape, tmp_path / "m.mlpackage")
+
+@pytest.mark.parametrize("case", CASES)
+def test_an_operation_equals_torch(case: str, tmp_path: Path) -> None:
+    operation, make, shape = CASES[case]
+    path, x, expected = saved(make, shape, tmp_path)
     program = MLProgram(path, "float32")
     assert operation in [kind for kind, _ in program.operations]
     torch.testing.assert_close(run(program, x), expected, rtol=1e-5, atol=2e-6)
@@ -195,12 +198,7 @@ def test_an_operation_equals_torch(case: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize("case", COMPOSED)
 def test_operations_together_equal_torch(case: str, tmp_path: Path) -> None:
     operations, make, shape = COMPOSED[case]
-    torch.manual_seed(0)
-    module, x = half_grid(make()), torch.randn(shape).half().float()
-    with torch.no_grad():
-        expected = module(x)
-
-    path = save(module, shape, tmp_path / "m.mlpackage")
+    path, x, expected = saved(make, shape, tmp_path)
     program = MLProgram(path, "float32")
     assert operations <= {kind for kind, _ in program.operations}
     torch.testing.assert_close(run(program, x), expected, rtol=1e-4, atol=1e-5)
