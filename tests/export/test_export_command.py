@@ -94,7 +94,7 @@ def test_exporting_again_replaces_the_same_bundle_and_no_other(
                 str(copy),
                 *gates,
                 "--tolerance-steps",
-                "50",
+                "100",
             ]
         )
         == 0
