@@ -1,6 +1,7 @@
 """Attention with scores in three axes, ``(B*H, N, M)``, through ``bmm``, as this package's own models have it.
 
-ExecuTorch's XNNPACK delegate computes a softmax of four axes over channels when it shares a partition with a convolution.
+So products and softmax have the same axes, and the reshapes between them cancel. (XNNPACK's defect with a softmax of four axes is
+gone around by ``export/executorch.py`` in whatever program comes.)
 """
 
 from __future__ import annotations
