@@ -1,9 +1,9 @@
 """Models of timm through adapt and calibration: SQNR of the int8 program against fp32, and what stays in float.
 
-    PYTHONPATH=SITE python benchmarks/any_model.py [--models resnet18 ...] [--pictures 16]
+    python benchmarks/any_model.py [--models resnet18 ...] [--pictures 16]
 
-``SITE`` is a folder with timm (and torchvision, which it imports). Weights are random, so the figure says whether the path is
-sound, not how well a trained model fares; batch norms have the statistics of the pictures.
+Weights are random, so the figure says whether the path is sound, not how well a trained model fares; batch norms have the
+statistics of the pictures. timm comes with ``pip install -e '.[dev]'``.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class TimmClassifier(Classifier):
 
     def __init__(self, name: str, num_classes: int, image_size: int, **options: Any) -> None:
         nn.Module.__init__(self)  # neither stages nor first weights are those of this package
-        self.image_size = image_size
+        self.image_size, self.num_classes = image_size, num_classes
         self.body = create_timm(name, num_classes=num_classes, **options)
         self.head = self.body.get_classifier()
         self.body.reset_classifier(0)
@@ -73,7 +73,7 @@ class TimmClassifier(Classifier):
     def deploy(self) -> TracedModule:  # type: ignore[override]
         """What ``lavit_edge.adapt`` makes of it: parts re-parameterised, batch norms folded."""
         parts = nn.Sequential(OrderedDict(body=self.body, head=self.head))
-        return Adapted(copy.deepcopy(parts), self.image_size, self.head.out_features).deploy()
+        return Adapted(copy.deepcopy(parts), self.image_size, self.num_classes).deploy()
 
 
 def create_timm(name: str, **options: Any) -> Any:

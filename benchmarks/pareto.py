@@ -1,8 +1,7 @@
 """Who is quick and right: top-1 of nets that were trained alike against their int8 latency, ExecuTorch and ONNX Runtime.
 
-    pip install 'lavit-edge[all,bench]'
-    pip install --no-deps --target SITE timm==1.0.31 torchvision==0.28.0  # apart: this torchvision is for another torch
-    PYTHONPATH=SITE OMP_NUM_THREADS=1 python benchmarks/pareto.py --out docs
+    pip install -e '.[dev]'  # timm comes with it
+    OMP_NUM_THREADS=1 python benchmarks/pareto.py --out docs
 
 Top-1 is read from the lines of benchmarks/trained_alike.py, and in int8 of trained_int8.py; a net that has none is in the tables
 alone. Front and plot take that of int8 where all nets have it, else all nets' fp32. Latency is measured here, of random weights,

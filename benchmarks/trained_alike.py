@@ -1,7 +1,6 @@
 """Trains nets of all makers by one recipe and keeps a line for each finished run: what benchmarks/pareto.py sets against latency.
 
-    pip install --no-deps --target SITE timm==1.0.31 torchvision==0.28.0  # apart: this torchvision is for another torch
-    export PYTHONPATH=SITE OMP_NUM_THREADS=1
+    export OMP_NUM_THREADS=1
     python benchmarks/trained_alike.py --models lavit_mobile_s MobileNetV2 --seeds 0 1 2 --data IMAGENETTE --cache CACHE.npy
 
 The recipe is lavit_edge/train/recipes/trained_alike.py, the loop this package's. Each run is a process of its own, one after the

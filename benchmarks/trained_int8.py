@@ -1,6 +1,6 @@
 """Top-1 in int8 of the runs of benchmarks/trained_alike.py, as both runtimes compute it from their artifacts.
 
-    PYTHONPATH=SITE OMP_NUM_THREADS=1 python benchmarks/trained_int8.py --runs runs --data IMAGENETTE
+    OMP_NUM_THREADS=1 python benchmarks/trained_int8.py --runs runs --data IMAGENETTE
 
 Post-training quantisation alone, by the tools that benchmarks/pareto.py names, calibrated on training pictures. A line for each
 run and runtime, as there; what is in --results is not judged again.

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import collections
+import copy
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -39,7 +41,7 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Onnx
         with converting("ONNX Runtime"):
             onnx.checker.check_model(model, full_check=True)
             onnx.save(model, temporary)
-            _save_ort(onnxruntime, temporary)
+            _save_ort(onnxruntime, model, temporary.with_suffix(".ort"))
         seal(temporary.with_suffix(".ort"))
         seal(temporary)
 
@@ -52,6 +54,7 @@ def to_onnx(program: ExportedProgram) -> Any:
     model = exported.model_proto
     fold_weight_transposes(model)
     unsigned_activations(model)
+    own_zero_points(model)
     _drop_traces(model)
     return model
 
@@ -109,6 +112,41 @@ def unsigned_activations(model: Any) -> None:
     del graph.value_info[:]  # holds the old types
 
 
+def _int8_weights(model: Any) -> Iterator[tuple[Any, Any, Any]]:
+    """Each int8 weight's DequantizeLinear, the weight, and its zero points."""
+    stored = {tensor.name: tensor for tensor in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in stored and node.input[2] in stored:
+            weight = stored[node.input[0]]
+            if weight.data_type == weight.INT8:
+                yield node, weight, stored[node.input[2]]
+
+
+def own_zero_points(model: Any) -> None:
+    """Gives each int8 weight zero points of its own, in place, where torch shares those that are equal.
+
+    ONNX Runtime rewrites both when ``session.x64quantprecision`` is set (lavit_edge/artifact/runners.py says why it is), and
+    refuses the model when it meets the same zero points again.
+    """
+    for node, weight, zero_point in list(_int8_weights(model)):
+        own = model.graph.initializer.add()
+        own.CopyFrom(zero_point)
+        own.name = node.input[2] = f"{weight.name}_zero_point"
+    used = {name for node in model.graph.node for name in node.input}
+    for tensor in [tensor for tensor in model.graph.initializer if tensor.name not in used]:
+        model.graph.initializer.remove(tensor)
+
+
+def unsigned_weights(model: Any) -> None:
+    """Stores int8 weights as uint8, in place: codes and zero points 128 higher, so every value stays the same."""
+    from onnx import numpy_helper
+
+    for _, *tensors in _int8_weights(model):
+        for tensor in tensors:
+            code = numpy_helper.to_array(tensor).astype(np.int16) + 128
+            tensor.CopyFrom(numpy_helper.from_array(code.astype(np.uint8), tensor.name))
+
+
 def _drop_traces(model: Any) -> None:
     """Takes out the Python stack traces that torch stores with each node: 1.5 MB of lavit_nano's 7.6, and the host's paths."""
     graph = model.graph
@@ -117,11 +155,19 @@ def _drop_traces(model: Any) -> None:
         item.doc_string = ""
 
 
-def _save_ort(onnxruntime: Any, path: Path) -> None:
-    """What ``onnxruntime.tools.convert_onnx_models_to_ort --optimization_style Fixed`` does to a file."""
+def _save_ort(onnxruntime: Any, model: Any, path: Path) -> None:
+    """What ``onnxruntime.tools.convert_onnx_models_to_ort --optimization_style Fixed`` does to a file, with uint8 weights.
+
+    On x86-64 without VNNI products with int8 weights saturate, and what makes an ``.onnx`` safe there when it is loaded
+    (``session.x64quantprecision``) comes too late for an ``.ort``. On Arm either kind is the same to ONNX Runtime's kernels.
+    """
     options = onnxruntime.SessionOptions()
-    options.optimized_model_filepath = str(path.with_suffix(".ort"))
+    options.optimized_model_filepath = str(path)
     options.log_severity_level = 3
     options.add_session_config_entry("session.save_model_format", "ORT")
+    model = copy.deepcopy(model)
+    unsigned_weights(model)
     # NCHWc blocks are as wide as this host's vectors; another machine could not run them
-    onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"], disabled_optimizers=["NchwcTransformer"])
+    onnxruntime.InferenceSession(
+        model.SerializeToString(), options, providers=["CPUExecutionProvider"], disabled_optimizers=["NchwcTransformer"]
+    )

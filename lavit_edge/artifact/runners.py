@@ -195,6 +195,9 @@ def onnx_session(path: Path, threads: int | None, trusted: bool = False, **setti
     options = onnxruntime.SessionOptions()
     options.log_severity_level = 4  # what it has to say is in its exception
     options.intra_op_num_threads = threads or 0
+    # On x86-64 without VNNI two products of uint8 and int8 are summed in 16 bits, which saturate: the bundled model was 20 dB
+    # away from its program there, and 32 with this, in 1.3 times the time. Elsewhere it changes nothing.
+    options.add_session_config_entry("session.x64quantprecision", "1")
     for name, value in settings.items():
         setattr(options, name, value)
     try:

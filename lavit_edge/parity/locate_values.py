@@ -67,7 +67,8 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
         (last.add if channels_last else last.discard)(point)
 
     for node in model.graph.node:
-        output, weight = node.output[0], node.input[3] if len(node.input) > 3 else ""
+        # the ending is ONNX Runtime's where it makes int8 weights uint8, on x86-64 without VNNI
+        output, weight = node.output[0], node.input[3].removesuffix("_s8_2_u8") if len(node.input) > 3 else ""
         if node.op_type in ("QLinearConv", "QGemm") and weight in reference.layers:
             before, after = reference.layers[weight]
             channels_last = any(attribute.name == "channels_last" and attribute.i for attribute in node.attribute)

@@ -99,7 +99,7 @@ def measure(address: str, artifact: Path, **settings: Any) -> list[Report]:
 
 def check(report: Report, artifact: Path, cpu: str) -> None:
     assert report["self_test"]["passed"]
-    assert report["self_test"]["pictures"] == 4 + 16
+    assert report["self_test"]["pictures"] >= 4 + 16
     assert report["self_test"]["same_top1"] >= 16
     assert report["harness"]["name"] == "lavit_bench"
     assert (report["device"]["emulated"], report["device"]["emulator"]) == (True, f"qemu-user {cpu}")

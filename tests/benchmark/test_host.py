@@ -40,7 +40,7 @@ def test_a_report_for_each_number_of_threads(name: str, bundle: Path, tmp_path: 
         assert (report["artifact"]["precision"], report["artifact"]["image_size"]) == ("int8", 64)
         assert report["artifact"]["top1_permille"] == round(1000 * payload.provenance["val_top1"])
         assert report["self_test"]["passed"]
-        assert report["self_test"]["pictures"] == len(payload.golden) == 4 + 16
+        assert report["self_test"]["pictures"] == len(payload.golden) >= 4 + 16
         assert report["latency"]["runs"] >= 50
         assert report["least_duration_met"]
         assert report["runtime"]["delegated_macs_permille"] > 500

@@ -17,7 +17,6 @@ from trained_results import Result, append, read_results, top1_by_model
 
 from lavit_edge import create_model
 from lavit_edge.errors import UserError
-from lavit_edge.traced.builder import import_builder
 from lavit_edge.train.recipe import Recipe
 
 SCRIPT = Path(__file__).parents[2] / "benchmarks" / "trained_alike.py"
@@ -115,10 +114,6 @@ def test_twins_differ_from_their_model_in_attention_alone() -> None:
 
 @pytest.mark.parametrize("name", TIMM.values())
 def test_a_net_of_timm_is_a_model_of_the_package(name: str) -> None:
-    try:
-        import_builder("timm:create_model")
-    except UserError as error:
-        pytest.skip(str(error))
     torch.manual_seed(0)
     model, x = TimmClassifier(name, num_classes=10, image_size=64), torch.randn(4, 3, 64, 64)
     for module in model.modules():

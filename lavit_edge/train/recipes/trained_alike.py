@@ -5,7 +5,7 @@ Muon was measured on LaViT alone, and could favour it. Augmentation between the 
 and the default, for 100. Cost: 20 epochs of 147 steps; on one busy core of an AMD EPYC a step took 0.3 s of processor time for
 ``lavit_mobile_s``, 0.7 for ``lavit_mobile_m``, 0.4 for MobileNetV4, 1.1 for MobileNetV2, 3.3 for MobileOne-S0.
 
-    PYTHONPATH=SITE python benchmarks/trained_alike.py --models lavit_mobile_s MobileNetV2 --data IMAGENETTE
+    python benchmarks/trained_alike.py --models lavit_mobile_s MobileNetV2 --data IMAGENETTE
 """
 
 from lavit_edge.train.recipe import Recipe
