@@ -86,7 +86,8 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Coll
         replace(model.model, path, QuantizedLayer(layer, layer.weight, layer.bias, before, _symmetric(layer), observers[path]))
     _correct_biases(model, pictures)
     for path in additions:
-        replace(model.model, path, QuantizedAdd(observers[path]))
+        bounded = not math.isinf(graph.clamps.get(path, NO_CLAMP)[1])
+        replace(model.model, path, QuantizedAdd(observers[path], bounded))
     for picture in pictures:
         model(picture)
     outputs = {path: _asymmetric(observer, graph.clamps.get(path, NO_CLAMP)) for path, observer in observers.items()}

@@ -31,10 +31,12 @@ from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.render import card
 from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, default_float_layers, quantized_model
 from lavit_edge.quantize.sensitivity import Judge, hold_out
+from lavit_edge.quantize.ties import avoid_ties
 from lavit_edge.verbs import silent
 
 PROGRAM = "int8.pt2"
 EVAL_BATCH = 32
+TIES_JUDGED = 8  # calibration pictures that sums of additions are looked at on
 UNITS_JUDGED = 32  # calibration pictures that decide between a model's own units and equalised ones
 TRAINING = ("epochs", "max_steps", "batch_size", "lr", "range_lr", "freeze_ranges", "no_teacher", "seed", "device")  # recorded
 
@@ -181,6 +183,7 @@ def quantized_form(
         )
 
     def judge_form(row: str) -> None:
+        avoid_ties(model, pictures[:TIES_JUDGED])
         forms[row] = calibrate.int8_form(model)
         check_tensors(deployed.model, forms[row], float_layers, "the model just quantised")
         fake = _fake(deployed, forms[row], float_layers)

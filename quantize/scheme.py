@@ -84,11 +84,15 @@ class QuantizedLayer(nn.Module):
 
 
 class QuantizedAdd(nn.Module):
-    """An addition whose output is quantised; takes the place of an :class:`lavit_edge.models.blocks.Add`."""
+    """An addition whose output is quantised; takes the place of an :class:`lavit_edge.models.blocks.Add`.
 
-    def __init__(self, quantize_output: nn.Module) -> None:
+    Args:
+        bounded: the end of its range stands for a ReLU6, and must stay.
+    """
+
+    def __init__(self, quantize_output: nn.Module, bounded: bool = False) -> None:
         super().__init__()
-        self.quantize_output = quantize_output
+        self.quantize_output, self.bounded = quantize_output, bounded
 
     def forward(self, x: Tensor, y: Tensor) -> Tensor:
         return self.quantize_output(x + y)
