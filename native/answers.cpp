@@ -4,6 +4,8 @@
 #include <cmath>
 #include <numeric>
 
+namespace lavit_edge {
+
 std::vector<double> softmax(const std::vector<float>& logits) {
   std::vector<double> values(logits.begin(), logits.end());
   if (values.empty()) return values;
@@ -21,3 +23,5 @@ std::vector<std::size_t> top_indices(const std::vector<float>& logits, std::size
   indices.resize(std::min(count, indices.size()));
   return indices;
 }
+
+}  // namespace lavit_edge

@@ -5,6 +5,8 @@
 
 #include "common.h"
 
+namespace lavit_edge {
+
 struct Options {
   std::filesystem::path artifact;
   std::filesystem::path out;
@@ -18,3 +20,5 @@ struct Options {
 
 // Tests and measures an artifact, writes the report, and gives the exit code: 0, or 1 if the self-test failed. Throws UserError.
 int bench(const Options& options);
+
+}  // namespace lavit_edge

@@ -5,6 +5,8 @@
 #include <fstream>
 #include <iterator>
 
+namespace lavit_edge {
+
 namespace fs = std::filesystem;
 
 UserError::UserError(const std::string& message) : std::runtime_error(one_line(message, 1000)) {}
@@ -95,3 +97,5 @@ Json parse_json(std::string_view text, const std::string& source) {
     throw UserError(source + " is not JSON (" + error.what() + ")");
   }
 }
+
+}  // namespace lavit_edge

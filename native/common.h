@@ -6,6 +6,8 @@
 #include <string>
 #include <string_view>
 
+namespace lavit_edge {
+
 using Json = nlohmann::json;  // its objects keep their names sorted
 
 // Something the user can mend: one line on stderr, exit code 2.
@@ -33,3 +35,5 @@ void write_file(const std::filesystem::path& path, std::string_view bytes);
 
 // The value of a JSON text that `source` names. Throws UserError.
 Json parse_json(std::string_view text, const std::string& source);
+
+}  // namespace lavit_edge

@@ -14,6 +14,8 @@
 #include <sstream>
 #include <vector>
 
+namespace lavit_edge {
+
 namespace fs = std::filesystem;
 
 namespace {
@@ -249,3 +251,5 @@ Json read_facts(const fs::path& file) {
   }
   return known;
 }
+
+}  // namespace lavit_edge

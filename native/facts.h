@@ -5,6 +5,8 @@
 
 #include "common.h"
 
+namespace lavit_edge {
+
 // The report's fields `device` and `conditions.before` / `.after`, read from the files and programs of the system under `root`.
 // Android is told by its /system/bin/getprop. What the system does not tell is null.
 Json device(const std::filesystem::path& root);
@@ -17,3 +19,5 @@ Json memory();
 // `artifact.top1_permille`, `device.name`, `device.kind`, each in the object of its part, as in the report. All of them are
 // there in what it returns, null if unknown. An empty path knows nothing. Throws UserError.
 Json read_facts(const std::filesystem::path& file);
+
+}  // namespace lavit_edge

@@ -5,6 +5,8 @@
 
 #include "common.h"
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr std::int64_t kMostPixels = 178'956'970;
@@ -93,3 +95,5 @@ Picture to_rgb(const Frame& frame) {
   }
   return made;
 }
+
+}  // namespace lavit_edge

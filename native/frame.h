@@ -6,6 +6,8 @@
 
 #include "picture.h"
 
+namespace lavit_edge {
+
 enum class Format {
   kYuv420,  // Android's YUV_420_888: planes Y, U, V; chroma planes have (side + 1) / 2 pixels a side
   kNv21,    // planes Y, and V and U in turns
@@ -33,3 +35,5 @@ struct Frame {
 // The upright picture; YUV is JFIF's, alpha is ignored. Throws UserError: a wrong number of planes, a rotation or size that
 // cannot be, or a plane too short for its strides.
 Picture to_rgb(const Frame& frame);
+
+}  // namespace lavit_edge

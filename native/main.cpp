@@ -10,6 +10,8 @@
 #include "picture.h"
 #include "report.h"
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr const char* kHelp =
@@ -104,11 +106,13 @@ int command(const std::vector<std::string>& words) {
 
 }  // namespace
 
+}  // namespace lavit_edge
+
 int main(int count, char** words) {
   try {
-    return command({words + 1, words + count});
+    return lavit_edge::command({words + 1, words + count});
   } catch (const std::exception& error) {  // a UserError, or the system's: a full disk, no memory
-    std::cerr << "error: " << one_line(error.what(), 1000) << "\n";
+    std::cerr << "error: " << lavit_edge::one_line(error.what(), 1000) << "\n";
     return 2;
   }
 }

@@ -4,11 +4,8 @@
 #include <executorch/extension/tensor/tensor.h>
 #include <executorch/runtime/platform/platform.h>
 #include <executorch/runtime/platform/runtime.h>
-#include <unistd.h>
 
-#include <csignal>
 #include <cstdio>
-#include <string_view>
 
 #include "common.h"
 
@@ -24,6 +21,8 @@ ThreadPool* get_threadpool();
 
 }  // namespace executorch::extension::threadpool
 
+namespace lavit_edge {
+
 namespace {
 
 namespace et = executorch;
@@ -31,14 +30,6 @@ using et::runtime::Error;
 using et::runtime::EValue;
 
 void say_nothing(et_timestamp_t, et_pal_log_level_t, const char*, const char*, std::size_t, const char*, std::size_t) {}
-
-// ExecuTorch aborts on some damaged delegates and reads beyond others: one of 150 files with flipped bits and a digest that
-// somebody mended. One line and an exit code tell a caller more than a signal.
-void give_up(int) {
-  constexpr std::string_view kMessage = "error: the .pte is damaged: ExecuTorch crashes on it; export it again\n";
-  const auto written = write(STDERR_FILENO, kMessage.data(), kMessage.size());
-  _exit(written < 0 ? 3 : 2);
-}
 
 std::string hexadecimal(Error error) {
   char text[16];
@@ -61,8 +52,7 @@ struct Model::State {
 };
 
 void start_runtime(int threads) {
-  for (const int signal : {SIGABRT, SIGBUS, SIGFPE, SIGILL, SIGSEGV}) std::signal(signal, give_up);
-  et::runtime::register_pal(et::runtime::PalImpl::create(say_nothing, "lavit_bench"));
+  et::runtime::register_pal(et::runtime::PalImpl::create(say_nothing, "lavit_edge"));
   et::runtime::runtime_init();
   auto* pool = et::extension::threadpool::get_threadpool();
   if (pool == nullptr || !pool->_unsafe_reset_threadpool(threads) ||
@@ -140,3 +130,5 @@ std::map<std::string, std::string> Model::entries() {
   }
   return found;
 }
+
+}  // namespace lavit_edge

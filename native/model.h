@@ -5,6 +5,8 @@
 #include <string>
 #include <vector>
 
+namespace lavit_edge {
+
 // A .pte in ExecuTorch's runtime: one picture in, logits out.
 class Model {
  public:
@@ -30,5 +32,7 @@ class Model {
   std::unique_ptr<State> state_;
 };
 
-// Once, before anything is loaded: ExecuTorch keeps quiet, takes its threads, and gives up in one line. Throws UserError.
+// Before anything is loaded: ExecuTorch keeps quiet and takes its threads, of which a process has one pool. Throws UserError.
 void start_runtime(int threads);
+
+}  // namespace lavit_edge

@@ -7,6 +7,8 @@
 
 #include "sha256.h"
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr std::string_view kMark = "org.lavit_edge.sha256:";
@@ -88,8 +90,7 @@ void read_golden(const std::string& blob, Payload& payload) {
   Json metadata;
   std::map<std::string, Tensor> tensors = read_safetensors(blob, metadata);
   const Json text = metadata.is_object() ? metadata.value("golden", Json()) : Json();
-  const Json facts = object_of(text.is_string() ? text.get<std::string>() : "", "golden",
-                               {kGoldenFormat, kOldGoldenFormat});
+  const Json facts = object_of(text.is_string() ? text.get<std::string>() : "", "golden", {kGoldenFormat, kOldGoldenFormat});
   const bool old = facts.at("format") == kOldGoldenFormat;
   const Json names = facts.value("names", Json()), tolerance = facts.value("tolerance_steps", Json());
   if (!names.is_array() || names.size() < kLeastGolden ||
@@ -193,3 +194,5 @@ Payload read_payload(const std::map<std::string, std::string>& entries) {
   read_golden(entries.at("golden"), payload);
   return payload;
 }
+
+}  // namespace lavit_edge

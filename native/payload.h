@@ -8,6 +8,8 @@
 
 #include "common.h"
 
+namespace lavit_edge {
+
 constexpr int kGrid = 16;  // an input is remembered as 16 x 16 of its pixels
 
 // What a picture must become before the model sees it (lavit_edge/contract/contract.py).
@@ -48,3 +50,5 @@ Contract read_contract(const std::string& text);
 
 // Throws UserError: an entry is missing, of another format, or damaged.
 Payload read_payload(const std::map<std::string, std::string>& entries);
+
+}  // namespace lavit_edge

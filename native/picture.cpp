@@ -9,6 +9,8 @@
 
 #include "common.h"
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr int kFraction = 22;  // bits; with 8 of the pixel and 2 of the weights' overshoot they fill 32
@@ -137,3 +139,5 @@ std::vector<std::uint8_t> sample_of(const Picture& square) {
   }
   return sample;
 }
+
+}  // namespace lavit_edge

@@ -5,6 +5,8 @@
 
 #include "payload.h"
 
+namespace lavit_edge {
+
 // RGB, 8 bits, rows from the top, no padding.
 struct Picture {
   int width = 0, height = 0;
@@ -20,3 +22,5 @@ void to_tensor(const Picture& square, std::vector<float>& tensor);
 
 // 16 x 16 pixels of it, those in rows and columns (2 i + 1) * size / 32.
 std::vector<std::uint8_t> sample_of(const Picture& square);
+
+}  // namespace lavit_edge

@@ -7,6 +7,8 @@
 
 #include "sha256.h"
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr std::size_t kMostSamples = 20'000;
@@ -93,3 +95,5 @@ Json finish(Json report) {
   report["sha256"] = sha256(canonical(report));
   return report;
 }
+
+}  // namespace lavit_edge

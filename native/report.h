@@ -5,6 +5,8 @@
 
 #include "common.h"
 
+namespace lavit_edge {
+
 using Nanoseconds = std::int64_t;
 
 // RFC 8785 for what a report holds: sorted names, no white space, integers, UTF-8.
@@ -21,3 +23,5 @@ std::string now();
 
 // A report with what every report has: format, id, lacks, digest (lavit_edge/benchmark/report.schema.json).
 Json finish(Json report);
+
+}  // namespace lavit_edge

@@ -7,6 +7,8 @@
 
 #include "picture.h"
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr int kGreyLevels = 1;  // antialiased filters of PIL, the reference, and of others are at most that far apart
@@ -99,3 +101,5 @@ Selftest selftest(Model& model, const Payload& payload) {
   result.passed = result.failure.empty();
   return result;
 }
+
+}  // namespace lavit_edge

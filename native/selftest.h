@@ -3,6 +3,8 @@
 #include "model.h"
 #include "payload.h"
 
+namespace lavit_edge {
+
 // What the golden pictures say of a model on this device (lavit_edge/selftest.py, docs/payload.md).
 struct Selftest {
   bool passed = false;
@@ -13,3 +15,5 @@ struct Selftest {
 };
 
 Selftest selftest(Model& model, const Payload& payload);
+
+}  // namespace lavit_edge

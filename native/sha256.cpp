@@ -4,6 +4,8 @@
 #include <cmath>
 #include <cstdint>
 
+namespace lavit_edge {
+
 namespace {
 
 constexpr std::size_t kBlock = 64;
@@ -72,3 +74,5 @@ std::string sha256(std::string_view bytes) {
   }
   return digits;
 }
+
+}  // namespace lavit_edge

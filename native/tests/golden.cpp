@@ -15,6 +15,8 @@
 #include "../payload.h"
 #include "../selftest.h"
 
+namespace lavit_edge {
+
 namespace fs = std::filesystem;
 
 struct Model::State {
@@ -110,7 +112,8 @@ Json selftests(const fs::path& folder) {
     Model model(Json{{"answers", facts.at("answers")}, {"size", payload.contract.size}}.dump());
     const Selftest found = selftest(model, payload);
     const Json wanted = facts.at("failed");
-    const bool same = found.passed == wanted.is_null() && (found.passed || found.failure.rfind(wanted.get<std::string>(), 0) == 0) &&
+    const bool same = found.passed == wanted.is_null() &&
+                      (found.passed || found.failure.rfind(wanted.get<std::string>(), 0) == 0) &&
                       found.same_top1 == facts.at("same_top1") && found.worst_millisteps == facts.at("worst_millisteps");
     if (!same) others.push_back({facts.at("name"), facts.at("payload"), found.failure, found.worst_millisteps});
   }
@@ -146,10 +149,14 @@ Json refused() {
 
 }  // namespace
 
+}  // namespace lavit_edge
+
+using namespace lavit_edge;
+
 int main(int count, char** words) {
   try {
     if (count != 2) throw UserError("golden FOLDER");
-    const fs::path folder = words[1];
+    const std::filesystem::path folder = words[1];
     const Json found{
         {"frames", frames(folder)}, {"answers", answers(folder)}, {"selftest", selftests(folder)}, {"refused", refused()}};
     std::cout << found << "\n";
