@@ -20,6 +20,7 @@ _VERBS = ("adapt", "benchmark", "compare", "export", "quantize", "selftest", "tr
 _HOMES = {
     "BenchmarkConfig": "lavit_edge.benchmark.devices",
     "Checkpoint": "lavit_edge.checkpoint",
+    "Classifier": "lavit_edge.classifier",
     "ExportConfig": "lavit_edge.export.config",
     "Gates": "lavit_edge.parity.agreement",
     "InputContract": "lavit_edge.contract",
@@ -39,5 +40,10 @@ def __getattr__(name: str) -> Any:
     if name in _VERBS:
         return import_module(f"lavit_edge.{name}")
     if name in _HOMES:
-        return getattr(import_module(_HOMES[name]), name)
+        try:
+            return getattr(import_module(_HOMES[name]), name)
+        except ModuleNotFoundError as error:  # torch, in an app's environment
+            if absent := import_module("lavit_edge.errors").not_installed(error):
+                raise absent from error
+            raise
     raise AttributeError(f"module 'lavit_edge' has no attribute {name!r}")

@@ -3,6 +3,7 @@ from lavit_edge.benchmark.devices import BenchmarkConfig as BenchmarkConfig
 from lavit_edge.benchmark.run import benchmark as benchmark
 from lavit_edge.checkpoint import Checkpoint as Checkpoint
 from lavit_edge.checkpoint import load_checkpoint as load_checkpoint
+from lavit_edge.classifier import Classifier as Classifier
 from lavit_edge.compare import compare as compare
 from lavit_edge.contract import InputContract as InputContract
 from lavit_edge.errors import UserError as UserError

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
-from lavit_edge.errors import UserError, one_line
+from lavit_edge.errors import UserError, not_installed, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -118,7 +118,11 @@ def run_command(main: Callable[[], int]) -> NoReturn:
     except (OSError, MemoryError) as error:  # a full disk, a folder without permission
         print(f"error: {one_line(str(error)) or 'out of memory'}", file=sys.stderr)
         code = 2
-    except Exception:
-        traceback.print_exc()
-        code = 70
+    except Exception as error:
+        absent = not_installed(error) if isinstance(error, ModuleNotFoundError) else None
+        if absent:
+            print(f"error: {absent}", file=sys.stderr)
+        else:
+            traceback.print_exc()
+        code = 2 if absent else 70
     raise SystemExit(code)

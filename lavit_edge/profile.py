@@ -8,13 +8,15 @@ from __future__ import annotations
 import argparse
 import json
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
-
-from lavit_edge.benchmark.profiling import Profile, Row, profile
 from lavit_edge.cli import Parser, new_console, run_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
+    from rich.table import Table
+
+    from lavit_edge.benchmark.profiling import Profile, Row
 
 SHOWN = 0.003  # operator types with a smaller share of the time are left out of the table
 
@@ -35,6 +37,10 @@ def _threads(text: str) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
+    from rich.text import Text
+
+    from lavit_edge.benchmark.profiling import profile
+
     with new_console(stderr=True).status("") as status:
         found = profile(args.artifact, args.threads, lambda what: status.update(Text(f"{args.artifact.name}: {what}")))
     if args.json:
@@ -79,6 +85,8 @@ def print_profile(found: Profile, console: Console) -> None:
 
 
 def _table(title: str, *columns: str) -> Table:
+    from rich.table import Table
+
     table = Table(title=title)
     for column in columns:
         table.add_column(column, justify="right" if column in ("rate", "MACs %") else "left")

@@ -14,21 +14,19 @@ import importlib.util
 import json
 import sys
 import types
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
-from rich.text import Text
 
 from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.artifact.runners import Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
-from lavit_edge.cli import Parser, new_console, run_command
+from lavit_edge.cli import Parser, run_command
 from lavit_edge.contract.pictures import to_input
-from lavit_edge.errors import UserError
+from lavit_edge.errors import UserError, one_line
 from lavit_edge.metrics import centred
 from lavit_edge.verbs import verb
 
@@ -83,16 +81,20 @@ def selftest(artifact: Path | str) -> Selftest:
         checks.append(Check("payload", True, _summary(payload)))
     except UserError as error:
         return Selftest(str(path), digest, None, (*checks, Check("payload", False, str(error))))
-    run = open_artifact(path, threads=1)
-    answers = []
+    checks += check_pictures(open_artifact(path, threads=1), payload)
+    if path.suffix == ".mlpackage":
+        checks.append(check_outputs(path, payload))
+    return Selftest(str(path), digest, payload.provenance, tuple(checks))
+
+
+def check_pictures(run: Runner, payload: Payload) -> list[Check]:
+    """Every check of what the model answers, and of the preprocessing before it: two for each golden picture, and one of all."""
+    checks, answers = [], []
     for golden in payload.golden:
         found, logits = check_golden(golden, run, payload)
         checks += found
         answers.append(logits)
-    checks.append(check_close(answers, payload))
-    if path.suffix == ".mlpackage":
-        checks.append(check_outputs(path, payload))
-    return Selftest(str(path), digest, payload.provenance, tuple(checks))
+    return [*checks, check_close(answers, payload)]
 
 
 def check_golden(golden: Golden, run: Runner, payload: Payload) -> tuple[list[Check], np.ndarray]:
@@ -187,20 +189,17 @@ def main(argv: list[str] | None = None) -> int:
     if args.json:
         print(json.dumps({**asdict(result), "passed": result.passed}, indent=1))
     else:
-        print_selftest(result, new_console())
+        print_selftest(result, print)
     return 0 if result.passed else 1
 
 
-def print_selftest(result: Selftest, console: Console) -> None:
-    """The checks as a table, and the verdict."""
-    table = Table(title=result.artifact)
-    for column in ("check", "", "found"):
-        table.add_column(column)
-    for check in result.checks:
-        table.add_row(check.name, Text("pass", "green") if check.passed else Text("FAIL", "red"), check.found)
-    console.print(table)
-    words, style = ("self-test passed", "green") if result.passed else ("self-test failed", "red")
-    console.print(words, style=style)
+def print_selftest(result: Selftest, line: Callable[[str], object]) -> None:
+    """The checks, a line each, and the verdict. Without Rich, which an app's environment does not have."""
+    line(one_line(result.artifact))
+    names = [one_line(check.name) for check in result.checks]  # a file's pictures and labels may be called anything
+    for name, check in zip(names, result.checks, strict=True):
+        line(f"  {name:<{max(map(len, names))}}  {'pass' if check.passed else 'FAIL'}  {one_line(check.found)}")
+    line("self-test passed" if result.passed else "self-test failed")
 
 
 def leave_out_what_reading_needs_not(*arguments: str) -> None:

@@ -9,8 +9,6 @@ import argparse
 from pathlib import Path
 
 from lavit_edge.cli import Parser, run_command
-from lavit_edge.data.convert import to_folder, to_shards
-from lavit_edge.data.shards import holds_shards
 from lavit_edge.errors import UserError
 
 
@@ -29,6 +27,9 @@ def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     if args.pictures_per_shard < 1:
         raise UserError(f"--pictures-per-shard must be at least 1, not {args.pictures_per_shard}")
+    from lavit_edge.data.convert import to_folder, to_shards
+    from lavit_edge.data.shards import holds_shards
+
     if holds_shards(args.data):
         to_folder(args.data, args.out)
     else:

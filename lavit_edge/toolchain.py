@@ -9,7 +9,6 @@ import sys
 import warnings
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from unittest import mock
 
 from lavit_edge.errors import UserError
 
@@ -61,6 +60,8 @@ def quiet() -> Iterator[None]:
 def _no_bars() -> AbstractContextManager:
     if "tqdm" not in sys.modules:  # whoever draws bars has imported it; it is no dependency of ours
         return nullcontext()
+    from unittest import mock  # brings asyncio, a tenth of a second
+
     bar = sys.modules["tqdm"].tqdm
     return mock.patch.object(bar, "__init__", functools.partialmethod(bar.__init__, disable=True))
 

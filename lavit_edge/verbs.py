@@ -12,6 +12,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import TYPE_CHECKING, Any
 
+from lavit_edge.errors import not_installed
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -22,7 +24,13 @@ class Verb(ModuleType):
     home: str
 
     def __call__(self, *arguments: Any, **options: Any) -> Any:
-        return getattr(import_module(self.home), self.__name__.rpartition(".")[2])(*arguments, **options)
+        try:
+            function = getattr(import_module(self.home), self.__name__.rpartition(".")[2])
+            return function(*arguments, **options)
+        except ModuleNotFoundError as error:
+            if absent := not_installed(error):
+                raise absent from error
+            raise
 
 
 def verb(module: str, home: str | None = None) -> None:

@@ -4,9 +4,12 @@ The package can be called: it is :func:`lavit_edge.quantize.run.quantize`.
 """
 
 import sys
+from typing import TYPE_CHECKING, Any
 
-from lavit_edge.quantize.program import fake_quantized, float_program, int8_program
 from lavit_edge.verbs import verb
+
+if TYPE_CHECKING:
+    from lavit_edge.quantize.program import fake_quantized, float_program, int8_program
 
 __all__ = ["fake_quantized", "float_program", "int8_program"]
 
@@ -15,3 +18,12 @@ __all__ = ["fake_quantized", "float_program", "int8_program"]
 sys.modules.setdefault("openvino_telemetry", None)  # type: ignore[arg-type]
 
 verb(__name__, "lavit_edge.quantize.run")
+
+
+def __getattr__(name: str) -> Any:
+    """The names above, when they are used: they import torch, which the command's --help does without."""
+    if name in __all__:
+        from lavit_edge.quantize import program
+
+        return getattr(program, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -14,9 +14,6 @@ from pathlib import Path
 
 from lavit_edge.cli import Parser, add_options, config_from, new_console, run_command
 from lavit_edge.quantize.config import QuantizeConfig
-from lavit_edge.quantize.render import show
-from lavit_edge.quantize.run import quantize
-from lavit_edge.quantize.sensitivity import LimitMissed
 
 
 def parser() -> argparse.ArgumentParser:
@@ -32,6 +29,10 @@ def parser() -> argparse.ArgumentParser:
 def main(argv: Sequence[str] | None = None) -> int:
     args = parser().parse_args(argv)
     config = config_from(QuantizeConfig, args)
+    from lavit_edge.quantize.render import show  # here, so that --help and a mistake are answered without torch
+    from lavit_edge.quantize.run import quantize
+    from lavit_edge.quantize.sensitivity import LimitMissed
+
     try:
         quantized = quantize(args.checkpoint, args.data, args.out, config, console=new_console(stderr=True))
     except LimitMissed as verdict:

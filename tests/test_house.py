@@ -14,13 +14,13 @@ WINGS = {"lavit_edge": ROOT / "lavit_edge", "lavit_edge.quantize": ROOT / "quant
 # from the ground up; a room imports nothing of its own floor, nor of one above
 FLOORS = (
     ("lavit_edge",),  # its __init__: the version, and names that are loaded when they are used
-    ("errors", "metrics", "verbs"),
-    ("files", "toolchain", "cli"),
+    ("errors", "metrics"),
+    ("files", "toolchain", "cli", "verbs"),
     ("contract",),
     ("data", "models", "artifact"),
     ("traced",),
     ("checkpoint", "verdict", "selftest"),
-    ("train", "quantize", "adapt"),
+    ("classifier", "train", "quantize", "adapt"),
     ("parity",),
     ("export",),
     ("doctor", "benchmark"),

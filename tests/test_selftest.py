@@ -140,7 +140,7 @@ def test_swapped_channels_and_permuted_labels_are_found(bundle: Path, tmp_path: 
 
 def test_onnx_needs_no_torch(bundle: Path, tmp_path: Path) -> None:
     code = (
-        "import sys\nfor name in ('torch', 'onnx', 'executorch', 'coremltools'): sys.modules[name] = None\n"
+        "import sys\nfor name in ('torch', 'rich', 'onnx', 'executorch', 'coremltools'): sys.modules[name] = None\n"
         f"from lavit_edge.selftest import main\nsys.exit(main([{str(bundle / 'model.onnx')!r}]))"
     )
     result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, check=False)

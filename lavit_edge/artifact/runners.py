@@ -189,7 +189,7 @@ def onnx_session(path: Path, threads: int | None, trusted: bool = False, **setti
     try:
         import onnxruntime
     except ImportError as error:
-        raise missing("ONNX Runtime", "onnx", error) from error
+        raise missing("ONNX Runtime", "runtime", error) from error
     if path.suffix == ".onnx" and not trusted:
         _refuse_external_data(path)
     options = onnxruntime.SessionOptions()

@@ -10,15 +10,15 @@ import argparse
 import json
 import re
 from pathlib import Path
-
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
+from typing import TYPE_CHECKING
 
 from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.benchmark.report import Report
 from lavit_edge.benchmark.run import benchmark
 from lavit_edge.cli import Parser, new_console, run_command
+
+if TYPE_CHECKING:
+    from rich.console import Console
 
 
 def parser() -> argparse.ArgumentParser:
@@ -44,6 +44,8 @@ def _threads(text: str) -> tuple[int, ...]:
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
     config = BenchmarkConfig(args.threads, 60 * args.minutes, args.force)
+    from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
+
     columns = (TextColumn("{task.description}", markup=False), BarColumn(), TimeElapsedColumn())
     with Progress(*columns, console=new_console(stderr=True), transient=True) as bar:
         task = bar.add_task(args.device, total=1.0)
@@ -62,6 +64,8 @@ def main(argv: list[str] | None = None) -> int:
 
 def print_reports(reports: list[Report], files: list[Path], console: Console) -> None:
     """A row for each report, and below it what makes it less than comparable."""
+    from rich.table import Table
+
     table = Table(title="ms" + ", measured in turns" * ("turns" in reports[0]["settings"]))
     table.add_column("artifact")
     for column in ("thr.", "load", "first", "p50", "p90", "p99", "runs", "pict.", "MB"):

@@ -43,7 +43,7 @@ def open_picture(source: Path | bytes) -> Image.Image:
         if image.width * image.height > MAX_PIXELS:
             raise Image.DecompressionBombError
         with image:
-            return _to_rgb(ImageOps.exif_transpose(image))
+            return upright_rgb(image)
     except Image.DecompressionBombError as error:
         raise UnreadablePicture(f"{name}: over the limit of {MAX_PIXELS} pixels; shrink it first") from error
     except UnidentifiedImageError as error:
@@ -54,7 +54,9 @@ def open_picture(source: Path | bytes) -> Image.Image:
         raise UnreadablePicture(f"{name}: damaged or unreadable ({error})") from error
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
+def upright_rgb(image: Image.Image) -> Image.Image:
+    """An image as Pillow opens it, as :func:`open_picture` gives it."""
+    image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I;16") or image.mode == "I":
         # PIL's own conversion clips 16-bit greys to 255
         image = Image.fromarray((np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8).astype(np.uint8))

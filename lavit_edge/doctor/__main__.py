@@ -11,10 +11,6 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
-from rich.table import Table
-from rich.text import Text
-
 from lavit_edge.cli import Parser, new_console, run_command
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.child import check
@@ -43,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
 
 def toolchains() -> list[Finding]:
     """The findings of every extra, in the order of their names; as many at a time as there are cores, three at most."""
-    extras = [extra for extra in pins.requirements() if extra != pins.BASE]
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+    extras = [extra for extra in pins.requirements() if extra not in (pins.BASE, pins.TORCH)]
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with (
         Progress(*columns, console=new_console(stderr=True), transient=True) as progress,
@@ -60,6 +58,9 @@ def toolchains() -> list[Finding]:
 
 def report(findings: list[Finding]) -> None:
     """The table, and below it what to do."""
+    from rich.table import Table
+    from rich.text import Text
+
     table = Table("", "check", "state", "seen")
     group = ""
     for finding in findings:

@@ -16,19 +16,25 @@ from lavit_edge.doctor.findings import Finding
 
 DISTRIBUTION = "lavit-edge"
 BASE = ""  # the requirements that every install has
+TORCH = "torch"  # the extra that the toolchains' extras rest on
 
 
 def requirements() -> dict[str, list[Requirement]]:
-    """Extra -> what it requires, for each extra that ``all`` is made of; :data:`BASE` -> what is always required."""
+    """Extra -> what it requires, for each extra that ``all`` is made of, :data:`TORCH` first; :data:`BASE` -> what is always
+    required. An extra that asks for another requires what that one does."""
     parsed = [Requirement(line) for line in _declared()[1]]
 
     base = [wanted for wanted in parsed if wanted.marker is None or wanted.marker.evaluate({"extra": BASE})]
 
     def of(extra: str) -> list[Requirement]:
-        return [wanted for wanted in parsed if wanted not in base and wanted.marker and wanted.marker.evaluate({"extra": extra})]
+        own = [wanted for wanted in parsed if wanted.marker and wanted not in base and wanted.marker.evaluate({"extra": extra})]
+        others = [each for wanted in own if wanted.name == DISTRIBUTION for name in sorted(wanted.extras) for each in of(name)]
+        return [*others, *(wanted for wanted in own if wanted.name != DISTRIBUTION)]
 
-    (everything,) = (wanted for wanted in of("all") if wanted.name == DISTRIBUTION)
-    return {BASE: base} | {extra: of(extra) for extra in sorted(everything.extras)}
+    (everything,) = (
+        wanted for wanted in parsed if wanted.name == DISTRIBUTION and wanted.marker and wanted.marker.evaluate({"extra": "all"})
+    )
+    return {BASE: base} | {extra: of(extra) for extra in sorted(everything.extras, key=lambda extra: (extra != TORCH, extra))}
 
 
 def _declared() -> tuple[str, list[str]]:
@@ -71,9 +77,7 @@ def install(extra: str) -> str:
 
 def repair(extra: str) -> str:
     """The command that puts back the versions which an extra was tested with, torch among them."""
-    wanted = requirements()
-    torch = [requirement for requirement in wanted[BASE] if requirement.name == "torch"]
-    return "pip install " + " ".join(f"'{requirement.name}{requirement.specifier}'" for requirement in [*torch, *wanted[extra]])
+    return "pip install " + " ".join(f"'{wanted.name}{wanted.specifier}'" for wanted in requirements()[extra])
 
 
 def versions() -> Iterator[Finding]:
@@ -85,9 +89,12 @@ def versions() -> Iterator[Finding]:
         yield Finding(
             "versions", "python", "FAIL", f"{python}, wanted {wanted}", f"make a virtual environment with Python {wanted}"
         )
+    told = set()
     for extra, lines in requirements().items():
         for requirement in lines:
-            yield _version(extra, requirement)
+            if requirement.name not in told:
+                told.add(requirement.name)
+                yield _version(extra, requirement)
 
 
 def _version(extra: str, requirement: Requirement) -> Finding:

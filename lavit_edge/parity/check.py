@@ -5,6 +5,7 @@ model with each other. ``export`` asks it of its own work, ``verify`` of anybody
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -110,7 +111,7 @@ def check(
         outcome = selftest(path)
         tested[path.name] = outcome.passed
         if not outcome.passed:
-            print_selftest(outcome, console)
+            print_selftest(outcome, partial(console.print, highlight=False, soft_wrap=True))
         elif differs := _carries_other(path, bundle, checkpoint):
             tested[path.name] = False
             console.print(f"{path.name}: {differs}", style="red", markup=False)
