@@ -180,8 +180,8 @@ def test_a_command_that_needs_torch_or_rich_says_so(words: str, request: pytest.
         words = words.replace(f"{{{name}}}", str(request.getfixturevalue(name)))
     command, *arguments = words.split()
     run = f"import runpy; runpy.run_module('lavit_edge.{command}', run_name='__main__', alter_sys=True)"
-    without_torch = command not in ("benchmark", "doctor", "shards")
-    for lacking in ("import sys; sys.modules['torch'] = None; " if without_torch else LACKING, LACKING):
+    no_torch = [] if command in ("benchmark", "doctor", "shards") else ["import sys; sys.modules['torch'] = None; "]
+    for lacking in (LACKING, *no_torch):
         code = [sys.executable, "-W", "ignore", "-c", lacking + run, *arguments]
         done = subprocess.run(code, capture_output=True, text=True, cwd=tmp_path, check=False)
         assert done.returncode == 2, done.stderr
