@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lavit_edge import __version__
 from lavit_edge.artifact.bundle import CARD, FILES, FORMAT, MANIFEST, PAGE, PARITY, VERDICT, Bundle, artifact_sha256
 from lavit_edge.artifact.seal import content_sha256
 from lavit_edge.artifact.signing import sign_bundle
 from lavit_edge.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
+from lavit_edge.cli import new_table
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
 from lavit_edge.export.config import ExportConfig
@@ -30,6 +30,8 @@ from lavit_edge.files import new_folder, read_json
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Parity
 from lavit_edge.parity.check import PROGRAMS, Checked, Pictures, check
 from lavit_edge.parity.render import page
+from lavit_edge.parity.summary import Summary, summary
+from lavit_edge.parity.summary import print_summary as print_gates
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.run import quantize
 from lavit_edge.verbs import silent
@@ -126,11 +128,13 @@ def export(
         _write_json(folder / MANIFEST, manifest)
         _write_json(folder / VERDICT, _verdict(judged))
         _write_json(folder / PARITY, {"gates": vars(config.gates), **checked.to_dict(), "sets": _parity(checked)})
-        (folder / PAGE).write_text(page(title, checked.sets, checked.wrong_layers), encoding="utf-8")
-        (folder / CARD).write_text(_card(source, manifest, checked.sets), encoding="utf-8")
+        found = summary(checked, out, None if config.data is None else Path(config.data))
+        (folder / PAGE).write_text(page(title, checked.sets, found), encoding="utf-8")
+        (folder / CARD).write_text(_card(source, manifest, checked.sets, found), encoding="utf-8")
         if config.sign:
             sign_bundle(folder, config.sign)
     _print_artifacts(manifest, out, console)
+    print_gates(found, console)
     return Exported(Bundle(out, manifest), checked, judged)
 
 
@@ -243,11 +247,12 @@ def _git_commit() -> str | None:
         return None
 
 
-def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, Parity]) -> str:
+def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, Parity], found: Summary) -> str:
     """The checkpoint's own card, and below it what this export measured."""
     own = (checkpoint.path / "README.md").read_text(encoding="utf-8") if (checkpoint.path / "README.md").exists() else ""
     lines = [own.rstrip(), "", f"## This bundle ({manifest['precision']})", "", "| artifact | MB |", "|---|---|"]
     lines += [f"| {name} | {entry['bytes'] / 1e6:.2f} |" for name, entry in manifest["artifacts"].items()]
+    lines += ["", *found.markdown()]
     for title, parity in results.items():
         reference = PROGRAM if PROGRAM in parity.names else FLOAT
         lines += ["", f"Agreement on {parity.pictures} pictures ({title}), against {reference}:", ""]
@@ -270,9 +275,7 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
 
 
 def _print_artifacts(manifest: dict[str, Any], out: Path, console: Console) -> None:
-    table = Table(title=f"{out}")
-    for column in ("artifact", "MB", "content SHA-256"):
-        table.add_column(column, justify="right" if column == "MB" else "left")
+    table = new_table("artifact", figures=("MB", "content SHA-256"), title=f"{out}")
     for name, entry in manifest["artifacts"].items():
         table.add_row(name, f"{entry['bytes'] / 1e6:.2f}", entry["content_sha256"][:16])
     console.print(table)

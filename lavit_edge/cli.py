@@ -12,7 +12,7 @@ import io
 import os
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from types import NoneType, UnionType
 from typing import TYPE_CHECKING, Any, Literal, NoReturn, TypeVar, get_args, get_origin, get_type_hints
 
@@ -20,6 +20,7 @@ from lavit_edge.errors import UserError, not_installed, one_line
 
 if TYPE_CHECKING:
     from rich.console import Console
+    from rich.table import Table
 
 T = TypeVar("T")
 
@@ -96,6 +97,19 @@ def new_console(*, stderr: bool = False, quiet: bool = False) -> Console:
     from rich.console import Console
 
     return Console(stderr=stderr, quiet=quiet, markup=False, emoji=False)
+
+
+def new_table(*names: str, figures: Sequence[str] = (), title: str = "", **options: Any) -> Table:
+    """A table of Rich's in which nothing that tells rows apart is cut: names fold over lines, and figures, to their right, stay
+    whole; the heads of those break at their first space. ``options`` are Rich's."""
+    from rich.table import Table
+
+    table = Table(title=title or None, **options)
+    for name in names:
+        table.add_column(name, overflow="fold")
+    for figure in figures:
+        table.add_column(figure.replace(" ", "\n", 1), justify="right", no_wrap=True)
+    return table
 
 
 def run_command(main: Callable[[], int]) -> NoReturn:

@@ -1,8 +1,9 @@
-"""Figures that several parts measure by: SQNR of logits and its decibels, their step, Wilson's interval."""
+"""Figures that several parts measure by: SQNR of logits and its decibels, their step, intervals and tests of shares."""
 
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import numpy as np
 
@@ -46,3 +47,29 @@ def logit_step(logits: np.ndarray) -> float:
     own = centred(logits)
     own -= np.median(own, axis=0)
     return float(np.median(np.ptp(own, axis=1))) / 255
+
+
+def mcnemar(first: int, second: int) -> float:
+    """Two-sided exact p of McNemar's test: how often a coin would part ``first + second`` tosses at least that unevenly.
+
+    Args:
+        first, second: pictures that only the one model has right, and only the other.
+    """
+    tosses = first + second
+    tail = term = 1
+    for heads in range(min(first, second)):
+        term = term * (tosses - heads) // (heads + 1)
+        tail += term
+    return float(min(Fraction(1), Fraction(2 * tail, 2**tosses)))
+
+
+def paired(first: int, second: int, total: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % interval of the difference of two shares on the same ``total`` pictures, second less first (Agresti and Min, 2005).
+
+    Args:
+        first, second: pictures that only the one model has right, and only the other.
+    """
+    a, b, n = first + 0.5, second + 0.5, total + 2
+    centre = (b - a) / n
+    half = z * math.sqrt(a + b - (b - a) ** 2 / n) / n
+    return max(-1.0, centre - half), min(1.0, centre + half)

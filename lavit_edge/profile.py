@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lavit_edge.cli import Parser, new_console, run_command
+from lavit_edge.cli import Parser, new_console, new_table, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -84,15 +84,9 @@ def print_profile(found: Profile, console: Console) -> None:
     console.print(found.sentence, highlight=False)
 
 
-def _table(title: str, *columns: str) -> Table:
-    from rich.table import Table
-
-    table = Table(title=title)
-    for column in columns:
-        table.add_column(column, justify="right" if column in ("rate", "MACs %") else "left")
-    for column in ("calls", "ms", "time %", "floor ms", "of floor %"):
-        table.add_column(column, justify="right")
-    return table
+def _table(title: str, *names: str) -> Table:
+    """Those figures that are not in every table fold as names do: 80 columns hold no more that may not."""
+    return new_table(*names, figures=("calls", "ms", "time %", "floor ms", "of floor %"), title=title)
 
 
 def _add(table: Table, row: Row, *cells: str) -> None:

@@ -88,6 +88,7 @@ def verify(bundle: Path | str, config: VerifyConfig | None = None, *, console: C
     from lavit_edge.data.folder import free_pictures, labelled_pictures
     from lavit_edge.parity.check import Pictures, check
     from lavit_edge.parity.forms import checkpoint_of
+    from lavit_edge.parity.summary import print_summary, summary
 
     config = config or VerifyConfig()
     opened = open_bundle(Path(bundle))
@@ -97,7 +98,10 @@ def verify(bundle: Path | str, config: VerifyConfig | None = None, *, console: C
     else:
         data = Path(config.data)
         sets = {f"{data.name}/val": Pictures(labelled_pictures(data, checkpoint.contract, config.pictures), True)}
-    return check(opened, checkpoint, sets, config.gates, strict=config.strict, console=console or silent())
+    console = console or silent()
+    checked = check(opened, checkpoint, sets, config.gates, strict=config.strict, console=console)
+    print_summary(summary(checked, opened.path, config.data), console)
+    return checked
 
 
 def locate(bundle: Path | str, config: VerifyConfig | None = None, *, console: Console | None = None) -> Layers:
@@ -162,9 +166,10 @@ def main(argv: list[str] | None = None) -> int:
         checked = verify(args.bundle, config, console=console)
         if args.page:
             from lavit_edge.parity.render import page
+            from lavit_edge.parity.summary import summary
 
             heading = f"{checked.checkpoint}, {checked.precision}: agreement"
-            args.page.write_text(page(heading, checked.sets, checked.wrong_layers), encoding="utf-8")
+            args.page.write_text(page(heading, checked.sets, summary(checked, args.bundle, config.data)), encoding="utf-8")
         (parity,) = checked.sets.values()
         result = {"gates": vars(config.gates), **parity.to_dict(), **checked.to_dict()}
     else:

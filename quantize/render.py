@@ -6,10 +6,9 @@ from collections.abc import Iterator
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from lavit_edge.checkpoint import CARD, Checkpoint
-from lavit_edge.cli import new_console
+from lavit_edge.cli import new_console, new_table
 
 ROWS = {"fp32": "fp32", "int8": "int8, default float layers", "ptq": "int8, PTQ", "qat": "int8, QAT"}
 ALONE = "alone in int8, all else in float"
@@ -108,9 +107,9 @@ def _markdown(columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> list
 
 
 def _print(console: Console, title: str, columns: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> None:
-    table = Table(title=title)
-    for index, column in enumerate(columns):
-        table.add_column(column, justify="right" if 0 < index < 3 else "left")
+    table = new_table(*columns, title=title)
+    for column in table.columns[1:3]:
+        column.justify = "right"
     for row in rows:
         table.add_row(*row)
     console.print(table)

@@ -22,6 +22,7 @@ from lavit_edge.data.folder import FREE_PICTURES, PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
 from lavit_edge.models.deployed import Deployed
+from lavit_edge.quantize import kernels
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.equalize import equalize
@@ -71,6 +72,7 @@ def quantize(
     source = find_checkpoint(checkpoint, config.trust_builder)
     pictures = choose(None if data is None else Path(data), source.contract.labels, config)
     pictures.calibration.check(strict=False)
+    kernels.load(console)
     with (
         contextlib.redirect_stdout(console.file),  # NNCF's progress
         new_folder(out) as folder,
@@ -143,11 +145,7 @@ def quantized_form(
     program, default = float_program(checkpoint), default_float_layers(own.model)
 
     def calibrated(float_layers: frozenset[str], start: Deployed) -> Deployed:
-        try:
-            return calibrate.calibrate(copy.deepcopy(start).cpu(), pictures, float_layers)
-        except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
-            message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
-            raise UserError(message) from error
+        return calibrate.calibrate(copy.deepcopy(start).cpu(), pictures, float_layers)
 
     def closeness(candidate: tuple[Deployed, Deployed]) -> float:
         """SQNR, on the calibration pictures, of a model that was calibrated; before that it computes what ``own`` does."""

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from lavit_edge.artifact.payload import ENTRIES, KEY
 from lavit_edge.errors import UserError
-from lavit_edge.toolchain import missing, silent_stderr
+from lavit_edge.toolchain import missing, silent_stderr, toolchain
 
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
 SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage")  # of the artifacts that can be run here
@@ -234,18 +234,14 @@ def _metadata(session: Any) -> Entries:
 
 
 def _mlpackage_entries(path: Path) -> Entries:
-    try:
+    with toolchain("the reader of ML programs", "coreml"):
         from lavit_edge.artifact.mlprogram import user_metadata
-    except ImportError as error:
-        raise missing("the reader of ML programs", "coreml", error) from error
     metadata = user_metadata(path)
     return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
 
 
 def _mlprogram(path: Path) -> Runner:
-    try:
+    with toolchain("the reader of ML programs", "coreml"):
         from lavit_edge.artifact.mlprogram import MLProgram
-    except ImportError as error:
-        raise missing("the reader of ML programs", "coreml", error) from error
     program = MLProgram(path)
     return lambda picture: np.asarray(program.predict({"image": picture})["logits"], np.float32).reshape(-1)

@@ -15,6 +15,7 @@ from lavit_edge.benchmark.comparison import Row, Table
 from lavit_edge.benchmark.report import Report, at, read_report
 from lavit_edge.benchmark.table import HEADS, NOTE, cells, notes, ratio, reports
 from lavit_edge.errors import UserError, one_line
+from lavit_edge.webpage import box, head
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,20 +50,10 @@ CONDITIONS = (
     ("contract", "artifact.contract_sha256"),
 )  # a field of conditions: before and after the run, where they differ
 
-_STYLE = """<style>
-body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:76rem;padding:1rem;color:#1c2330;overflow-wrap:anywhere}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
-.box{overflow-x:auto;border:1px solid #dde2ea;border-radius:6px}
-table{border-collapse:collapse;font-size:.875rem}
-td,th{padding:.4rem .6rem;text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums;border-bottom:1px solid #dde2ea}
-th{background:#f1f3f6;font-weight:600}tr:last-child td{border-bottom:0}
-td.t,th.t{text-align:left}td.name{white-space:normal;min-width:9rem}
-.plots{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,22rem),1fr));gap:1rem}
-figure{margin:0}figure svg{width:100%;height:auto;display:block}figcaption,.note{font-size:.875rem;color:#4a5566}
-.faster{color:#1a7f4b;font-weight:600}.slower{color:#b3261e;font-weight:600}.inconclusive{color:#7a5b00;font-weight:600}
+_STYLE = """
 .key{list-style:none;padding:0;font-size:.875rem}
 .key i{display:inline-block;width:1.1rem;height:.3rem;margin-right:.5rem;vertical-align:middle}
-</style>"""
+"""
 
 
 def page(table: Table) -> str:
@@ -75,8 +66,7 @@ def page(table: Table) -> str:
     curves = table.rows[:MOST_CURVES]
     runs = [[read_report(path) for path in row.group.paths[:MOST_REPORTS]] for row in curves]
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>",
-        f"<title>{title}</title>{_STYLE}<h1>{title}</h1>",
+        head(title, _STYLE),
         _verdicts(table),
         _table(table),
         "<h2>Marks and notes</h2><ul>" + "".join(f"<li>{html.escape(line)}" for line in notes(table)) + "</ul>",
@@ -105,14 +95,17 @@ def _verdicts(table: Table) -> str:
 
 
 def _table(table: Table) -> str:
-    heads = "".join(f"<th{_left(index)}>{html.escape(head)}</th>" for index, head in enumerate(HEADS))
-    lines = [f"<div class=box><table><tr><th>row</th>{heads}</tr>"]
+    """The verdict and its ratio come first: they are on the screen of a phone, whatever else is not."""
+    order = [len(HEADS) - 1, len(HEADS) - 2, *range(len(HEADS) - 2)]
+    heads = "".join(f"<th{_left(index)}>{html.escape(HEADS[index])}</th>" for index in order)
+    lines = [f"<tr><th>row</th>{heads}</tr>"]
     for number, row in enumerate(table.rows, 1):
-        words = [f"<td{_left(index)}>{html.escape(cell)}</td>" for index, cell in enumerate(cells(row)[:-1])]
-        verdict = html.escape(cells(row)[-1])
-        lines.append(f"<tr><td>{number}{'*' * bool(row.marks)}</td>{''.join(words)}<td class='t {verdict}'>{verdict}</td></tr>")
+        texts = [html.escape(text) for text in cells(row)]
+        verdict = f"<td class='t verdict {texts[-1]}'>{texts[-1]}</td>"
+        words = "".join(f"<td{_left(index)}>{texts[index]}</td>" for index in order[1:])
+        lines.append(f"<tr><td>{number}{'*' * bool(row.marks)}</td>{verdict}{words}</tr>")
     compared = any(row.comparison for row in table.rows)
-    return "\n".join(lines) + "</table></div>" + (f"<p class=note>{html.escape(NOTE)}</p>" if compared else "")
+    return box(f"<table>{chr(10).join(lines)}</table>") + (f"<p class=note>{html.escape(NOTE)}</p>" if compared else "")
 
 
 def _left(index: int) -> str:
@@ -228,13 +221,14 @@ def _trade(axes: Axes, rows: list[Row]) -> None:
 
 def _conditions(table: Table) -> str:
     heads = "".join(f"<th class=t>{html.escape(head)}</th>" for head, _ in CONDITIONS)
-    lines = [f"<h2>Conditions</h2><div class=box><table><tr><th>row</th>{heads}</tr>"]
+    lines = [f"<tr><th>row</th>{heads}</tr>"]
     for number, row in enumerate(table.rows[:MOST_CONDITIONS], 1):
         report = read_report(row.group.paths[0])
         words = "".join(f"<td class=t>{html.escape(_word(report, path))}</td>" for _, path in CONDITIONS)
         lines.append(f"<tr><td>{number}</td>{words}</tr>")
     note = "Of the first report of each row" + (f", for the first {MOST_CONDITIONS}" if len(table.rows) > MOST_CONDITIONS else "")
-    return "\n".join(lines) + f"</table></div><p class=note>{note}.</p>"
+    shown = box("<table>" + "\n".join(lines) + "</table>")
+    return f"<h2>Conditions</h2>{shown}<p class=note>{note}.</p>"
 
 
 def _word(report: Report, path: str) -> str:

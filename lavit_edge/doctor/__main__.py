@@ -11,7 +11,7 @@ import json
 import os
 from concurrent.futures import ThreadPoolExecutor, as_completed
 
-from lavit_edge.cli import Parser, new_console, run_command
+from lavit_edge.cli import Parser, new_console, new_table, run_command
 from lavit_edge.doctor import pins
 from lavit_edge.doctor.child import check
 from lavit_edge.doctor.findings import Finding
@@ -58,10 +58,9 @@ def toolchains() -> list[Finding]:
 
 def report(findings: list[Finding]) -> None:
     """The table, and below it what to do."""
-    from rich.table import Table
     from rich.text import Text
 
-    table = Table("", "check", "state", "seen")
+    table = new_table("", "check", "state", "seen")
     group = ""
     for finding in findings:
         if finding.group != group:

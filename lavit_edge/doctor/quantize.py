@@ -13,22 +13,14 @@ from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status
 from lavit_edge.doctor.smallest import LEAST_INT8, save_smallest
 from lavit_edge.metrics import sqnr
+from lavit_edge.quantize.kernels import KERNELS, LOCK, build_folder
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 from lavit_edge.toolchain import quiet
-
-KERNELS = "quantized_functions_cpu"
-
-
-def build_folder() -> Path:
-    """Where NNCF compiles its CPU kernels to, and loads them from."""
-    with quiet():
-        from nncf.torch.extensions import get_build_directory_for_extension
-    return get_build_directory_for_extension(KERNELS)
 
 
 def lock() -> tuple[Status, str]:
     """torch waits, without an end, for the file to go away; NNCF gives up after a minute."""
-    file = build_folder() / "lock"
+    file = build_folder() / LOCK
     if not file.exists():
         return "OK", "none"
     minutes = (time.time() - file.stat().st_mtime) / 60
@@ -51,7 +43,7 @@ def compiler() -> tuple[Status, str]:
 def calibration() -> tuple[Status, str]:
     if not (build_folder() / f"{KERNELS}.so").exists():
         return "OK", "not tried before the first quantize has compiled the kernels"
-    if (build_folder() / "lock").exists():
+    if (build_folder() / LOCK).exists():
         return "FAIL", "not tried: it would wait for the lock"
     with quiet(), tempfile.TemporaryDirectory() as folder:
         from lavit_edge.quantize import calibrate

@@ -48,6 +48,8 @@ class Checked:
         selftest: whether it passed, by artifact.
         layers: of each artifact.
         sets: the agreement on each set of pictures.
+        gates: what was wanted.
+        source: the checkpoint itself.
     """
 
     checkpoint: str
@@ -55,6 +57,8 @@ class Checked:
     selftest: dict[str, bool]
     layers: list[Located]
     sets: dict[str, Parity]
+    gates: Gates
+    source: Checkpoint
 
     @property
     def wrong_layers(self) -> list[str]:
@@ -136,4 +140,4 @@ def check(
             console=console,
         )
         print_parity(title, results[title], console)
-    return Checked(checkpoint.path.resolve().name, bundle.precision, tested, layers, results)
+    return Checked(checkpoint.path.resolve().name, bundle.precision, tested, layers, results, gates, checkpoint)

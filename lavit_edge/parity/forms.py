@@ -20,6 +20,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.parity.agreement import FAKE, FLOAT, PROGRAM, Gates, Parity, compare
 
 if TYPE_CHECKING:
+    from torch import Tensor
     from torch.export import ExportedProgram
 
 
@@ -54,19 +55,21 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
-    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``."""
+def from_torch(module: Callable[[Tensor], Tensor]) -> Run:
+    """What maps ``(1, 3, size, size)`` float32 in 0..255 to ``(1, classes)`` logits, as a :data:`Run`."""
     import torch
 
+    @torch.no_grad()
+    def run(picture: np.ndarray) -> np.ndarray:
+        return module(torch.from_numpy(picture).permute(2, 0, 1)[None].float().contiguous())[0].numpy()
+
+    return run
+
+
+def forms(checkpoint: Checkpoint, artifacts: list[Path], program: ExportedProgram | None) -> dict[str, Run]:
+    """Every form of the model that the matrix compares, by name; those of int8 when there is an int8 ``program``."""
     from lavit_edge.models.deployed import Deployed
     from lavit_edge.quantize import fake_quantized
-
-    def from_torch(module: Callable[[torch.Tensor], torch.Tensor]) -> Run:
-        @torch.no_grad()
-        def run(picture: np.ndarray) -> np.ndarray:
-            return module(torch.from_numpy(picture).permute(2, 0, 1)[None].float().contiguous())[0].numpy()
-
-        return run
 
     runs = {FLOAT: from_torch(Deployed(checkpoint.model, checkpoint.contract).eval())}
     if program is not None:

@@ -7,6 +7,7 @@ import math
 from rich.console import Console
 from rich.table import Table
 
+from lavit_edge.cli import new_table
 from lavit_edge.parity.locate import Layer, Located
 
 
@@ -56,11 +57,9 @@ def scales(layer: Layer) -> str:
 
 def _blocks(result: Located) -> Table:
     caption = "dB alone: what the block adds by itself; so far: with all that has gathered; steps: int8 steps of the worst layer"
-    table = Table(title=f"{result.artifact}, {result.runtime}: {result.pictures} pictures", caption=caption)
-    table.add_column("block", no_wrap=True)
-    for column in ("alone", "so far", "steps"):
-        table.add_column(column, justify="right", no_wrap=True)
-    table.add_column("worst layer")
+    title = f"{result.artifact}, {result.runtime}: {result.pictures} pictures"
+    table = new_table("block", figures=("alone", "so far", "steps"), title=title, caption=caption)
+    table.add_column("worst layer", overflow="fold")
     for block in result.blocks:
         inside = [layer for layer in result.layers if layer.block == block.block]
         worst = max(inside, key=lambda layer: (layer.bad, layer.rms_steps))
@@ -71,11 +70,8 @@ def _blocks(result: Located) -> Table:
 
 
 def _layers(result: Located, block: str) -> Table:
-    table = Table(title=f"{result.artifact}: layers of {block}, each given what the artifact's was given")
-    table.add_column("layer", no_wrap=True)
-    table.add_column("operator")
-    for column in ("dB", "steps", "rms"):
-        table.add_column(column, justify="right", no_wrap=True)
+    title = f"{result.artifact}: layers of {block}, each given what the artifact's was given"
+    table = new_table("layer", "operator", figures=("dB", "steps", "rms"), title=title)
     for layer in (layer for layer in result.layers if layer.block == block):
         name = layer.layer.removeprefix(block).removeprefix(".")
         cells = (layer.op + scales(layer), decibels(layer.sqnr_db), f"{layer.steps:.2f}", f"{layer.rms_steps:.2f}")

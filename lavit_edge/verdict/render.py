@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from rich.console import Console
-from rich.table import Table
 from rich.text import Text
 
+from lavit_edge.cli import new_table
 from lavit_edge.verdict.judge import Verdict
 
 COLOURS = {"faster": "green", "about equal": "yellow", "slower": "red"}
@@ -14,15 +14,13 @@ SHOWN = 0.005  # groups with a smaller share of everything are left out of the t
 
 def print_verdict(name: str, verdict: Verdict, console: Console) -> None:
     """One table of figures, one of operators, and the sentence."""
-    figures = Table(title=f"{name}: {verdict.precision}, {verdict.runtime}, {verdict.device}", show_header=False)
-    figures.add_column()
-    figures.add_column(justify="right")
+    title = f"{name}: {verdict.precision}, {verdict.runtime}, {verdict.device}"
+    figures = new_table("", figures=("",), title=title, show_header=False)
     for label, value in rows(verdict):
         figures.add_row(label, value)
     console.print(figures)
-    operators = Table("operator", "runs in", title="operators")
-    for column in ("calls", "MACs %", "traffic %", "predicted time %"):
-        operators.add_column(column, justify="right")
+    heads = ("calls", "MACs %", "traffic %", "predicted time %")
+    operators = new_table("operator", "runs in", figures=heads, title="operators")
     for group in verdict.groups:
         if max(group.macs, group.traffic, group.time) >= SHOWN:
             shares = (f"{100 * share:.1f}" for share in (group.macs, group.traffic, group.time))
@@ -34,17 +32,35 @@ def print_verdict(name: str, verdict: Verdict, console: Console) -> None:
 
 
 def print_summary(verdicts: dict[str, dict[str, Verdict]], console: Console) -> None:
-    """One row for each artifact and device: ``verdicts[artifact][device]``."""
-    table = Table("artifact", "device", title="int8 against float, predicted from the files (docs/verdict.md)")
-    table.add_column("int8 / float", justify="right")
-    table.add_column("what to expect, what to change")
+    """One row for each distinct sentence of ``verdicts[artifact][device]``: the artifacts and devices that it holds for."""
+    table = new_table("what to expect, what to change", title="int8 against float, predicted from the files (docs/verdict.md)")
+    table.add_column("int8 /\nfloat", justify="right", no_wrap=True)
+    for same in distinct(verdicts):
+        told = Text.assemble((where(same), "bold"), "\n", same[0][2].sentence)
+        table.add_row(told, Text(f"{same[0][2].ratio:.2f}", COLOURS[same[0][2].expectation]), end_section=True)
+    console.print(table)
+    if any(not verdict.verified for devices in verdicts.values() for verdict in devices.values()):
+        console.print("*: never verified on such a device")
+
+
+def distinct(verdicts: dict[str, dict[str, Verdict]]) -> list[list[tuple[str, str, Verdict]]]:
+    """Artifact, device and verdict of ``verdicts[artifact][device]``, those with the same sentence together."""
+    found: dict[str, list[tuple[str, str, Verdict]]] = {}
     for name, devices in verdicts.items():
         for device, verdict in devices.items():
-            known = device if verdict.verified else f"{device}, never verified"
-            ratio = Text(f"{verdict.ratio:.2f}", COLOURS[verdict.expectation])
-            table.add_row(name, known, ratio, verdict.sentence)
-        table.add_section()
-    console.print(table)
+            found.setdefault(verdict.sentence, []).append((name, device, verdict))
+    return list(found.values())
+
+
+def where(same: list[tuple[str, str, Verdict]]) -> str:
+    """Artifacts with the same devices together; a star where that was never verified."""
+    devices: dict[str, list[str]] = {}
+    for name, device, verdict in same:
+        devices.setdefault(name, []).append(device + "*" * (not verdict.verified))
+    artifacts: dict[str, list[str]] = {}
+    for name, each in devices.items():
+        artifacts.setdefault(", ".join(each), []).append(name)
+    return "; ".join(f"{', '.join(names)} on {each}" for each, names in artifacts.items())
 
 
 def rows(verdict: Verdict) -> list[tuple[str, str]]:

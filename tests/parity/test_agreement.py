@@ -7,6 +7,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.metrics import logit_step, sqnr
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, Parity, compare
 from lavit_edge.parity.render import page
+from lavit_edge.parity.summary import Summary
 
 
 def test_an_offset_of_all_classes_is_no_signal() -> None:
@@ -93,7 +94,8 @@ def test_an_artifact_may_be_as_noisy_as_int8_itself() -> None:
         assert noise.int8_sqnr_db == pytest.approx(60, abs=0.5)
         assert noise.sqnr_db == pytest.approx(60 - power_db, abs=0.5)
         assert noise.least_db == noise.int8_sqnr_db - 3
-    assert noisy(6).failures[0].endswith(f"wanted {noise.least_db:.1f}; int8 itself has {noise.int8_sqnr_db:.1f} against fp32")
+    wanted = f"wanted {noise.least_db:.1f}, {noise.least_db - noise.sqnr_db:.1f} short"
+    assert noisy(6).failures[0].endswith(f"{wanted}; int8 itself has {noise.int8_sqnr_db:.1f} against fp32")
 
 
 def test_the_noise_gate_is_relative_whatever_int8_has() -> None:
@@ -144,11 +146,14 @@ def test_an_impossible_gate_is_refused() -> None:
 def test_the_page_escapes_names_and_shows_failures() -> None:
     reference = logits(30, 0)
     result = compare({FLOAT: reference, "a<b>.onnx": -reference}, reference.argmax(1), FLOAT, Gates())
-    text = page("t", {"set": result}, ["m<i>: parts in block 3"])
+    found = Summary(False, ("m<i>: parts in block 3",), (), (("why <u>", "command <s>"),))
+    text = page("t", {"set": result}, found)
     assert "a&lt;b&gt;.onnx" in text
     assert "m&lt;i&gt;: parts in block 3" in text
     assert "<b>" not in text
+    assert "command &lt;s&gt;" in text
     assert "class=bad" in text
+    assert text.count("class='gate failed'") == 1, "the artifact against the program, not the other way round"
     assert text.count("<svg") == 1
 
 

@@ -1,0 +1,60 @@
+"""NNCF's kernels: compiled once on a machine, by whichever process comes first, while the others wait for it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+from rich.console import Console
+
+from lavit_edge.errors import UserError
+from lavit_edge.toolchain import quiet
+
+KERNELS = "quantized_functions_cpu"
+LOCK = "lock"  # torch waits, without an end, for this file to go away; NNCF gives up after NNCF_EXTENSION_LOAD_TIMEOUT
+
+
+def build_folder() -> Path:
+    """Where NNCF compiles its CPU kernels to, and loads them from."""
+    with quiet():
+        from nncf.torch.extensions import get_build_directory_for_extension
+    return get_build_directory_for_extension(KERNELS)
+
+
+def waiting_for() -> str:
+    """What loading the kernels will wait for, as a sentence; empty where they are built and free.
+
+    Without ninja or a compiler nothing is waited for either: NNCF falls back on torch's own operators, which are slower.
+    """
+    from torch.utils.cpp_extension import is_ninja_available
+
+    folder = build_folder()
+    if (lock := folder / LOCK).exists():
+        minutes = (time.time() - lock.stat().st_mtime) / 60
+        return f"waiting for another process that compiles NNCF's kernels, since {minutes:.0f} minutes; if there is none, delete {lock}"
+    if not (folder / f"{KERNELS}.so").exists() and is_ninja_available():
+        return "compiling NNCF's kernels, once on this machine: one to three minutes"
+    return ""
+
+
+def load(console: Console) -> None:
+    """Loads the kernels, and says so where that takes minutes.
+
+    Raises:
+        UserError: NNCF is not installed, or has given up waiting for a lock.
+    """
+    from lavit_edge.quantize import calibrate  # it says how long NNCF may wait, and what to install
+
+    start, what = time.monotonic(), waiting_for()
+    if what:
+        console.print(what, highlight=False, soft_wrap=True)
+    try:
+        with console.status(what or "loading NNCF's kernels"):
+            from nncf.torch.quantization.extensions import QuantizedFunctionsCPU
+
+            QuantizedFunctionsCPU.get("Quantize_forward")
+    except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
+        message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
+        raise UserError(message) from error
+    if what:
+        console.print(f"NNCF's kernels are there after {time.monotonic() - start:.0f} s", highlight=False)
