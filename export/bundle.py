@@ -29,7 +29,7 @@ from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.files import new_folder, read_json
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Parity
 from lavit_edge.parity.check import PROGRAMS, Checked, Pictures, check
-from lavit_edge.parity.render import page
+from lavit_edge.parity.page import page
 from lavit_edge.parity.summary import Summary, summary
 from lavit_edge.parity.summary import print_summary as print_gates
 from lavit_edge.quantize.config import QuantizeConfig

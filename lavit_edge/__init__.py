@@ -16,14 +16,16 @@ __version__ = "0.2.0"
 # user's cache; its disable_telemetry_events() comes too late for that. Here, before any module of ours can import it.
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
-_VERBS = ("adapt", "benchmark", "compare", "export", "quantize", "selftest", "train", "verify")
+_VERBS = ("adapt", "benchmark", "compare", "evaluate", "export", "predict", "quantize", "selftest", "train", "verify")
 _HOMES = {
     "BenchmarkConfig": "lavit_edge.benchmark.devices",
     "Checkpoint": "lavit_edge.checkpoint",
     "Classifier": "lavit_edge.classifier",
+    "EvaluateConfig": "lavit_edge.evaluate",
     "ExportConfig": "lavit_edge.export.config",
     "Gates": "lavit_edge.parity.agreement",
     "InputContract": "lavit_edge.contract",
+    "PredictConfig": "lavit_edge.predict",
     "QuantizeConfig": "lavit_edge.quantize.config",
     "Recipe": "lavit_edge.train.recipe",
     "TrainConfig": "lavit_edge.train.config",

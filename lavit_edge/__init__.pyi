@@ -7,11 +7,15 @@ from lavit_edge.classifier import Classifier as Classifier
 from lavit_edge.compare import compare as compare
 from lavit_edge.contract import InputContract as InputContract
 from lavit_edge.errors import UserError as UserError
+from lavit_edge.evaluate import EvaluateConfig as EvaluateConfig
+from lavit_edge.evaluate import evaluate as evaluate
 from lavit_edge.export.bundle import export as export
 from lavit_edge.export.config import ExportConfig as ExportConfig
 from lavit_edge.models import create_model as create_model
 from lavit_edge.models import list_models as list_models
 from lavit_edge.parity.agreement import Gates as Gates
+from lavit_edge.predict import PredictConfig as PredictConfig
+from lavit_edge.predict import predict as predict
 from lavit_edge.quantize.config import QuantizeConfig as QuantizeConfig
 from lavit_edge.quantize.run import quantize as quantize
 from lavit_edge.selftest import selftest as selftest

@@ -22,6 +22,8 @@ COMMANDS = {
     "profile": "show where an artifact's time goes",
     "serve": "show a model in a web page, on this machine or on a phone",
     "verify": "compare a bundle's artifacts on labelled pictures",
+    "predict": "say what a model sees in pictures",
+    "evaluate": "judge a model, or two side by side, on labelled pictures",
     "doctor": "try the tools on this machine and say what to mend",
 }
 

@@ -165,7 +165,7 @@ def main(argv: list[str] | None = None) -> int:
     if args.locate is None:
         checked = verify(args.bundle, config, console=console)
         if args.page:
-            from lavit_edge.parity.render import page
+            from lavit_edge.parity.page import page
             from lavit_edge.parity.summary import summary
 
             heading = f"{checked.checkpoint}, {checked.precision}: agreement"

@@ -30,10 +30,10 @@ def waiting_for() -> str:
 
     folder = build_folder()
     if (lock := folder / LOCK).exists():
-        minutes = (time.time() - lock.stat().st_mtime) / 60
-        return f"waiting for another process that compiles NNCF's kernels, since {minutes:.0f} minutes; if there is none, delete {lock}"
+        since = f"since {(time.time() - lock.stat().st_mtime) / 60:.0f} minutes"
+        return f"waiting for another process that compiles NNCF's kernels, {since}; if there is none, delete {lock}"
     if not (folder / f"{KERNELS}.so").exists() and is_ninja_available():
-        return "compiling NNCF's kernels, once on this machine: one to three minutes"
+        return "compiling NNCF's kernels, once on this machine: about a minute of processor time"
     return ""
 
 

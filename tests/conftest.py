@@ -249,3 +249,38 @@ def mixed(int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         int8=tensors,
     )
     return path
+
+
+@pytest.fixture
+def look(tmp_path: Path) -> Callable[[str, str], dict[int, list[float]]]:
+    """``look(page, selector)``: for the width of a phone and of a laptop in pixels, by how many a page is wider, and then the right
+    edge of each element of a selector. What was seen lies in ``tmp_path`` as ``360.png`` and ``1100.png``."""
+
+    def see(page: str, selector: str) -> dict[int, list[float]]:
+        from lavit_edge.benchmark.browser import find_chromium
+        from lavit_edge.errors import UserError
+
+        try:
+            chromium = find_chromium()
+            from playwright.sync_api import sync_playwright
+        except (UserError, ImportError) as error:
+            if os.environ.get("CI"):
+                pytest.fail(str(error))
+            pytest.skip(str(error))
+        (tmp_path / "page.html").write_text(page, encoding="utf-8")
+        found = {}
+        with sync_playwright() as library:
+            browser = library.chromium.launch(executable_path=chromium)
+            for width in (360, 1100):
+                shown = browser.new_page(viewport={"width": width, "height": 800})
+                shown.goto((tmp_path / "page.html").as_uri())
+                found[width] = shown.evaluate(SEEN, selector)
+                shown.screenshot(path=tmp_path / f"{width}.png", full_page=True)
+            browser.close()
+        return found
+
+    return see
+
+
+SEEN = """selector => [document.documentElement.scrollWidth - document.documentElement.clientWidth,
+    ...[...document.querySelectorAll(selector)].map(each => each.getBoundingClientRect().right)]"""

@@ -14,7 +14,7 @@ WINGS = {"lavit_edge": ROOT / "lavit_edge", "lavit_edge.quantize": ROOT / "quant
 # from the ground up; a room imports nothing of its own floor, nor of one above
 FLOORS = (
     ("lavit_edge",),  # its __init__: the version, and names that are loaded when they are used
-    ("errors", "metrics"),
+    ("errors", "metrics", "webpage"),
     ("files", "toolchain", "cli", "verbs"),
     ("contract",),
     ("data", "models", "artifact"),
@@ -23,8 +23,8 @@ FLOORS = (
     ("classifier", "train", "quantize", "adapt"),
     ("parity",),
     ("export",),
-    ("doctor", "benchmark"),
-    ("verify", "compare", "profile", "shards", "serve", "__main__"),
+    ("doctor", "benchmark", "see"),
+    ("verify", "compare", "predict", "evaluate", "profile", "shards", "serve", "__main__"),
 )
 COMMAND_LINE = "lavit_edge.cli.config_from"  # makes a config of it; all else takes what it needs
 MOST_PARAMETERS = 8  # more than that are a config dataclass

@@ -14,7 +14,17 @@ from typing import Any
 import pytest
 
 import lavit_edge
-from lavit_edge import BenchmarkConfig, ExportConfig, Gates, QuantizeConfig, TrainConfig, UserError, VerifyConfig
+from lavit_edge import (
+    BenchmarkConfig,
+    EvaluateConfig,
+    ExportConfig,
+    Gates,
+    PredictConfig,
+    QuantizeConfig,
+    TrainConfig,
+    UserError,
+    VerifyConfig,
+)
 from lavit_edge.cli import config_from
 from lavit_edge.export.targets import ExecutorchOptions
 
@@ -25,7 +35,9 @@ VERBS = {
     "adapt": ("adapt.weights", "'nowhere', None"),
     "benchmark": ("benchmark.devices", "'nowhere.onnx'"),
     "compare": ("compare", "['nowhere']"),
+    "evaluate": ("evaluate", "'nowhere', 'data'"),
     "export": ("export.targets", "'nowhere', 'out'"),
+    "predict": ("predict", "'nowhere', 'nowhere.jpg'"),
     "quantize": ("quantize.program", "'nowhere', 'data', 'out'"),
     "selftest": ("selftest", "'nowhere.onnx'"),
     "train": ("train.recipe", "'nowhere', 'out'"),
@@ -74,6 +86,8 @@ def test_the_stub_has_the_same_names_from_the_same_places() -> None:
         ("lavit_edge.train.__main__", TrainConfig, ["--data", "d", "--out", "o"]),
         ("lavit_edge.export.__main__", Gates, []),
         ("lavit_edge.verify", Gates, ["bundle"]),
+        ("lavit_edge.predict", PredictConfig, ["model", "picture"]),
+        ("lavit_edge.evaluate", EvaluateConfig, ["model", "--data", "d"]),
     ],
 )
 def test_a_command_without_options_asks_for_the_default_config(command: str, config: type, required: list[str]) -> None:
@@ -101,6 +115,9 @@ def test_options_become_fields_of_their_types() -> None:
         (TrainConfig, {"workers": -1}, "--workers must be at least 0"),
         (TrainConfig, {"precision": "fp16"}, "--precision must be bf16 or fp32"),
         (VerifyConfig, {"pictures": 0}, "--pictures must be at least 1"),
+        (EvaluateConfig, {"pictures": 0}, "--pictures must be at least 1"),
+        (EvaluateConfig, {"worst": -1}, "--worst must be at least 0"),
+        (PredictConfig, {"top": 0}, "--top must be at least 1"),
         (ExportConfig, {"targets": ("onxx",)}, "did you mean 'onnx'"),
         (ExportConfig, {"targets": ()}, "no target"),
         (

@@ -161,3 +161,12 @@ def test_the_plots_are_drawn_in_their_colours(made: str, tmp_path: Path) -> None
     pixels = np.asarray(Image.open(picture).convert("RGB")).reshape(-1, 3).astype(int)
     for colour in ((0x00, 0x72, 0xB2), (0xD5, 0x5E, 0x00), (0x00, 0x9E, 0x73)):
         assert (np.abs(pixels - colour).max(axis=1) < 12).sum() > 200, colour
+
+
+@pytest.mark.slow
+def test_the_verdict_is_on_the_screen(made: str, look: Callable[[str, str], dict[int, list[float]]]) -> None:
+    """Next to the row's number, on a phone and on a laptop, whatever the names of devices are."""
+    for width, (wider, *edges) in look(made, "td.verdict").items():
+        assert wider <= 0
+        assert len(edges) == 4
+        assert all(0 < edge <= width for edge in edges), (width, edges)
