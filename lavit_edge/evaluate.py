@@ -137,7 +137,7 @@ def main(argv: list[str] | None = None) -> int:
         with staged(args.html) as file:
             file.write_text(judged_page(found.models, found.compared, found.unreadable, config.worst), encoding="utf-8")
     if args.json:
-        print(json.dumps(found.to_dict(config.worst), indent=1, ensure_ascii=False))
+        print(json.dumps(found.to_dict(config.worst), indent=1))
     else:
         from lavit_edge.see.render import print_judged
 

@@ -100,7 +100,7 @@ def main(argv: list[str] | None = None) -> int:
         with staged(args.html) as file:
             file.write_text(answers_page(found), encoding="utf-8")
     if args.json:
-        print(json.dumps(found.to_dict(), indent=1, ensure_ascii=False))
+        print(json.dumps(found.to_dict(), indent=1))
     elif args.csv:
         rows = csv.writer(sys.stdout, lineterminator="\n")
         rows.writerow(("picture", "rank", "label", "probability"))

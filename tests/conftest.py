@@ -253,8 +253,8 @@ def mixed(int8: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def look(tmp_path: Path) -> Callable[[str, str], dict[int, list[float]]]:
-    """``look(page, selector)``: for the width of a phone and of a laptop in pixels, by how many a page is wider, and then the right
-    edge of each element of a selector. What was seen lies in ``tmp_path`` as ``360.png`` and ``1100.png``."""
+    """``look(page, selector)``: for the width of a phone and of a laptop in pixels, by how many a page is wider, and then the
+    right edge of each element of a selector. What was seen lies in ``tmp_path`` as ``360.png`` and ``1100.png``."""
 
     def see(page: str, selector: str) -> dict[int, list[float]]:
         from lavit_edge.benchmark.browser import find_chromium

@@ -35,7 +35,7 @@ class Summary:
 
     def markdown(self) -> list[str]:
         """A section of the model card."""
-        lines = ["## Gates", "", f"**{self.word}**", "", *(f"- {line}" for line in (*self.lines, *self.top1))]
+        lines = ["### Gates", "", f"**{self.word}**", "", *(f"- {line}" for line in (*self.lines, *self.top1))]
         if not self.passed:
             lines += ["", "What to try:", "", *(f"- {why}: `{command}`" for why, command in self.steps)]
         return lines
@@ -57,7 +57,7 @@ def summary(checked: Checked, bundle: Path, data: Path | None) -> Summary:
     lines += checked.wrong_layers
     lines += [f"{failure} ({title})" for title, parity in checked.sets.items() for failure in parity.failures]
     if not lines:
-        pictures = ", ".join(f"{parity.pictures} of {title}" for title, parity in checked.sets.items())
+        pictures = ", ".join(f"{parity.pictures} {title}" for title, parity in checked.sets.items())
         compared = ", ".join(checked.selftest)
         lines.append(f"self-test, every layer, and agreement on pictures ({pictures}): {compared}")
         lines += [line for parity in checked.sets.values() if (line := _closest(parity))][:1]
@@ -92,12 +92,12 @@ def _top1(title: str, parity: Parity, reference: str) -> str:
         first = 100 * parity.top1[FLOAT][0]
         forms = [name for name in (PROGRAM, *artifacts) if name in parity.top1]
         told = [f"{name} {100 * parity.top1[name][0]:.2f} ({100 * parity.top1[name][0] - first:+.2f})" for name in forms]
-        return f"top-1 on {parity.pictures} pictures of {title}: fp32 {first:.2f} %, {', '.join(told)}"
+        return f"top-1 on {parity.pictures} pictures ({title}): fp32 {first:.2f} %, {', '.join(told)}"
     agreement = {name: parity.pair(name, reference).agreement for name in artifacts}
     other = {name: round((1 - share) * parity.pictures) for name, share in agreement.items()}
     changed = ", ".join(f"{name} on {count}" for name, count in other.items() if count)
     against = f"the {reference}'s" if reference == PROGRAM else "fp32's"
-    return f"top-1 is {against} on all {parity.pictures} pictures of {title}" + (f", but for {changed}" if changed else "")
+    return f"top-1 is {against} on all {parity.pictures} pictures ({title})" + (f", but for {changed}" if changed else "")
 
 
 def _steps(checked: Checked, bundle: Path, data: Path | None) -> list[tuple[str, str]]:

@@ -46,7 +46,7 @@ def test_what_passed_says_by_how_much(tmp_path: Path) -> None:
     found = summary(checked(tmp_path, {"free pictures": parity(labelled=False)}), tmp_path / "bundle", None)
     assert found.passed
     assert "more than wanted" in found.lines[1]
-    assert found.top1 == ("top-1 is the int8 program's on all 60 pictures of free pictures",)
+    assert found.top1 == ("top-1 is the int8 program's on all 60 pictures (free pictures)",)
     ((_, command),) = found.steps
     assert command.startswith("python -m lavit_edge.predict")
 
