@@ -13,6 +13,7 @@ import pytest
 
 import lavit_edge.export
 import lavit_edge.quantize
+from lavit_edge.cli import new_console, new_table
 
 PACKAGE = Path(lavit_edge.__file__).parent
 
@@ -70,11 +71,29 @@ def test_a_full_disk_is_one_line() -> None:
     assert (done.returncode, done.stderr) == (2, "error: [Errno 28] No space left on device\n")
 
 
-@pytest.mark.parametrize("pattern", [r"\bConsole\(", r"\[/[a-z ]*\]", r"^print\(.*ensure_ascii=False", r"markup import"])
+@pytest.mark.parametrize(
+    "pattern",
+    [r"\bConsole\(", r"(?<![.\w])Table\(", r"\[/[a-z ]*\]", r"^print\(.*ensure_ascii=False", r"markup import"],
+)
 def test_consoles_come_from_one_place_and_know_no_markup(pattern: str) -> None:
-    """A second console, markup in a string, or JSON that an encoding turns into something else."""
+    """A second console, a table that cuts names, markup in a string, or JSON that an encoding turns into something else."""
     folders = [PACKAGE, *(Path(module.__path__[0]) for module in (lavit_edge.quantize, lavit_edge.export))]
     files = {file.resolve() for folder in folders for file in folder.rglob("*.py") if file.name not in ("cli.py", "verbs.py")}
     assert len(files) > 100
     lines = [(file.name, line.strip()) for file in files for line in file.read_text("utf-8").splitlines()]
     assert [each for each in lines if re.search(pattern, each[1])] == []
+
+
+def test_a_table_folds_names_and_keeps_figures_whole(capsys: pytest.CaptureFixture[str]) -> None:
+    table = new_table("name", figures=("a figure", "ms"))
+    names = [f"{'stages.2.blocks.' * 6}{letter}" for letter in "abc"]
+    for name in names:
+        table.add_row(name, "1234567.89", "0.001")
+    console = new_console()
+    console.width = 40
+    console.print(table)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "".join(line[1:].partition("│")[0].strip() for line in shown.splitlines()[4:-1]) == "".join(names)
+    assert shown.count("1234567.89") == shown.count("0.001") == 3
+    assert max(map(len, shown.splitlines())) == 40
