@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 
 import pytest
 
 from lavit_edge.benchmark.blocks import onnx_block
+from lavit_edge.benchmark.floor import Floor
+from lavit_edge.benchmark.profiling import Profile, Row
 from lavit_edge.benchmark.timing import faster_half
 from lavit_edge.checkpoint import load_checkpoint
+from lavit_edge.cli import new_console
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.profile import main
+from lavit_edge.profile import main, print_profile
 from lavit_edge.verdict.read import read
 
 ROW = {"name", "place", "calls", "ms", "share", "macs", "floor_ms", "gmacs", "gbytes"}
@@ -144,3 +148,17 @@ def assert_refused(path: Path, message: str) -> None:
     with pytest.raises(UserError, match=message) as refused:
         main([str(path)])
     assert "\n" not in str(refused.value)
+
+
+def test_eighty_columns_tell_all_operators_apart(capsys: pytest.CaptureFixture[str]) -> None:
+    """Names that differ in their last letters alone, and figures as long as they get."""
+    names = [f"stages.2.blocks.0.attention.{part}.conv.QLinearConv" for part in ("query", "key", "value")]
+    rows = [Row(name, "int8 kernels of XNNPACK", 999, 1234.567, 0.333, 10**9, 123.456, 123.4, None) for name in names]
+    console = new_console()
+    console.width = 80
+    floor = Floor(60.0, 200.0, 9.0)
+    print_profile(Profile("m.onnx", "r", "int8", 1, 1, 1, 1, 1, 1, 10**9, floor, rows, rows, rows, "Sentence.", []), console)
+    tables = re.sub(r"[│┃\s]", "", capsys.readouterr().out)
+    assert "…" not in tables
+    assert tables.count("1234.567") == 9
+    assert tables.count("123.456") == 9
