@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
 T = TypeVar("T")
+NARROW: dict[str, Any] = {"padding": (0, 1, 0, 0), "pad_edge": False, "show_edge": False}  # of a table with many figures
 
 
 class Parser(argparse.ArgumentParser):
@@ -101,7 +102,7 @@ def new_console(*, stderr: bool = False, quiet: bool = False) -> Console:
 
 def new_table(*names: str, figures: Sequence[str] = (), title: str = "", **options: Any) -> Table:
     """A table of Rich's in which nothing that tells rows apart is cut: names fold over lines, and figures, to their right, stay
-    whole; the heads of those break at their first space. ``options`` are Rich's."""
+    whole; the heads of those break at their first space. ``options`` are Rich's; ``**NARROW`` leaves room for many figures."""
     from rich.table import Table
 
     table = Table(title=title or None, **options)

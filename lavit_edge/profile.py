@@ -10,7 +10,7 @@ import json
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from lavit_edge.cli import Parser, new_console, new_table, run_command
+from lavit_edge.cli import NARROW, Parser, new_console, new_table, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -86,7 +86,7 @@ def print_profile(found: Profile, console: Console) -> None:
 
 def _table(title: str, *names: str) -> Table:
     """Those figures that are not in every table fold as names do: 80 columns hold no more that may not."""
-    return new_table(*names, figures=("calls", "ms", "time %", "floor ms", "of floor %"), title=title)
+    return new_table(*names, figures=("calls", "ms", "time %", "floor ms", "of floor %"), title=title, **NARROW)
 
 
 def _add(table: Table, row: Row, *cells: str) -> None:

@@ -100,7 +100,7 @@ def verify(bundle: Path | str, config: VerifyConfig | None = None, *, console: C
         sets = {f"{data.name}/val": Pictures(labelled_pictures(data, checkpoint.contract, config.pictures), True)}
     console = console or silent()
     checked = check(opened, checkpoint, sets, config.gates, strict=config.strict, console=console)
-    print_summary(summary(checked, opened.path, config.data), console)
+    print_summary(summary(checked, opened.path, config.data, config.checkpoint), console)
     return checked
 
 
@@ -169,7 +169,8 @@ def main(argv: list[str] | None = None) -> int:
             from lavit_edge.parity.summary import summary
 
             heading = f"{checked.checkpoint}, {checked.precision}: agreement"
-            args.page.write_text(page(heading, checked.sets, summary(checked, args.bundle, config.data)), encoding="utf-8")
+            found = summary(checked, args.bundle, config.data, config.checkpoint)
+            args.page.write_text(page(heading, checked.sets, found), encoding="utf-8")
         (parity,) = checked.sets.values()
         result = {"gates": vars(config.gates), **parity.to_dict(), **checked.to_dict()}
     else:

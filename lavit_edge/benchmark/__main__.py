@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from lavit_edge.benchmark.devices import BenchmarkConfig
 from lavit_edge.benchmark.report import Report
 from lavit_edge.benchmark.run import benchmark
-from lavit_edge.cli import Parser, new_console, new_table, run_command
+from lavit_edge.cli import NARROW, Parser, new_console, new_table, run_command
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -65,7 +65,8 @@ def main(argv: list[str] | None = None) -> int:
 def print_reports(reports: list[Report], files: list[Path], console: Console) -> None:
     """A row for each report, and below it what makes it less than comparable."""
     heads = ("thr.", "load", "first", "p50", "p90", "p99", "runs", "pict.", "MB")
-    table = new_table("artifact", figures=heads, title="ms" + ", measured in turns" * ("turns" in reports[0]["settings"]))
+    title = "ms" + ", measured in turns" * ("turns" in reports[0]["settings"])
+    table = new_table("artifact", figures=heads, title=title, **NARROW)
     for report in reports:
         times, load, before = report["latency"], report["load"], report["preprocessing"]
         figures = [_ms(times[name]) for name in ("p50_ns", "p90_ns", "p99_ns")] + [str(times["runs"])] if times else ["-"] * 4

@@ -15,7 +15,7 @@ from lavit_edge.parity.check import Checked
 
 FEW_CALIBRATION = 512  # pictures; below, more are the cheapest remedy of a program that has lost top-1
 MANY = 1000  # pictures that tell a fault from bad luck on a few
-LOCATE = "python -m lavit_edge.verify"
+VERIFY = "python -m lavit_edge.verify"
 QUANTIZE = "python -m lavit_edge.quantize"
 
 
@@ -45,12 +45,13 @@ class Summary:
         return "All gates passed." if self.passed else "A gate failed."
 
 
-def summary(checked: Checked, bundle: Path, data: Path | None) -> Summary:
+def summary(checked: Checked, bundle: Path, data: Path | None, moved: Path | None = None) -> Summary:
     """Sums up what :func:`lavit_edge.parity.check.check` found.
 
     Args:
         bundle: where it lies, or will lie, for the commands.
         data: the folder of labelled pictures, if there was one.
+        moved: where the checkpoint had to be named.
     """
     reference = PROGRAM if checked.precision == "int8" else FLOAT
     lines = [f"{name}: its self-test failed" for name, passed in checked.selftest.items() if not passed]
@@ -62,7 +63,7 @@ def summary(checked: Checked, bundle: Path, data: Path | None) -> Summary:
         lines.append(f"self-test, every layer, and agreement on pictures ({pictures}): {compared}")
         lines += [line for parity in checked.sets.values() if (line := _closest(parity))][:1]
     top1 = [_top1(title, parity, reference) for title, parity in checked.sets.items()]
-    steps = _steps(checked, bundle, data)
+    steps = _steps(checked, bundle, data, f" --checkpoint {shlex.quote(str(moved))}" if moved else "")
     return Summary(checked.passed, tuple(lines), tuple(top1), tuple(steps))
 
 
@@ -100,7 +101,7 @@ def _top1(title: str, parity: Parity, reference: str) -> str:
     return f"top-1 is {against} on all {parity.pictures} pictures ({title})" + (f", but for {changed}" if changed else "")
 
 
-def _steps(checked: Checked, bundle: Path, data: Path | None) -> list[tuple[str, str]]:
+def _steps(checked: Checked, bundle: Path, data: Path | None, more: str) -> list[tuple[str, str]]:
     """What to do next, the most telling first."""
     folder, pictures = shlex.quote(str(bundle)), shlex.quote(str(data)) if data else "DATA"
     quantize = f"{QUANTIZE} --checkpoint {shlex.quote(_name(checked.source))} --data {pictures} --out NEW"
@@ -112,12 +113,12 @@ def _steps(checked: Checked, bundle: Path, data: Path | None) -> list[tuple[str,
     wrong = [located.first for located in checked.layers if located.first]
     if wrong:
         layer = shlex.quote(wrong[0].layer)
-        steps.append(("that layer and those behind it, one by one", f"{LOCATE} {folder} --locate 8"))
+        steps.append(("that layer and those behind it, one by one", f"{VERIFY} {folder}{more} --locate 8"))
         if checked.precision == "int8":
             steps.append(("leave that layer in float", f"{quantize} --float-layers {layer}"))
     noise = [each for parity in checked.sets.values() for each in parity.noise if not each.passed]
     if noise and not wrong:
-        steps += _of_noise(noise, folder, pictures, quantize, checked)
+        steps += _of_noise(noise, f"{VERIFY} {folder}{more}", pictures, quantize, checked)
     if any(dropped(parity, checked.gates) for parity in checked.sets.values()):
         steps += _of_program(
             checked.source, quantize, max(lost(parity) for parity in checked.sets.values()), checked.gates.max_drop
@@ -125,12 +126,12 @@ def _steps(checked: Checked, bundle: Path, data: Path | None) -> list[tuple[str,
     return steps
 
 
-def _of_noise(noise: list[Noise], folder: str, pictures: str, quantize: str, checked: Checked) -> list[tuple[str, str]]:
+def _of_noise(noise: list[Noise], verify: str, pictures: str, quantize: str, checked: Checked) -> list[tuple[str, str]]:
     names = " and ".join(dict.fromkeys(each.artifact for each in noise))
-    steps = [(f"in which layer {names} parts from its program", f"{LOCATE} {folder} --locate")]
+    steps = [(f"in which layer {names} parts from its program", f"{verify} --locate")]
     if max(parity.pictures for parity in checked.sets.values()) < MANY:
         why = f"whether it is so on {MANY} pictures, too: a few may be unlucky"
-        steps.append((why, f"{LOCATE} {folder} --data {pictures} --pictures {MANY}"))
+        steps.append((why, f"{verify} --data {pictures} --pictures {MANY}"))
     if checked.precision == "int8":
         steps.append(("keep in float what rounds worst", f"{quantize} --max-drop {checked.gates.max_drop:g}"))
     return steps

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+from PIL import Image
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
@@ -43,14 +44,14 @@ class Source:
     run: Runner
     note: str = ""
 
-    def probabilities(self, image: object) -> np.ndarray:
+    def probabilities(self, image: Image.Image) -> np.ndarray:
         """float64 ``(classes,)`` of an upright RGB picture of Pillow.
 
         Raises:
             UnreadablePicture: too long and thin to resize.
             UserError: not a finite logit for each label.
         """
-        logits = self.run(to_input(image, self.contract)).astype(np.float64)  # type: ignore[arg-type]
+        logits = self.run(to_input(image, self.contract)).astype(np.float64)
         if logits.shape != (len(self.contract.labels),) or not np.isfinite(logits).all():
             raise UserError(f"{self.name} does not give a finite logit for each of its {len(self.contract.labels)} labels")
         powers = np.exp(logits - logits.max())

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from lavit_edge.benchmark.__main__ import print_reports
 from lavit_edge.benchmark.report import (
     canonical,
     edited,
@@ -21,6 +22,7 @@ from lavit_edge.benchmark.report import (
     schema,
     write_report,
 )
+from lavit_edge.cli import new_console
 from lavit_edge.errors import UserError
 
 Make = Callable[..., dict[str, Any]]
@@ -129,3 +131,16 @@ def test_every_field_is_described() -> None:
         return here + [missing for name, field in inner.items() for missing in undescribed(field, name)]
 
     assert undescribed(schema(), "report") + undescribed(schema()["$defs"]["condition"], "condition") == []
+
+
+def test_eighty_columns_tell_all_artifacts_apart(make_report: Make, capsys: pytest.CaptureFixture[str]) -> None:
+    names = [f"lavit_mobile_{letter}.onnx" for letter in "ml"]
+    long = {"load__cold_ns": 1_234_567_890, "load__first_inference_ns": 234_567_890}
+    reports = [make_report([123_456_789] * 60, artifact__file=name, **long) for name in names]
+    console = new_console()
+    console.width = 80
+    print_reports(reports, [Path("a.json"), Path("b.json")], console)
+    shown = capsys.readouterr().out
+    assert "…" not in shown
+    assert "".join(line.partition("│")[0].strip() for line in shown.splitlines() if "│" in line) == "".join(names)
+    assert max(map(len, shown.splitlines())) <= 80
