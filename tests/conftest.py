@@ -270,9 +270,10 @@ def look(tmp_path: Path) -> Callable[[str, str], dict[int, list[float]]]:
         (tmp_path / "page.html").write_text(page, encoding="utf-8")
         found = {}
         with sync_playwright() as library:
-            browser = library.chromium.launch(executable_path=chromium)
+            browser = library.chromium.launch(executable_path=chromium, timeout=120_000)  # a busy machine is slow
             for width in (360, 1100):
                 shown = browser.new_page(viewport={"width": width, "height": 800})
+                shown.set_default_timeout(120_000)
                 shown.goto((tmp_path / "page.html").as_uri())
                 found[width] = shown.evaluate(SEEN, selector)
                 shown.screenshot(path=tmp_path / f"{width}.png", full_page=True)

@@ -122,7 +122,7 @@ def _classes(models: Sequence[Judged], console: Console) -> None:
 def _confusion(model: Judged, console: Console) -> None:
     """The matrix where it fits, else the most frequent confusions."""
     title = "what was taken for what"
-    if len(model.labels) <= MOST_MATRIX:
+    if len(model.labels) <= MOST_MATRIX and model.confusion.max() < 10_000:  # four digits are as many as fit
         heads = [str(number) for number in range(1, len(model.labels) + 1)]
         table = new_table("class", figures=heads, title=title, padding=(0, 0))
         for number, (label, row) in enumerate(zip(model.labels, model.confusion, strict=True), 1):
