@@ -48,7 +48,7 @@ def test_a_traceback_has_a_code_of_its_own(fault: str) -> None:
 def test_a_fault_while_a_command_is_imported_has_it_too(tmp_path: Path) -> None:
     (tmp_path / "numpy.py").write_text("raise ValueError('a broken installation')")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-m", "lavit_edge", "profile", "--help"]
+    command = [sys.executable, "-m", "lavit_edge", "selftest", "--help"]
     done = subprocess.run(command, capture_output=True, text=True, env=environment)
     assert done.returncode == 70
     assert "a broken installation" in done.stderr
