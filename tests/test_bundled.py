@@ -57,7 +57,8 @@ def test_its_three_artifacts_pass_the_default_gates(path: Path, bundle: Path) ->
 def test_what_its_selftest_sees_of_planted_faults(bundle: Path) -> None:
     seen = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["selftest"]
     assert {target: each["planted"] for target, each in seen.items()} == dict.fromkeys(("executorch", "coreml", "onnx"), 3 * 57)
-    assert min(each["seen"] for each in seen.values()) > 0.75 * 3 * 57
+    assert min(seen["executorch"]["seen"], seen["onnx"]["seen"]) >= 0.9 * 3 * 57
+    assert seen["coreml"]["seen"] > 0.75 * 3 * 57, "fp16 hides the attention of the last stage"
     assert all("stages.3" in fault and "attention" in fault for each in seen.values() for fault in each["blind"])
 
 
@@ -69,7 +70,7 @@ def test_faults_planted_in_the_onnx_itself_fail_its_selftest(fault: str, bundle:
     weights = [tensor for tensor in model.graph.initializer if tensor.name.endswith(".weight")]
     blind = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["selftest"]["onnx"]["blind"]
     shown = [tensor for tensor in weights if not any(f"{path.split()[0]}.weight" in tensor.name for path in blind)]
-    assert len(shown) > 0.7 * len(weights)
+    assert len(shown) > 0.9 * len(weights)
     for tensor in shown[::6]:
         value, sound = onnx.numpy_helper.to_array(tensor), tensor.SerializeToString()
         channels = 1 if value.ndim == 2 else 0  # a product's weight is stored as it is read

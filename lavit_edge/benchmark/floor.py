@@ -113,12 +113,13 @@ def _onnx_products(folder: Path, side: int, int8: bool, threads: int) -> Callabl
     kind = TensorProto.UINT8 if int8 else TensorProto.FLOAT
     # the grid of activations, and of weights: one scale for each output channel, as in the artifacts
     stored = {"scale": np.array(1e-2, np.float32), "zero": np.array(128, np.uint8)}
-    stored |= {"scales": np.full(side, 1e-3, np.float32), "zeros": np.zeros(side, np.int8)}
+    stored["scales"] = np.full(side, 1e-3, np.float32)
     nodes = []
     for index in range(CHAIN):
         codes = rng.integers(-127, 128, (side, side)).astype(np.int8)
         stored[f"w{index}"] = codes if int8 else codes.astype(np.float32) / side
-        grids = ["scale", "zero", f"w{index}", "scales", "zeros", "scale", "zero"]
+        stored[f"zeros{index}"] = np.zeros(side, np.int8)  # its own, as in the artifacts
+        grids = ["scale", "zero", f"w{index}", "scales", f"zeros{index}", "scale", "zero"]
         inputs = [f"x{index}", *(grids if int8 else [f"w{index}"])]
         nodes.append(helper.make_node("QLinearMatMul" if int8 else "MatMul", inputs, [f"x{index + 1}"]))
     graph = helper.make_graph(
