@@ -144,6 +144,7 @@ def tensors(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
         (lambda e: e.update(golden=base64.b64encode(b"x" * 40).decode()), "golden is damaged"),
         (lambda e: e.update(golden=e["golden"][:-1]), "golden is damaged"),
         (lambda e: e.update(golden=b"\xff" * 7 + b"\x7f" + e["golden"][8:]), "golden is damaged"),
+        (lambda e: e.update(golden=save(load(e["golden"]))), "golden is not JSON"),
         (golden_facts(lambda f: f.update(format="lavit_edge.golden/3")), "lavit_edge.golden/2"),
         (golden_facts(lambda f: f.pop("format")), "payload: golden must be"),
         (golden_facts(lambda f: f.update(names=f["names"][:3])), "at least 4"),
@@ -167,7 +168,7 @@ def tensors(change: Callable[[dict[str, Any]], None]) -> Callable[[dict[str, Any
         (tensors(lambda t: t.update({"logits.2": np.full(3, np.nan, np.float32)})), "logits 2 must be 3 finite"),
         (
             tensors(lambda t: t.update({f"logits.{i}": np.ones(3, np.float32) for i in range(4)})),
-            "payload: the expected logits are all equal, which",
+            "^payload: the expected logits are all equal, which",
         ),
         (tensors(lambda t: t.update({"logits.9": np.zeros(3, np.float32)})), "'logits.9' is unknown"),
     ],
