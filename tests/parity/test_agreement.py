@@ -47,6 +47,9 @@ def test_compare_counts_agreement_and_top1() -> None:
     assert pair.agreement == 0.75
     # of the last row, less its mean over the classes: 0, 0, 0, 10 became 20, 0, 0, 10; another row's own range is 10
     assert pair.max_delta_steps == pytest.approx(15 / (10 / 255))
+    assert compare({FLOAT: reference, "m.pte": reference}, None, FLOAT, Gates()).pair("m.pte", FLOAT).max_delta_steps == 0
+    nothing = {FLOAT: np.zeros((2, 2)), "m.pte": np.array([[0.0, 0.0], [3.0, -3.0]])}
+    assert compare(nothing, None, FLOAT, Gates()).pair("m.pte", FLOAT).max_delta_steps == 3, "as they are, where there is no step"
 
 
 def test_gates_fail_on_disagreement_and_on_a_drop() -> None:
@@ -129,6 +132,14 @@ def test_what_is_exactly_at_its_gate_passes() -> None:
     assert result.top1[FLOAT][0] - result.top1[PROGRAM][0] == pytest.approx(0.005)
     assert result.failures == []
     assert len(compare({FLOAT: reference, PROGRAM: program}, targets, PROGRAM, Gates(max_drop=0.4999)).failures) == 1
+
+
+def test_a_picture_is_sure_if_it_leads_by_six_times_the_noise() -> None:
+    reference = np.tile([0.0, 0.0, -1.0], (200, 1))
+    reference[:100, 0], reference[100:, 0] = 0.13, 0.15
+    program = reference + np.array([0.0, 0.0, 0.05])  # less its mean: 0.05 sqrt(2) / 3 for each class, 0.0236; six times: 0.1414
+    (noise,) = compare({FLOAT: reference, PROGRAM: program, "m.pte": program}, None, PROGRAM, Gates()).noise
+    assert noise.sure == 100
 
 
 def test_a_picture_without_a_lead_is_not_sure_where_int8_is_fp32() -> None:
