@@ -13,7 +13,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from lavit_edge.models.blocks import Add
-from lavit_edge.traced.nodes import SHAPE_OPS, clamp_of, is_call
+from lavit_edge.traced.nodes import clamp_of, hands_on, is_call
 
 LAYER_OPS = (torch.ops.aten.linear, torch.ops.aten.conv2d)
 PREFIX = "model."  # of the names of the model inside Deployed
@@ -56,9 +56,7 @@ class LayerGraph:
 
     def hands_on(self, node: fx.Node) -> bool:
         """Whether a node's output is the same int8 codes as its input's."""
-        source = node.all_input_nodes[0] if node.all_input_nodes else None
-        clamps = clamp_of(node) is not None and source is not None and self.layer(source) is not None
-        return is_call(node, *SHAPE_OPS) or (clamps and source is not None and len(source.users) == 1)
+        return hands_on(node) and (clamp_of(node) is None or self.layer(node.all_input_nodes[0]) is not None)
 
     def tensors(self) -> Iterator[tuple[str | None, set[str | None]]]:
         """For each tensor: the path of the layer that made it, and of those that read it; None for operators that are always

@@ -13,7 +13,7 @@ from torch import fx
 from torch.export import ExportedProgram
 
 from lavit_edge.quantize.graph import LAYER_OPS, LayerGraph
-from lavit_edge.traced.nodes import SHAPE_OPS, is_call
+from lavit_edge.traced.nodes import SHAPE_OPS, before, behind, is_call
 
 FIRST = "no layer before it: rounding the picture would disturb all that follows"
 LAST = "no layer behind it: logits would lie on a grid"
@@ -61,10 +61,11 @@ def in_float(
         searched: of them, those that ``--max-drop`` keeps in float.
     """
     graph = LayerGraph(program)
-    behind = _behind(graph)
-    paths = [path for node in graph.nodes if (path := graph.layer(node))]
-    first = {path for node in graph.nodes if (path := graph.layer(node)) and node not in behind}
-    last = set(paths) - {path for node in _before(graph) if (path := graph.layer(node))}
+    layer_of = {node: path for node in graph.nodes if (path := graph.layer(node))}
+    after, ahead = behind(graph.nodes, layer_of), before(graph.nodes, layer_of)
+    paths = dict.fromkeys(layer_of.values())
+    first = {path for node, path in layer_of.items() if node not in after}
+    last = set(paths) - {path for node, path in layer_of.items() if node in ahead}
 
     def reason(path: str) -> str:
         if path in searched:
@@ -73,29 +74,11 @@ def in_float(
             return ASKED
         return FIRST if path in first else LAST if path in last else OWN
 
-    layers = [InFloat(path, 1, reason(path)) for path in dict.fromkeys(paths) if path in float_layers]
+    layers = [InFloat(path, 1, reason(path)) for path in paths if path in float_layers]
     operators = Counter(
-        (_name(node), _reason(node, graph)) for node in graph.nodes if node in behind and _computes_in_float(node, graph)
+        (_name(node), _reason(node, graph)) for node in graph.nodes if node in after and _computes_in_float(node, graph)
     )
     return layers + [InFloat(name, count, why) for (name, why), count in operators.most_common()]
-
-
-def _behind(graph: LayerGraph) -> set[fx.Node]:
-    """Nodes that a layer comes before."""
-    found: set[fx.Node] = set()
-    for node in graph.nodes:
-        if any(source in found or graph.layer(source) for source in node.all_input_nodes):
-            found.add(node)
-    return found
-
-
-def _before(graph: LayerGraph) -> set[fx.Node]:
-    """Nodes that a layer comes behind."""
-    found: set[fx.Node] = set()
-    for node in reversed(graph.nodes):
-        if any(user in found or graph.layer(user) for user in node.users):
-            found.add(node)
-    return found
 
 
 def _computes_in_float(node: fx.Node, graph: LayerGraph) -> bool:

@@ -22,6 +22,8 @@ def test_sqnr_is_the_power_ratio_in_db() -> None:
     assert sqnr(reference, reference + np.array([[0.3, 0.4]])) == pytest.approx(20.0)
     assert math.isinf(sqnr(reference, reference))
     assert sqnr(np.zeros((1, 2)), np.array([[1.0, -1.0]])) == -math.inf
+    shape = (5, 1, 2)  # the classes are the last axis, however many come before
+    assert sqnr(np.broadcast_to(reference, shape), np.broadcast_to(1.1 * reference, shape)) == pytest.approx(20.0)
 
 
 def test_a_step_is_one_255th_of_the_range_that_pictures_have_of_their_own() -> None:

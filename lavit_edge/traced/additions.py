@@ -10,7 +10,7 @@ from torch import fx, nn
 
 from lavit_edge.models.blocks import Add
 from lavit_edge.traced.layers import place
-from lavit_edge.traced.nodes import SHAPE_OPS, clamp_of, is_call, path_of, shape
+from lavit_edge.traced.nodes import before, behind, hands_on, is_call, path_of, shape
 
 aten = torch.ops.aten
 
@@ -21,15 +21,10 @@ def is_layer(graph_module: fx.GraphModule, node: fx.Node) -> bool:
 
 def ends(graph_module: fx.GraphModule) -> tuple[list[str], list[str]]:
     """Paths of the layers that no other layer comes before, and of those that no other comes behind, in order of execution."""
-    graph, behind, before = graph_module.graph, set[fx.Node](), set[fx.Node]()
-    layers = {node: None for node in graph.nodes if is_layer(graph_module, node)}
-    for node in graph.nodes:  # in topological order
-        if any(source in behind or source in layers for source in node.all_input_nodes):
-            behind.add(node)
-    for node in reversed(graph.nodes):
-        if any(user in before or user in layers for user in node.users):
-            before.add(node)
-    return [str(n.target) for n in layers if n not in behind], [str(n.target) for n in layers if n not in before]
+    nodes = graph_module.graph.nodes
+    layers = {node: None for node in nodes if is_layer(graph_module, node)}
+    after, ahead = behind(nodes, layers), before(nodes, layers)
+    return [str(n.target) for n in layers if n not in after], [str(n.target) for n in layers if n not in ahead]
 
 
 def additions_as_modules(graph_module: fx.GraphModule, float_layers: Collection[str]) -> None:
@@ -44,7 +39,7 @@ def additions_as_modules(graph_module: fx.GraphModule, float_layers: Collection[
     taken = {name for name, _ in graph_module.named_modules()} | set(graph_module.state_dict())
 
     def int8(node: object) -> bool:
-        while isinstance(node, fx.Node) and _hands_on(node):
+        while isinstance(node, fx.Node) and hands_on(node):
             node = node.args[0]
         return isinstance(node, fx.Node) and (
             node in made
@@ -54,7 +49,7 @@ def additions_as_modules(graph_module: fx.GraphModule, float_layers: Collection[
     wanted: dict[fx.Node, bool] = {}  # whether a layer reads what a node gives, or a sum with it
     for node in reversed(graph.nodes):
         wanted[node] = any(
-            is_layer(graph_module, user) or ((_hands_on(user) or is_call(user, aten.add)) and wanted[user]) for user in node.users
+            is_layer(graph_module, user) or ((hands_on(user) or is_call(user, aten.add)) and wanted[user]) for user in node.users
         )
     for node in list(graph.nodes):
         if not is_call(node, aten.add) or node.kwargs.get("alpha", 1) != 1 or not all(map(int8, node.args[:2])):
@@ -74,9 +69,3 @@ def additions_as_modules(graph_module: fx.GraphModule, float_layers: Collection[
         node.replace_all_uses_with(call)
         graph.erase_node(node)
         made.add(call)
-
-
-def _hands_on(node: fx.Node) -> bool:
-    """Whether a node gives the int8 codes of its input: a reshape, or a ReLU or the like of what nobody else reads."""
-    clamps = clamp_of(node) is not None and isinstance(node.args[0], fx.Node) and len(node.args[0].users) == 1
-    return is_call(node, *SHAPE_OPS) or clamps

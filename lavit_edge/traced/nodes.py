@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Iterable, Reversible
 from typing import Any
 
 import torch
@@ -33,6 +33,30 @@ def clamp_of(node: fx.Node) -> tuple[float, float] | None:
     return (
         (float(low), float(high)) if isinstance(low, int | float) and isinstance(high, int | float) and low <= 0 <= high else None
     )
+
+
+def hands_on(node: fx.Node) -> bool:
+    """Whether a node gives the int8 codes of its input: a reshape, or a ReLU or the like of what nobody else reads."""
+    clamps = clamp_of(node) is not None and isinstance(node.args[0], fx.Node) and len(node.args[0].users) == 1
+    return is_call(node, *SHAPE_OPS) or clamps
+
+
+def behind(nodes: Iterable[fx.Node], some: Collection[fx.Node]) -> set[fx.Node]:
+    """Those of ``nodes``, which are in order of execution, that one of ``some`` comes before."""
+    found: set[fx.Node] = set()
+    for node in nodes:
+        if any(source in found or source in some for source in node.all_input_nodes):
+            found.add(node)
+    return found
+
+
+def before(nodes: Reversible[fx.Node], some: Collection[fx.Node]) -> set[fx.Node]:
+    """Those of ``nodes``, which are in order of execution, that one of ``some`` comes behind."""
+    found: set[fx.Node] = set()
+    for node in reversed(nodes):
+        if any(user in found or user in some for user in node.users):
+            found.add(node)
+    return found
 
 
 def shape(node: Any) -> tuple[int, ...] | None:

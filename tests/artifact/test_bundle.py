@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import pytest
@@ -49,4 +50,12 @@ def test_every_file_counts(name: str, package: Path) -> None:
     assert len({before, other, moved, artifact_sha256(package)}) == 4
     file.symlink_to(package / "elsewhere")
     with pytest.raises(UserError, match="is a link"):
+        artifact_sha256(package)
+    file.unlink()
+    file.symlink_to(package)  # a folder that is there
+    with pytest.raises(UserError, match="is a link"):
+        artifact_sha256(package)
+    file.unlink()
+    os.mkfifo(file)
+    with pytest.raises(UserError, match="no file"):
         artifact_sha256(package)

@@ -214,6 +214,38 @@ def test_gelu_by_tanh_equals_torch() -> None:
         mlprogram_ops.OPERATIONS["gelu"](x, "SIGMOID_APPROXIMATION")
 
 
+def low_variance() -> nn.Module:
+    norm = nn.BatchNorm2d(8, eps=2.0**-10)
+    norm.running_mean, norm.running_var = torch.randn(8), torch.full((8,), 2.0**-12)
+    return norm
+
+
+@pytest.mark.parametrize(
+    ("make", "shape"),
+    [
+        (lambda: nn.LayerNorm(32, eps=1e-6), (1, 16, 32)),
+        (low_variance, (1, 8, 5, 5)),
+        (lambda: nn.GroupNorm(1, 8, eps=1e-6), (1, 8, 5, 6)),
+    ],
+    ids=["layer_norm", "batch_norm", "group norm"],
+)
+def test_a_small_epsilon_is_the_programs(make: Callable[[], nn.Module], shape: tuple[int, ...], tmp_path: Path) -> None:
+    """In full precision, on values whose variance is as small: without it results were 41 % larger, with 1e-5 57 % smaller."""
+    torch.manual_seed(0)
+    module, x = half_grid(make()), 1e-3 * torch.randn(shape)
+    exported = torch.export.export(module, (x,)).run_decompositions({})
+    full = ct.convert(exported, minimum_deployment_target=ct.target.iOS17, compute_precision=ct.precision.FLOAT32)
+    full.save(str(tmp_path / "m.mlpackage"))
+    with torch.no_grad():
+        torch.testing.assert_close(run(MLProgram(tmp_path / "m.mlpackage"), x), module(x), rtol=1e-4, atol=1e-5)
+
+
+@pytest.mark.parametrize("operation", ["rsqrt", "inverse", "log"])
+def test_what_is_added_before_an_operation_is_added(operation: str) -> None:
+    x, function = torch.tensor([0.0, 1e-6, 1.0]), {"rsqrt": torch.rsqrt, "inverse": torch.reciprocal, "log": torch.log}[operation]
+    assert torch.equal(mlprogram_ops.OPERATIONS[operation](x, 1e-4), function(x + 1e-4))
+
+
 def test_a_program_in_full_precision_is_not_rounded(tmp_path: Path) -> None:
     torch.manual_seed(0)
     module, x = nn.Linear(32, 48), torch.randn(1, 16, 32)

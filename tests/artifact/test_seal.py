@@ -38,6 +38,29 @@ def test_the_digest_is_that_of_the_bytes_with_zeros_in_its_place(file: Path) -> 
     assert file.read_bytes() == b"weights\x00\xfforg.lavit_edge.sha256:" + wanted.encode() + b"\x01more"
 
 
+def test_the_digest_of_a_package_is_that_of_a_line_for_each_file(package: Path) -> None:
+    """In the order of the paths as text: ``Data-`` before ``Data/``, which a sort by folder would turn round."""
+    (package / "Data-").write_bytes(b"more")
+    seal(package)
+    contents = {
+        "Data-": b"more",
+        MODEL: b"model" + UNSEALED.encode(),
+        WEIGHTS: b"weights",
+        "Manifest.json": b"{}",
+    }
+    lines = "".join(f"{hashlib.sha256(content).hexdigest()}  {name}\n" for name, content in contents.items())
+    assert check_seal(package) == hashlib.sha256(lines.encode()).hexdigest()
+
+
+def test_what_cannot_be_read_is_one_line(package: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def denied(file: Path) -> bytes:
+        raise PermissionError(13, "Permission denied", str(file))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    with pytest.raises(UserError, match=r"model\.mlpackage cannot be read \(Permission denied\)"):
+        content_sha256(package)
+
+
 def test_every_changed_byte_of_a_file_is_noticed(file: Path) -> None:
     seal(file)
     whole = file.read_bytes()
@@ -55,7 +78,8 @@ def test_every_change_of_a_package_is_noticed(package: Path) -> None:
     seal(package)
     check_seal(package)
     (package / "extra").write_text("")
-    with pytest.raises(UserError, match="is not what was exported"):
+    said = r"mlpackage is not what was exported: its bytes have SHA-256 [0-9a-f]{16}\.\.\., it says [0-9a-f]{16}\.\.\.$"
+    with pytest.raises(UserError, match=said):
         check_seal(package)
     (package / "extra").unlink()
     (package / WEIGHTS).rename(package / "Data" / "heavier")
@@ -80,7 +104,7 @@ def test_every_changed_byte_of_a_package_is_noticed(name: str, package: Path) ->
 
 
 def test_what_holds_no_digest_or_two_is_not_ours(tmp_path: Path) -> None:
-    for content, message in ((b"", "has no digest"), (UNSEALED.encode() * 2, "has 2 digests")):
+    for content, message in ((b"", r"a\.pte has no digest; only"), (UNSEALED.encode() * 2, "has 2 digests")):
         (tmp_path / "a.pte").write_bytes(content)
         with pytest.raises(UserError, match=message):
             check_seal(tmp_path / "a.pte")

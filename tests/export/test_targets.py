@@ -173,19 +173,6 @@ def test_onnx_stores_int8_weights_as_their_products_read_them(artifact, programs
     assert large == [[5, 64], [8, 3, 3, 3]]  # the head and the first embedding
 
 
-def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
-    nodes = [
-        onnx.helper.make_node("DequantizeLinear", ["w", "s", "z"], ["v"], axis=0),
-        onnx.helper.make_node("Transpose", ["v"], ["t"], perm=[1, 0]),
-        onnx.helper.make_node("MatMul", ["v", "t"], ["y"]),
-    ]
-    weight = onnx.numpy_helper.from_array(np.ones((2, 3), np.int8), "w")
-    output = onnx.helper.make_tensor_value_info("y", onnx.TensorProto.FLOAT, [2, 2])
-    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [output], [weight]))
-    with pytest.raises(NotImplementedError, match="both"):
-        onnx_target.fold_weight_transposes(model)
-
-
 def test_the_ort_file_computes_what_the_onnx_file_does(programs, payloads, pictures, tmp_path) -> None:
     find_target("onnx").export(programs["int8"], payloads["int8"], tmp_path / "model.onnx")
     assert sorted(file.name for file in tmp_path.iterdir()) == ["model.onnx", "model.ort"]

@@ -40,12 +40,16 @@ def test_compare_counts_agreement_and_top1() -> None:
     other = reference.copy()
     other[3] = [20, 0, 0, 10]  # now class 0
     result = compare({FLOAT: reference, "model.onnx": other}, np.array([0, 1, 2, 0]), FLOAT, Gates())
+    assert (result.pictures, result.labelled, result.names) == (4, True, [FLOAT, "model.onnx"])
     assert result.top1[FLOAT][0] == 0.75
     assert result.top1["model.onnx"][0] == 1.0
     pair = result.pair("model.onnx", FLOAT)
     assert pair.agreement == 0.75
     # of the last row, less its mean over the classes: 0, 0, 0, 10 became 20, 0, 0, 10; another row's own range is 10
     assert pair.max_delta_steps == pytest.approx(15 / (10 / 255))
+    assert compare({FLOAT: reference, "m.pte": reference}, None, FLOAT, Gates()).pair("m.pte", FLOAT).max_delta_steps == 0
+    nothing = {FLOAT: np.zeros((2, 2)), "m.pte": np.array([[0.0, 0.0], [3.0, -3.0]])}
+    assert compare(nothing, None, FLOAT, Gates()).pair("m.pte", FLOAT).max_delta_steps == 3, "as they are, where there is no step"
 
 
 def test_gates_fail_on_disagreement_and_on_a_drop() -> None:
@@ -115,6 +119,36 @@ def test_what_is_enough_for_float_is_enough_for_int8() -> None:
         assert result.to_dict()["noise"][0]["int8_sqnr_db"] is None  # infinite
 
 
+def test_what_is_exactly_at_its_gate_passes() -> None:
+    reference = logits(200, 0)
+    other = reference + 0.01 * logits(200, 1)
+    targets = reference.argmax(1)
+    targets[0] = (targets[0] + 1) % 5
+    program = reference.copy()
+    program[1] = -program[1]  # 0.5 points of top-1, which are 0.5 + 7e-15 of a hundred
+    noise = sqnr(reference, other)
+    assert compare({FLOAT: reference, "m.onnx": other}, None, FLOAT, Gates(float_sqnr=noise)).failures == []
+    result = compare({FLOAT: reference, PROGRAM: program}, targets, PROGRAM, Gates())
+    assert result.top1[FLOAT][0] - result.top1[PROGRAM][0] == pytest.approx(0.005)
+    assert result.failures == []
+    assert len(compare({FLOAT: reference, PROGRAM: program}, targets, PROGRAM, Gates(max_drop=0.4999)).failures) == 1
+
+
+def test_a_picture_is_sure_if_it_leads_by_six_times_the_noise() -> None:
+    reference = np.tile([0.0, 0.0, -1.0], (200, 1))
+    reference[:100, 0], reference[100:, 0] = 0.13, 0.15
+    program = reference + np.array([0.0, 0.0, 0.05])  # less its mean: 0.05 sqrt(2) / 3 for each class, 0.0236; six times: 0.1414
+    (noise,) = compare({FLOAT: reference, PROGRAM: program, "m.pte": program}, None, PROGRAM, Gates()).noise
+    assert noise.sure == 100
+
+
+def test_a_picture_without_a_lead_is_not_sure_where_int8_is_fp32() -> None:
+    reference = np.eye(3)
+    reference[2] = [1.0, 1.0, 0.0]
+    result = compare({FLOAT: reference, PROGRAM: reference, "m.pte": reference}, None, PROGRAM, Gates())
+    assert result.noise[0].sure == 2
+
+
 def test_one_differing_picture_is_allowed_and_not_two() -> None:
     reference = logits(50, 0)
     for count, expected in ((1, 0), (2, 1)):
@@ -136,12 +170,18 @@ def test_float_gates_differ_for_fp16() -> None:
     reference = logits(100, 0)
     half = reference.astype(np.float16).astype(np.float32)  # about 72 dB
     assert compare({FLOAT: reference, "m.mlpackage": half}, None, FLOAT, Gates()).failures == []
-    assert len(compare({FLOAT: reference, "m.onnx": half}, None, FLOAT, Gates()).failures) == 1
+    (failure,) = compare({FLOAT: reference, "m.onnx": half}, None, FLOAT, Gates()).failures
+    assert failure.startswith("m.onnx: ")
+    assert failure.endswith(" dB against torch fp32, wanted 90.0")
+    (failure,) = compare({FLOAT: reference, "m.onnx": -reference}, None, FLOAT, Gates(float_sqnr=-100)).failures
+    assert failure == "m.onnx: top-1 differs from torch fp32 on 100 of 100 pictures"
 
 
 def test_an_impossible_gate_is_refused() -> None:
-    with pytest.raises(UserError, match="--agreement"):
-        Gates(agreement=99)
+    for share in (-0.01, 1.01, 99):
+        with pytest.raises(UserError, match="--agreement"):
+            Gates(agreement=share)
+    assert [Gates(agreement=share).agreement for share in (0, 1)] == [0, 1]
 
 
 def test_the_page_escapes_names_and_shows_failures() -> None:

@@ -12,7 +12,8 @@ from torch import nn
 from lavit_edge.checkpoint import INT8
 from lavit_edge.errors import UserError
 from lavit_edge.models.blocks import Add
-from lavit_edge.quantize.scheme import check_tensors, default_float_layers, quantizable, quantized_model
+from lavit_edge.quantize import scheme
+from lavit_edge.quantize.scheme import check_tensors, chosen_float_layers, default_float_layers, quantizable, quantized_model
 
 INPUT, OUTPUT = (0.031, 7), (0.052, -20)
 
@@ -106,6 +107,16 @@ def test_every_layer_but_the_first_embedding_and_the_head_is_quantised(deployed)
         "stages.1.blocks.0.mixer.conv",
     }
     assert len(layers) == 49
+
+
+def test_float_layers_are_asked_for_by_pattern(monkeypatch):
+    monkeypatch.setattr(scheme, "default_float_layers", lambda model: frozenset({"head"}))
+    blocks = nn.ModuleList(nn.ModuleDict({"ffn": nn.Linear(2, 2), "conv": nn.Conv2d(2, 2, 1), "add": Add()}) for _ in range(2))
+    model = nn.ModuleDict({"blocks": blocks, "head": nn.Linear(2, 2)})
+    chosen = chosen_float_layers(model, ["*.ffn", "blocks.1.add"])
+    assert chosen == {"head", "blocks.0.ffn", "blocks.1.ffn", "blocks.1.add"}
+    with pytest.raises(UserError, match=r"^--float-layers block.1.conv: no such layer; one is called blocks.1.conv$"):
+        chosen_float_layers(model, ["head", "block.1.conv"])
 
 
 EMBEDDING = "stages.1.embedding.channels.conv"
