@@ -11,6 +11,7 @@ from lavit_edge.cli import run_command
 
 COMMANDS = {
     "adapt": "turn a model of another package into a checkpoint",
+    "split": "split a folder of classes into train/ and val/",
     "train": "train a model on a folder of pictures, or on shards",
     "shards": "turn a folder of pictures into tar shards, or back",
     "quantize": "turn a checkpoint into an int8 checkpoint",

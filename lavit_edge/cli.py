@@ -71,7 +71,9 @@ def _kind(hint: Any, metavar: str | None) -> dict[str, Any]:
     if get_origin(hint) is Literal:
         return {"choices": get_args(hint)}
     if get_origin(hint) is tuple:
-        return {"nargs": "+", "type": get_args(hint)[0], "metavar": metavar}
+        (of_each, *_) = get_args(hint)
+        kind = get_args(of_each)[0] if isinstance(of_each, UnionType) else of_each
+        return {"nargs": "+", "type": kind, "metavar": metavar}
     return {"type": hint, "metavar": metavar}
 
 

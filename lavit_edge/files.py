@@ -30,6 +30,13 @@ def read_json(file: Path) -> Any:
     return parse_json(text, str(file))
 
 
+def write_json(file: Path, value: Any) -> None:
+    """Writes a JSON file, whole or not at all. Raises :class:`OSError`."""
+    temporary = file.with_name(f"{file.name}.part")
+    temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+    os.replace(temporary, file)
+
+
 def parse_json(text: str, source: str) -> Any:
     """The value of a JSON text; ``source`` names it in errors.
 

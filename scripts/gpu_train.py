@@ -29,7 +29,9 @@ from lavit_edge.models import create_model
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.train.card import training_card
 from lavit_edge.train.config import TrainConfig
-from lavit_edge.train.loop import CHECKPOINT, LOG, Parts, Run
+from lavit_edge.train.journal import LOG
+from lavit_edge.train.loop import Run
+from lavit_edge.train.parts import CHECKPOINT, Parts
 from lavit_edge.train.recipe import find_recipe
 from lavit_edge.train.resident import ResidentSource
 from lavit_edge.train.sheets import read_package, read_sheets

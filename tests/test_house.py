@@ -24,7 +24,7 @@ FLOORS = (
     ("parity",),
     ("export",),
     ("doctor", "benchmark", "see"),
-    ("verify", "compare", "predict", "evaluate", "profile", "shards", "serve", "__main__"),
+    ("verify", "compare", "predict", "evaluate", "profile", "shards", "split", "serve", "__main__"),
 )
 COMMAND_LINE = "lavit_edge.cli.config_from"  # makes a config of it; all else takes what it needs
 MOST_PARAMETERS = 8  # more than that are a config dataclass

@@ -15,7 +15,7 @@ import numpy as np
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from lavit_edge.cli import new_console
-from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, open_picture
+from lavit_edge.contract.pictures import UnreadablePicture, open_picture, suffixes
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import FORMAT, INDEX, Sample, ShardedPictures, library
 from lavit_edge.errors import UserError
@@ -139,8 +139,8 @@ def _safe(sample: Sample) -> Path:
     parts = sample.file.split("/")
     if len(parts) != 2 or any(part in {"", ".", ".."} or "\\" in part or "\0" in part for part in parts):
         raise UserError(f"{sample.source}: {sample.file!r} is not <class folder>/<file name>")
-    if Path(parts[1]).suffix.lower() not in SUFFIXES:
-        raise UserError(f"{sample.source}: {sample.file!r} is not called like a picture ({', '.join(sorted(SUFFIXES))})")
+    if Path(parts[1]).suffix.lower() not in suffixes():
+        raise UserError(f"{sample.source}: {sample.file!r} is not called like a picture ({', '.join(sorted(suffixes()))})")
     return Path(*parts)
 
 

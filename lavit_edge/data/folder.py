@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import csv
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -12,6 +12,7 @@ import numpy as np
 
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, load_input, open_picture
+from lavit_edge.data.inventory import Inventory, check_labels, class_folders, normal, pictures_of, refuse_empty
 from lavit_edge.errors import UserError
 
 FREE_PICTURES = Path(__file__).parent.parent / "pictures_cc0"
@@ -35,7 +36,10 @@ def class_names(root: Path) -> dict[str, str]:
         raise UserError(f"{table}: needs the columns 'wnid' (or 'folder') and 'name'")
     if any(row[column] is None or row["name"] is None for row in rows):
         raise UserError(f"{table}: a row has too few columns")
-    return {row[column]: row["name"] for row in rows}
+    named = {normal(row[column]): normal(row["name"]) for row in rows}
+    if len(named) < len(rows):
+        raise UserError(f"{table}: a folder is named twice")
+    return named
 
 
 class Pictures(Protocol):
@@ -50,17 +54,23 @@ class Pictures(Protocol):
     def inputs(self, contract: InputContract, strict: bool = False) -> Iterator[tuple[np.ndarray, int]]:
         """Yields ``(uint8 (size, size, 3), class index)`` of each picture."""
 
+    def name(self, index: int) -> str:
+        """What a picture is called, by its place among those that :meth:`inputs` gave."""
+
 
 class PictureFolder:
-    """The pictures of one split, in a fixed order: classes in the order of ``labels``, pictures by file name.
+    """The pictures of one split, in a fixed order: classes in the order of ``labels``, pictures by file name. Names are compared
+    in NFC.
 
     Attributes:
         labels: class names; the index of a name is its class. By default those of the class folders, sorted by folder name.
         paths, targets: one file and one class index per picture.
+        inventory: what lies there, and what was left out of it.
         skipped: why pictures could not be decoded; :meth:`check` and :meth:`inputs` drop those from ``paths`` and ``targets``.
 
     Raises:
-        UserError: the folder is missing or empty, two class folders have one label, or a class is not among ``labels``.
+        UserError: the folder is missing or empty, two class folders have one label, a class is not among ``labels``, a folder is
+            no class, or its pictures lie deeper; ``train`` has a class without pictures.
     """
 
     def __init__(self, root: Path | str, split: str, labels: tuple[str, ...] | None = None) -> None:
@@ -71,25 +81,25 @@ class PictureFolder:
                 raise UserError(f"{root} holds shards; turn them into a folder with python -m lavit_edge.shards, and give that")
             raise UserError(f"{folder}: no such folder; --data wants train/<class>/ and val/<class>/ with pictures in them")
         names = class_names(root)
-        classes: dict[str, Path] = {}
-        for entry in sorted(folder.iterdir()):
-            if entry.is_dir() and not entry.name.startswith("."):
-                label = names.get(entry.name, entry.name)
-                if label in classes:
-                    raise UserError(f"{folder}: {classes[label].name} and {entry.name} are both called {label!r} in labels.csv")
-                classes[label] = entry
+        check_labels(root, names)
+        self.inventory = Inventory(split)
+        classes = class_folders(folder, names, self.inventory)
         self.labels = labels if labels is not None else tuple(classes)
-        if unknown := sorted(set(classes) - set(self.labels)):
+        known = {normal(label) for label in self.labels}
+        if unknown := sorted(set(classes) - known):
             raise UserError(f"{folder}: class {unknown[0]!r} is not one of the labels ({', '.join(self.labels)})")
         self.paths: list[Path] = []
         self.targets: list[int] = []
         for index, label in enumerate(self.labels):
-            files = sorted(classes[label].iterdir()) if label in classes else []
-            pictures = [file for file in files if file.suffix.lower() in SUFFIXES]
+            own = classes.get(normal(label))
+            pictures = pictures_of(own, self.inventory) if own else []
+            if own and not pictures and split == "train":
+                refuse_empty(own, label, self.inventory)
+            self.inventory.counts[label] = len(pictures)
             self.paths += pictures
             self.targets += [index] * len(pictures)
         if not self.paths:
-            raise UserError(f"{folder}: no pictures found ({', '.join(sorted(SUFFIXES))})")
+            raise UserError(f"{folder}: no pictures found in class folders ({', '.join(sorted(SUFFIXES))})")
         self.skipped: list[UnreadablePicture] = []
 
     def __len__(self) -> int:
@@ -104,10 +114,18 @@ class PictureFolder:
     def spread(self, count: int) -> PictureFolder:
         """This folder cut down in place to ``count`` pictures, taken evenly over the classes, the same ones each time."""
         if count < len(self):
-            keep = np.linspace(0, len(self) - 1, count).round().astype(int)
+            rows = [np.flatnonzero(np.array(self.targets) == label) for label in np.unique(self.targets)]
+            shares = even_shares([len(row) for row in rows], count)
+            keep = [row[i] for row, share in zip(rows, shares, strict=True) for i in _evenly(len(row), share)]
             self.paths = [self.paths[i] for i in keep]
             self.targets = [self.targets[i] for i in keep]
         return self
+
+    def drop(self, indices: Collection[int]) -> None:
+        """Takes pictures out."""
+        out = set(indices)
+        self.paths = [path for index, path in enumerate(self.paths) if index not in out]
+        self.targets = [target for index, target in enumerate(self.targets) if index not in out]
 
     def check(self, strict: bool) -> None:
         """Decodes every picture once; drops those that cannot be decoded, or raises on the first under ``strict``."""
@@ -127,6 +145,10 @@ class PictureFolder:
             else:
                 yield picture, target
 
+    def name(self, index: int) -> str:
+        """``<class folder>/<file>``."""
+        return f"{self.paths[index].parent.name}/{self.paths[index].name}"
+
     def _skip(self, path: Path, error: UnreadablePicture, strict: bool) -> None:
         if strict:
             raise UserError(f"{error}; refused under --strict")
@@ -135,6 +157,25 @@ class PictureFolder:
         self.skipped.append(error)
         if not self.paths:
             raise UserError(f"none of the pictures could be decoded; the first: {self.skipped[0]}")
+
+
+def even_shares(counts: Sequence[int], total: int) -> list[int]:
+    """``total`` dealt out evenly to classes that have ``counts``; what a class lacks goes to the others."""
+    shares = [0] * len(counts)
+    while left := min(total, sum(counts)) - sum(shares):
+        hungry = [index for index, count in enumerate(counts) if shares[index] < count]
+        each, rest = divmod(left, len(hungry))
+        for index in hungry:
+            shares[index] = min(counts[index], shares[index] + each)
+        if not each:
+            for place in _evenly(len(hungry), rest):
+                shares[hungry[place]] += 1
+    return shares
+
+
+def _evenly(length: int, count: int) -> list[int]:
+    """``count`` places of a row of ``length``, from its first to its last."""
+    return np.linspace(0, length - 1, count).round().astype(int).tolist()
 
 
 def free_pictures(contract: InputContract) -> PictureFolder:

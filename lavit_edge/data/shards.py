@@ -26,7 +26,7 @@ from rich.progress import track
 
 from lavit_edge.cli import new_console
 from lavit_edge.contract import InputContract
-from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, load_input
+from lavit_edge.contract.pictures import UnreadablePicture, load_input, suffixes
 from lavit_edge.data.folder import class_names
 from lavit_edge.errors import UserError
 from lavit_edge.files import check_shape, file_sha256, parse_json, read_json
@@ -108,6 +108,10 @@ class ShardedPictures:
         out.first, out.stop = (self.first + len(self) * i // count for i in (index, index + 1))
         return out
 
+    def name(self, index: int) -> str:
+        """``sample <number>``; its file's name is in the shard."""
+        return f"sample {self.first + index:08}"
+
     def check(self, strict: bool) -> None:
         """Reads every shard once, without decoding pictures.
 
@@ -185,9 +189,9 @@ def _sample(raw: dict[str, Any], shard: Shard, place: int, classes: int) -> Samp
         raise UserError(f"{source} is not what {INDEX} promises in this place")
     if "json" not in raw:
         raise UserError(f"{source} has no label, no member {raw['__key__']}.json")
-    pictures = [raw[suffix] for suffix in raw if f".{suffix}" in SUFFIXES]
+    pictures = [raw[suffix] for suffix in raw if f".{suffix}" in suffixes()]
     if len(pictures) != 1:
-        raise UserError(f"{source} has {len(pictures)} pictures and must have one ({', '.join(sorted(SUFFIXES))})")
+        raise UserError(f"{source} has {len(pictures)} pictures and must have one ({', '.join(sorted(suffixes()))})")
     label = parse_json(raw["json"].decode(), source)
     check_shape(label, {"cls": int, "file": str}, source)
     if not 0 <= label["cls"] < classes:

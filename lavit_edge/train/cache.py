@@ -24,7 +24,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from lavit_edge.cli import new_console
-from lavit_edge.contract.pictures import FORMATS, open_picture
+from lavit_edge.contract.pictures import formats, open_picture
 from lavit_edge.data.augment import draw_hole, draw_operations, random_box
 from lavit_edge.data.augment_batch import crop_batch, erase_batch, rand_augment_batch
 from lavit_edge.data.folder import PictureFolder
@@ -243,7 +243,7 @@ def _square(path: Path, side: int) -> bytes:
 def _longest_side(path: Path) -> int:
     with (
         warnings.catch_warnings(action="ignore", category=Image.DecompressionBombWarning),
-        Image.open(path, formats=FORMATS) as image,
+        Image.open(path, formats=formats()) as image,
     ):
         return max(image.size)
 

@@ -18,13 +18,15 @@ class TrainConfig:
         UserError: a value is out of range.
     """
 
-    init: tuple[Path, ...] = option(
-        (), "start from this, or from the mean weights of several; another size or other classes are fine", "CHECKPOINT"
-    )
+    init: tuple[str | Path, ...] = option(
+        (), "start from this (a folder, or a bundled one's name), or from the mean weights of several; another size or other "
+        "classes are fine", "CHECKPOINT",
+    )  # fmt: skip
     device: str = option("auto", "auto, cpu, cuda")
     precision: Literal["bf16", "fp32"] = option("bf16", "autocast type")
     compile: bool = option(False, "compile the model with torch.compile: minutes at the start, then faster")
     workers: int = option(2, "processes that decode and augment, for each training process")
+    threads: int | None = option(None, "of each process on a CPU (default: OMP_NUM_THREADS, else what is fastest here)")
     cache: Path | None = option(None, "decode the training pictures once, into this .npy file (in a folder: train.npy); faster")
     save_minutes: float | None = option(None, "also save in the middle of an epoch, this often")
     strict: bool = option(False, "refuse a picture that cannot be decoded instead of skipping it")
@@ -35,3 +37,5 @@ class TrainConfig:
         check_choices(self)
         if self.workers < 0:
             raise UserError(f"--workers must be at least 0, not {self.workers}")
+        if self.threads is not None and self.threads < 1:
+            raise UserError(f"--threads must be at least 1, not {self.threads}")

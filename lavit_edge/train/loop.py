@@ -3,38 +3,37 @@
 from __future__ import annotations
 
 import contextlib
-import csv
-import io
 import json
-import os
 import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import torch
 from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import AdamW
 
 from lavit_edge.checkpoint import save_checkpoint
 from lavit_edge.cli import new_console
-from lavit_edge.contract import InputContract
 from lavit_edge.data.augment import mix
-from lavit_edge.data.folder import Pictures, batches
 from lavit_edge.errors import UserError
-from lavit_edge.models.classifier import Classifier
+from lavit_edge.files import write_json
 from lavit_edge.train.average import Average
+from lavit_edge.train.batches import class_weights
 from lavit_edge.train.card import training_card
 from lavit_edge.train.config import TrainConfig
+from lavit_edge.train.journal import show, write_log
+from lavit_edge.train.judge import Judged, judge
 from lavit_edge.train.meter import Meter, training_flops
 from lavit_edge.train.optimizer import Muon, parameter_groups
+from lavit_edge.train.parts import BEST, CHECKPOINT, JUDGED, STATE, Parts, Student
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import Source
 from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
@@ -42,48 +41,22 @@ from lavit_edge.train.teacher import Teacher, probabilities, stored_views
 from lavit_edge.train.transfer import Transfer
 from lavit_edge.train.world import World
 
-STATE, LOG, CHECKPOINT = "state.safetensors", "log.csv", "checkpoint"
-CHECK_EVERY = 20  # steps between looks at the loss, for which a GPU must be waited for
+CHECK_EVERY = 20  # steps between looks at the loss, for which a GPU must be waited for; the first ones are all looked at
 
 
 class Stopped(Exception):
     """SIGTERM came, and the run is saved."""
 
 
-class Student(nn.Module):
-    """The model, plus a linear map from its pooled features to the teacher's classes that is dropped after training."""
+class Run:
+    """One training run in ``out``: ``log.csv``, ``state.safetensors`` (to resume from), ``checkpoint/`` (the weights of the last
+    epoch), ``best/`` (of the epoch that was best on the val split) and ``judged.json`` (what those took for what).
 
-    def __init__(self, model: Classifier, teacher_classes: int) -> None:
-        super().__init__()
-        self.model = model
-        self.to_teacher = nn.Linear(model.head.in_features, teacher_classes) if teacher_classes else None
-
-    def forward(self, x: Tensor) -> tuple[Tensor, Tensor | None, list[Tensor]]:
-        features, maps = self.model.features(x)
-        return self.model.head(features), self.to_teacher(features) if self.to_teacher else None, maps
-
-
-@dataclass(frozen=True)
-class Parts:
-    """What a run trains, and on what.
+    The weights are the average (EMA) or, where they do better on the val split, those of the last step.
 
     Attributes:
-        val: to judge on.
-        facts: of the run, for ``config.json``.
-        teacher_file: where what the teacher says of each picture is kept; None: in the run's folder.
-    """
-
-    model: Classifier
-    contract: InputContract
-    source: Source
-    val: Pictures
-    teacher: Teacher | None
-    facts: dict[str, Any]
-    teacher_file: Path | None = None
-
-
-class Run:
-    """One training run in ``out``: ``log.csv``, ``state.safetensors`` (to resume from) and ``checkpoint/`` (the EMA weights).
+        metrics: of the last epoch's weights; ``val_top1`` is None where they were not judged.
+        best: those of the best epoch so far, with its ``epoch``.
 
     All chance follows from the recipe's seed, the epoch, the step and the process, so that a resumed run does what it would have
     done.
@@ -113,15 +86,21 @@ class Run:
         )
         self.transfer = Transfer(self.device)
         self.flops = training_flops(model, contract.size)
-        self.epoch, self.step, self.seconds, self.val_pictures = 0, 0, 0.0, len(parts.val)
-        self.top1: float | None = None  # of the last epoch, if it was judged
+        self.pictures = parts.pictures
+        weights = class_weights(parts.counts) if recipe.balance == "loss" else None
+        self.class_weights = None if weights is None else torch.tensor(weights, dtype=torch.float32, device=self.device)
+        self.epoch, self.step, self.seconds = 0, 0, 0.0
+        self.metrics: dict[str, Any] = {}  # of the last epoch's weights; without a top-1 where they were not judged
+        self.best: dict[str, Any] = {}  # the same of the best epoch's
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
         self.rows: list[dict[str, str]] = []  # of the log
         self.terminated, self.intact, self.saved = False, True, 0.0
+        self.kept, self.tops = "average", [0.0, 0.0]  # which weights are better, and the top-1 of both
+        self.newest: Judged | None = None  # the last epoch, where it is the best
         self.console = console or new_console(stderr=True, quiet=not world.main)
 
     def fit(self, plan: Callable[[int], int] | None = None) -> float:
-        """Trains to the last epoch and returns the EMA model's top-1 on the val split.
+        """Trains to the last epoch, or until ``patience`` ends; returns the last epoch's top-1 on the val split.
 
         Args:
             plan: asked before each epoch, with its number from 0, how many epochs there shall be, at least one more: for a run
@@ -133,27 +112,43 @@ class Run:
         """
         logits = self._teacher_logits()
         with self._on_sigterm():
-            while self.epoch < self.recipe.epochs:
+            while not self.finished:
                 if plan:
                     self.recipe = replace(self.recipe, epochs=plan(self.epoch))
                 self.saved = start = time.monotonic()
                 figures = self._train_epoch(logits, start)
                 measured = (self.epoch + 1) % self.recipe.val_every == 0 or self.epoch + 1 == self.recipe.epochs
-                self.top1 = self.evaluate() if measured else None
+                judged = self._judge() if measured else None
                 (loss,) = self.world.sum(self.total.item())
                 loss /= self.world.size * self.recipe.accumulate * self.steps
                 self.seconds += time.monotonic() - start
                 self.epoch, self.step = self.epoch + 1, 0
                 self.total.zero_()
-                self._log(loss, "" if self.top1 is None else f"{self.top1:.4f}", time.monotonic() - start, figures)
+                self._end_of_epoch(loss, time.monotonic() - start, figures, judged)
                 if measured or not plan:
                     self._save(checkpoint=True)
-        assert self.top1 is not None  # the last epoch is always judged
         if not self.world.main:
             return self.top1
         if not self.intact:
             raise UserError(f"the end of the run could not be saved in {self.out}: make room there, then --resume")
         return self.top1
+
+    @property
+    def finished(self) -> bool:
+        """Whether all epochs are done, or the last ``patience`` epochs brought nothing better."""
+        r = self.recipe
+        stale = self.epoch - self.best["epoch"] if self.best else 0
+        return self.epoch >= r.epochs or bool(r.patience and stale >= r.patience and self.metrics.get("val_top1") is not None)
+
+    @property
+    def top1(self) -> float:
+        """Of the last epoch's weights; every run ends with an epoch that is judged."""
+        return float(self.metrics["val_top1"])
+
+    @property
+    def val_pictures(self) -> int:
+        """Those that could be judged."""
+        return int(self.metrics["val_pictures"])
 
     def _train_epoch(self, logits: Tensor | None, start: float) -> dict[str, str]:
         """The steps that are left of this epoch; returns how fast they were."""
@@ -165,7 +160,7 @@ class Run:
         meter = Meter()
         meter.start()
         with self._progress() as progress:
-            bar = progress.add_task(f"epoch {self.epoch + 1}/{r.epochs}", total=steps, completed=self.step, loss=float("nan"))
+            bar = progress.add_task(f"epoch {self.epoch + 1}/{r.epochs}", total=steps, completed=self.step, loss="")
             for step in range(self.step, steps):
                 torch.manual_seed(_seed(r.seed, self.epoch, step, self.world.rank))
                 for group in self.optimizer.param_groups:
@@ -181,9 +176,10 @@ class Run:
                 self.step = step + 1
                 meter.pictures += r.batch_size * r.accumulate
                 meter.steps += 1
-                if self.step % CHECK_EVERY == 0 or self.step == steps:
+                if self.step <= CHECK_EVERY or self.step % CHECK_EVERY == 0 or self.step == steps:
                     self._check(diverged)
-                    progress.update(bar, completed=self.step, loss=self.total.item() / (self.step * r.accumulate))
+                    loss = self.total.item() / (self.step * r.accumulate)
+                    progress.update(bar, completed=self.step, loss=f"loss {loss:.3f}")
                 self._save_or_stop(start, diverged)
         return meter.figures(self.world.size, self.flops, self.device)
 
@@ -265,8 +261,11 @@ class Run:
         with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
             logits, to_teacher, maps = self.parallel(x)
         logits = logits.float()
-        loss = share * F.cross_entropy(logits, targets, label_smoothing=r.label_smoothing)
-        loss = loss + (1 - share) * F.cross_entropy(logits, targets[partner], label_smoothing=r.label_smoothing)
+        own, other = (
+            F.cross_entropy(logits, classes, self.class_weights, label_smoothing=r.label_smoothing)
+            for classes in (targets, targets[partner])
+        )
+        loss = share * own + (1 - share) * other
         if to_teacher is not None:
             soft = probabilities(teacher_views, to_teacher.shape[1])
             soft = share * soft + (1 - share) * soft[partner]
@@ -274,20 +273,6 @@ class Run:
         if r.diagonality:
             loss = loss + r.diagonality * self.student.model.auxiliary_loss(maps)
         return loss
-
-    @torch.inference_mode()
-    def evaluate(self) -> float:
-        """Top-1 of the EMA weights on the val split, preprocessed by the contract."""
-        model = self.ema_model.eval()
-        self.world.share(model.buffers())  # each process has averaged over its own batches
-        hits = 0
-        for pictures, targets in batches(self.val_set, self.contract, 64):
-            x = (torch.from_numpy(pictures).to(self.device).permute(0, 3, 1, 2).float() - self.mean) / self.std
-            with torch.autocast(self.device.type, self.precision, enabled=self.precision != torch.float32):
-                predicted = model(x).argmax(1)
-            hits += int((predicted.cpu() == torch.from_numpy(targets)).sum())
-        (of_all,) = self.world.sum(hits)
-        return of_all / self.val_pictures
 
     def _teacher_logits(self) -> Tensor | None:
         if self.teacher is None:
@@ -301,9 +286,39 @@ class Run:
         return views
 
     def _progress(self) -> Progress:
-        loss = TextColumn("loss {task.fields[loss]:.3f}")
-        columns = (TextColumn("{task.description}"), BarColumn(), loss, TimeRemainingColumn())
-        return Progress(*columns, console=self.console, transient=True)
+        name, loss, times = (
+            TextColumn("{task.description}"),
+            TextColumn("{task.fields[loss]}"),
+            (TimeElapsedColumn(), TimeRemainingColumn()),
+        )
+        return Progress(name, BarColumn(), MofNCompleteColumn(), loss, *times, console=self.console, transient=True)
+
+    def _judge(self) -> Judged:
+        """Judges average and last weights, and keeps the better; what they have in ``metrics`` is for this epoch."""
+        models = {"average": self.ema_model, "last step": self.student.model}
+        both = judge(list(models.values()), self.val_set, self.contract, self.world, self.precision)
+        self.kept, judged = max(zip(models, both, strict=True), key=lambda pair: pair[1].rank)  # of equals, the average
+        self.tops = [each.top1 for each in both]
+        return judged
+
+    def _end_of_epoch(self, loss: float, seconds: float, figures: dict[str, str], judged: Judged | None) -> None:
+        """Brings metrics, the best epoch and the log up to date."""
+        self.metrics = {"val_top1": None, "val_pictures": len(self.val_set), "weights": "average"}
+        row = {"val_top1": "", "val_loss": "", "weights": "", "average_top1": "", "last_step_top1": ""}
+        if judged:
+            self.metrics = {"val_top1": round(judged.top1, 5), "val_loss": round(judged.loss, 5)}
+            self.metrics |= {"val_pictures": judged.pictures, "weights": self.kept}
+            average, last = (f"{top1:.4f}" for top1 in self.tops)
+            row = {"val_top1": f"{judged.top1:.4f}", "val_loss": f"{judged.loss:.4f}", "weights": self.kept}
+            row |= {"average_top1": average, "last_step_top1": last}
+        self.metrics |= {"epoch": self.epoch, "seconds": round(self.seconds)}
+        self.newest = judged if judged and (not self.best or judged.rank > tuple(self.best["rank"])) else None
+        if self.newest:
+            self.best = {**self.metrics, "rank": list(self.newest.rank)}
+        rate = self.recipe.learning_rate(self.epoch, self.recipe.accumulate * self.world.size)
+        first = {"epoch": str(self.epoch), "lr": f"{rate:.3g}", "loss": f"{loss:.4f}"}
+        self.rows.append({**first, **row, "seconds": f"{seconds:.0f}", **figures})
+        show(self.rows[-1], self.console)
 
     def _save(self, *, checkpoint: bool) -> None:
         """Writes the state and, at the end of an epoch, checkpoint and log. A full disk is reported, and training goes on."""
@@ -313,12 +328,16 @@ class Run:
         tensors = {f"student.{k}": v for k, v in self.student.state_dict().items()}
         tensors |= {f"ema.{k}": v for k, v in self.ema.state_dict().items()}
         tensors |= {f"optimizer.{k}": v for k, v in optimizer_tensors(self.optimizer).items()}
-        progress = {"epoch": self.epoch, "step": self.step, "total": total, "seconds": self.seconds, "top1": self.top1}
+        progress: dict[str, Any] = {"epoch": self.epoch, "step": self.step, "total": total, "seconds": self.seconds}
+        progress |= {"metrics": self.metrics, "best": self.best}
         facts = {"progress": json.dumps({**progress, "rows": self.rows}), **self._identity()}
         try:
             if checkpoint:
-                self._save_checkpoint()
-                self._write_log()
+                self._save_checkpoint(CHECKPOINT)
+                if self.newest:
+                    self._save_checkpoint(BEST)
+                    write_json(self.out / JUDGED, {"labels": self.contract.labels, **self.newest.to_dict()})
+                write_log(self.rows, self.out)
             save_state(self.out / STATE, tensors, facts)
             self.intact = True
         except (OSError, UserError) as error:
@@ -326,29 +345,24 @@ class Run:
             last = "the state before is intact" if (self.out / STATE).exists() else "there is no state yet"
             self.console.print(f"could not save ({error}); {last}, training goes on", style="yellow")
 
-    def _save_checkpoint(self) -> None:
+    def _save_checkpoint(self, name: str) -> None:
         r = asdict(self.recipe)
-        metrics = {
-            "val_top1": None if self.top1 is None else round(self.top1, 5),
-            "val_pictures": self.val_pictures,
-            "epoch": self.epoch,
-            "seconds": round(self.seconds),
-        }
         training = {**self.facts, "recipe": r, "teacher_exposure": self.teacher.exposure if self.teacher else None}
-        card = training_card(self.recipe.model, self.contract, training, metrics)
+        model = self.student.model if self.metrics["weights"] == "last step" else self.ema_model
         save_checkpoint(
-            self.out / CHECKPOINT,
-            self.ema_model.state_dict(),
+            self.out / name,
+            model.state_dict(),
             model={"name": r["model"], "options": {}},
             contract=self.contract,
-            card=card,
-            facts={"training": training, "metrics": metrics},
+            card=training_card(self.recipe.model, self.contract, training, self.metrics),
+            facts={"training": training, "metrics": self.metrics},
         )
 
     def _identity(self) -> dict[str, str]:
         """What a run to be resumed must have in common with the state it resumes from."""
         recipe = json.dumps(asdict(self.recipe), sort_keys=True)
         shared = {"recipe": recipe, "contract": self.contract.sha256, "number of processes": str(self.world.size)}
+        shared["set of pictures"] = self.pictures
         return shared | self.source.order()
 
     def resume(self) -> None:
@@ -362,29 +376,13 @@ class Run:
             self.ema.load_state_dict(under("ema.", tensors))
             load_optimizer(self.optimizer, under("optimizer.", tensors))
             progress = json.loads(facts["progress"])
-            self.epoch, self.step, self.seconds, self.top1 = (progress[name] for name in ("epoch", "step", "seconds", "top1"))
-            self.rows = progress["rows"]
+            self.epoch, self.step, self.seconds = (progress[name] for name in ("epoch", "step", "seconds"))
+            self.metrics, self.best, self.rows = (progress[name] for name in ("metrics", "best", "rows"))
         except (RuntimeError, ValueError, KeyError, IndexError) as error:  # tensors or numbers that do not fit this run
             raise UserError(f"{file} does not fit this run ({error}); choose another --out") from error
         if self.world.main:
             self.total.fill_(progress["total"])  # of all processes
-            self._write_log()
-
-    def _log(self, loss: float, top1: str, seconds: float, figures: dict[str, str]) -> None:
-        rate = self.recipe.learning_rate(self.epoch, self.recipe.accumulate * self.world.size)
-        row = {"epoch": str(self.epoch), "lr": f"{rate:.3g}", "loss": f"{loss:.4f}", "val_top1": top1}
-        self.rows.append({**row, "seconds": f"{seconds:.0f}", **figures})
-        self.console.print("  ".join(f"{name} {value}" for name, value in self.rows[-1].items() if value), soft_wrap=True)
-
-    def _write_log(self) -> None:
-        text = io.StringIO(newline="")
-        if self.rows:
-            writer = csv.DictWriter(text, list(self.rows[0]))
-            writer.writeheader()
-            writer.writerows(self.rows)
-        temporary = self.out / f"{LOG}.part"
-        temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-        os.replace(temporary, self.out / LOG)
+            write_log(self.rows, self.out)
 
 
 def views_key(teacher: Teacher, recipe: Recipe, source: Source) -> str:

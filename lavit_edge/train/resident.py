@@ -12,7 +12,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from lavit_edge.data.augment import random_box
 from lavit_edge.data.augment_batch import crop_batch
-from lavit_edge.train.batches import EpochBatches, epoch_steps
+from lavit_edge.train.batches import EpochBatches, epoch_order, epoch_steps
 from lavit_edge.train.cache import apply_chance, draw_chance
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.sheets import DecodedPictures
@@ -87,9 +87,8 @@ class ResidentSource:
 
     def _sampler(self, epoch: int, start: int = 0) -> EpochBatches:
         r = self.recipe
-        return EpochBatches(
-            len(self.pictures), r.batch_size, r.accumulate, r.seed, epoch, self.world.rank, self.world.size, start
-        )
+        order = epoch_order(r, epoch, self.pictures.targets)
+        return EpochBatches(order, r.batch_size, r.accumulate, self.world.rank, self.world.size, start)
 
     def _endless(self, epoch: int, start: int) -> Iterator[Numbered]:
         for number in count(epoch):

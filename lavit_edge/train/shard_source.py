@@ -40,6 +40,8 @@ class ShardSource:
     def __init__(self, pictures: ShardedPictures, recipe: Recipe, world: World, workers: int) -> None:
         self.pictures, self.recipe, self.world, self.workers = pictures, recipe, world, workers
         self.streams = max(1, workers)
+        if recipe.balance == "sampling":
+            raise UserError("balance=sampling wants a folder of pictures; shards are read in order, and take balance=loss")
 
     def steps(self) -> int:
         r = self.recipe

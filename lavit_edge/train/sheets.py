@@ -54,6 +54,9 @@ class DecodedPictures:
         for pixels, target in zip(self.pixels, self.targets, strict=True):
             yield to_input(Image.fromarray(pixels), contract), target
 
+    def name(self, index: int) -> str:
+        return self.files[index]
+
 
 def write_sheets(pixels: np.ndarray, folder: Path, split: str, quality: int) -> dict[str, str]:
     """Writes ``<split>-000.avif`` and so on, of uint8 RGB ``(N, side, side, 3)``; returns the SHA-256 of each."""

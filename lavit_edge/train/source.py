@@ -10,7 +10,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader
 
 from lavit_edge.data.folder import PictureFolder
-from lavit_edge.train.batches import EpochBatches, epoch_steps
+from lavit_edge.train.batches import EpochBatches, epoch_order, epoch_steps
 from lavit_edge.train.dataset import Augmentation, TrainingPictures
 from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.world import World
@@ -84,6 +84,5 @@ class FolderSource:
 
     def _sampler(self, epoch: int, start: int = 0) -> EpochBatches:
         r = self.recipe
-        return EpochBatches(
-            len(self.pictures), r.batch_size, r.accumulate, r.seed, epoch, self.world.rank, self.world.size, start
-        )
+        order = epoch_order(r, epoch, self.pictures.targets)
+        return EpochBatches(order, r.batch_size, r.accumulate, self.world.rank, self.world.size, start)

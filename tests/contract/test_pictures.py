@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, ImageCms
 
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.contract import Interpolation, Resize
@@ -107,6 +107,50 @@ def test_cmyk_jpeg(ink: tuple[int, ...], colour: tuple[int, ...]) -> None:
 def test_16_bit_grey_keeps_its_high_byte(format: str) -> None:
     image = Image.fromarray(np.array([[0x0000, 0x1234, 0xFFFF, 0x00FF]], np.uint16))
     assert pixels(encoded(image, format))[0, :, 1].tolist() == [0x00, 0x12, 0xFF, 0x00]
+
+
+def test_floats_are_scaled_where_they_say_how() -> None:
+    image = Image.fromarray(np.array([[0.0, 0.5, 1.0]], np.float32))
+    assert pixels(encoded(image, "TIFF"))[0, :, 0].tolist() == [0, 128, 255]
+
+
+@pytest.mark.parametrize(
+    "values", [np.float32([[0, 300]]), np.float32([[-1, 0.5]]), np.float32([[0, np.nan]]), np.int32([[0, 70000]])]
+)
+def test_floats_and_32_bit_values_without_a_known_white_are_refused(values: np.ndarray, tmp_path: Path) -> None:
+    file = tmp_path / "wide.tif"
+    file.write_bytes(encoded(Image.fromarray(values), "TIFF"))
+    with pytest.raises(UnreadablePicture, match=r"wide\.tif: (float|signed or 32-bit) pixels from .* save it with 8 or 16 bits"):
+        open_picture(file)
+
+
+def wide_gamut() -> bytes:
+    """A profile with the primaries of Adobe RGB (1998) and a gamma of 2.2: sRGB's, its colorants exchanged."""
+    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
+    colorants = {b"rXYZ": (0.60974, 0.31111, 0.01947), b"gXYZ": (0.20528, 0.62567, 0.06087), b"bXYZ": (0.14919, 0.06322, 0.74457)}
+    (tags,) = struct.unpack_from(">I", profile, 128)
+    for tag in range(tags):
+        name, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * tag)
+        if name in colorants:
+            struct.pack_into(">3i", profile, offset + 8, *(round(65536 * value) for value in colorants[name]))
+    return bytes(profile).replace("sRGB".encode("utf-16-be"), "wide".encode("utf-16-be"))
+
+
+def test_a_wide_gamut_becomes_srgb() -> None:
+    image = Image.fromarray(np.array([[[255, 255, 255], [128, 128, 128], [100, 200, 100], [0, 255, 0]]], np.uint8))
+    white, grey, green, purest = pixels(encoded(image, icc_profile=wide_gamut()))[0].astype(int)
+    assert np.abs(white - 255).max() <= 1
+    assert np.abs(grey - 128).max() <= 1
+    assert green[0] < 60  # Adobe's red and green stand closer together: in sRGB there is less red in it
+    assert abs(green[1] - 200) <= 3
+    assert purest.tolist() == [0, 255, 0], "outside of sRGB it is cut"
+
+
+def test_a_profile_that_is_srgb_or_damaged_changes_nothing() -> None:
+    image = Image.fromarray(grid())
+    srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    for profile in (srgb, wide_gamut()[:200], b"no profile"):
+        np.testing.assert_array_equal(pixels(encoded(image, icc_profile=profile)), grid())
 
 
 def test_one_bit() -> None:

@@ -244,7 +244,7 @@ def test_without_webdataset(packed: Path, folder: Path, tmp_path: Path, monkeypa
 def test_the_converter_leaves_unreadable_pictures_out(folder: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = Path(shutil.copytree(folder, tmp_path / "data"))
     (data / "train" / "red" / "03.png").write_bytes(b"not a picture")
-    (data / "val" / "blue" / "dir.png").mkdir()
+    (data / "val" / "blue" / "dir.png").write_bytes(b"no picture either")
     with pytest.raises(UserError, match=r"(03|dir)\.png: not a .*; refused under --strict"):
         main(["--data", str(data), "--out", str(tmp_path / "strict"), "--strict"])
     assert main(["--data", str(data), "--out", str(tmp_path / "out")]) == 0
@@ -264,7 +264,7 @@ def test_what_the_converter_refuses(folder: Path, packed: Path, tmp_path: Path) 
 
     data = Path(shutil.copytree(folder, tmp_path / "data"))
     (data / "train" / "yellow").mkdir()
-    assert "class 'yellow' has no picture to train on" in refusal(data)
+    assert "class 'yellow' has no pictures to train on" in refusal(data)
     (data / "train" / "yellow" / "1.png").write_bytes(b"not a picture")
     assert "class 'yellow' has no picture that can be decoded to train on" in refusal(data)
     shutil.rmtree(data / "train" / "yellow")
@@ -273,6 +273,7 @@ def test_what_the_converter_refuses(folder: Path, packed: Path, tmp_path: Path) 
     shutil.rmtree(data / "val" / "red")
     (data / "val" / "green").rename(data / "green")
     shutil.rmtree(data / "train" / "green")
+    (data / "labels.csv").unlink()
     assert "one class, 'blue'" in refusal(data)
     assert "--pictures-per-shard must be at least 1" in refusal(folder, "--pictures-per-shard", "0")
     with pytest.raises(UserError, match="already exists and is not empty"):

@@ -11,13 +11,15 @@ import sys
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file
 
 from lavit_edge.errors import UserError
 from lavit_edge.train.__main__ import main
-from lavit_edge.train.batches import EpochBatches
+from lavit_edge.train.batches import EpochBatches, epoch_order
+from lavit_edge.train.recipe import Recipe
 
 SETTINGS = "image_size=32 epochs=3 batch_size=8 ema=0.5 warmup_epochs=0 lr=2e-3 drop_path=0.1"
 OPTIONS = ["--workers", "0", "--precision", "fp32", "--device", "cpu", "--set", *SETTINGS.split()]
@@ -142,14 +144,18 @@ def test_two_processes_train_as_one_with_twice_the_batch(colours: Path, tmp_path
 
 def test_accumulated_batches_are_one_step() -> None:
     """Two batches of 8 in a step take the pictures of one of 16, and so do two processes."""
-    (sixteen,) = EpochBatches(100, 16, 1, 0, 5, 0, 1).of_step(3)
-    first, second = EpochBatches(100, 8, 2, 0, 5, 0, 1).of_step(3)
+
+    def order(pictures: int, epoch: int) -> np.ndarray:
+        return epoch_order(Recipe(), epoch, [0] * pictures)
+
+    (sixteen,) = EpochBatches(order(100, 5), 16, 1, 0, 1).of_step(3)
+    first, second = EpochBatches(order(100, 5), 8, 2, 0, 1).of_step(3)
     assert first + second == sixteen
-    parts = [EpochBatches(100, 8, 1, 0, 5, rank, 2).of_step(3)[0] for rank in (0, 1)]
+    parts = [EpochBatches(order(100, 5), 8, 1, rank, 2).of_step(3)[0] for rank in (0, 1)]
     assert parts[0] + parts[1] == sixteen
-    assert sorted(index for batch in EpochBatches(96, 16, 1, 0, 5, 0, 1) for index in batch) == list(range(96))
-    assert list(EpochBatches(96, 16, 1, 0, 5, 0, 1, start=4)) == list(EpochBatches(96, 16, 1, 0, 5, 0, 1))[4:]
-    assert sixteen != EpochBatches(100, 16, 1, 0, 6, 0, 1).of_step(3)[0]
+    assert sorted(index for batch in EpochBatches(order(96, 5), 16, 1, 0, 1) for index in batch) == list(range(96))
+    assert list(EpochBatches(order(96, 5), 16, 1, 0, 1, start=4)) == list(EpochBatches(order(96, 5), 16, 1, 0, 1))[4:]
+    assert sixteen != EpochBatches(order(100, 6), 16, 1, 0, 1).of_step(3)[0]
 
 
 def test_gradients_of_accumulated_batches_add_up(colours: Path, tmp_path: Path) -> None:

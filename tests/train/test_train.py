@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 
 from lavit_edge import load_checkpoint
@@ -60,7 +61,9 @@ def finished(colours: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_run_leaves_a_log_a_checkpoint_and_its_card(finished: Path, colours: Path) -> None:
     assert [row["epoch"] for row in log(finished)] == ["1", "2"]
-    assert sorted(path.name for path in finished.iterdir()) == ["checkpoint", "log.csv", "state.safetensors"]
+    written = ["best", "checkpoint", "digests.npy", "inventory.json", "judged.json", "log.csv"]
+    written += ["state.safetensors", "training.html"]
+    assert sorted(path.name for path in finished.iterdir()) == written
     checkpoint = load_checkpoint(finished / "checkpoint")
     assert checkpoint.contract.labels == ("blue", "green", "red")
     assert checkpoint.contract.size == 32
@@ -123,6 +126,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert "another recipe" in refused(colours, out, "--resume", "--set", "lr=1e-3")
     two = Path(shutil.copytree(colours, tmp_path / "two", ignore=shutil.ignore_patterns("red")))
     assert "another contract" in refused(two, out, "--resume")
+    other = Path(shutil.copytree(colours, tmp_path / "other"))
+    Image.new("RGB", (40, 32), "red").save(other / "train" / "red" / "03.png")
+    assert "another set of pictures" in refused(other, out, "--resume")
     assert train(colours, out, "--resume") == 0
     assert log(out) == log(finished)
     assert equal(out / "checkpoint" / WEIGHTS, finished / "checkpoint" / WEIGHTS)
@@ -138,12 +144,14 @@ def test_weights_of_an_epoch_that_was_not_judged_have_no_top1(
     interrupted(colours, tmp_path, monkeypatch, *more)
     card = tmp_path / "checkpoint" / CARD
     assert load_checkpoint(tmp_path / "checkpoint").config["metrics"]["val_top1"] is None
-    assert "| top-1 on 12 val pictures | not judged (EMA weights, epoch 1 of 3) |" in card.read_text()
+    assert "| top-1 on 12 val pictures | not judged (the average of the weights, epoch 1 of 3) |" in card.read_text()
     assert train(colours, tmp_path, "--resume", *more) == 0
     judged = [row["val_top1"] for row in log(tmp_path)]
     assert judged[0] == ""
     assert all(judged[1:]), "every second epoch, and the last"
-    assert f"{100 * float(judged[2]):.2f} % (EMA weights, epoch 3 of 3)" in card.read_text()
+    weights = load_checkpoint(tmp_path / "checkpoint").config["metrics"]["weights"]
+    words = {"average": "the average of the weights", "last step": "the weights of the last step"}[weights]
+    assert f"{100 * float(judged[2]):.2f} % ({words}, epoch 3 of 3)" in card.read_text()
     capsys.readouterr()
     assert train(colours, tmp_path, "--resume", *more) == 0  # nothing is left to do
     assert f"{100 * float(judged[2]):.2f} % on 12 pictures" in capsys.readouterr().out
@@ -272,8 +280,8 @@ def test_unreadable_pictures_are_skipped_or_refused(colours: Path, tmp_path: Pat
     assert "03.png" in refused(data, tmp_path / "strict", "--strict")
     train(data, tmp_path / "run", "--set", "epochs=1")
     printed = capsys.readouterr().out
-    assert "skipped 2 pictures that could not be decoded" in printed
-    assert printed.count("not a picture that can be decoded") == 2
+    assert "train: 1 left out, not a picture that can be decoded" in printed
+    assert "val: 1 left out, not a picture that can be decoded" in printed
     assert load_checkpoint(tmp_path / "run" / "checkpoint").config["metrics"]["val_pictures"] == 11
 
 
