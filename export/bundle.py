@@ -39,7 +39,8 @@ from lavit_edge.verdict.judge import Verdict
 from lavit_edge.verdict.read import verdicts
 from lavit_edge.verdict.render import print_summary
 
-TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", "numpy", "pillow")
+LITERT = ("litert-torch", "litert-converter", "ai-edge-litert")
+TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", *LITERT, "numpy", "pillow")
 
 
 @dataclass(frozen=True)

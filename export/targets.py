@@ -66,6 +66,11 @@ class OnnxOptions(Options):
 
 
 @dataclass(frozen=True)
+class LitertOptions(Options):
+    """LiteRT has nothing to choose: one ``.tflite`` for its CPU kernels and its delegates."""
+
+
+@dataclass(frozen=True)
 class Target:
     """
     Attributes:
@@ -74,6 +79,7 @@ class Target:
         extra: of the package; installs the toolchain.
         suffix: of the artifact.
         options: its options' dataclass.
+        apart: its toolchain needs an environment of its own, so that it is made only when it is named.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Target:
     extra: str
     suffix: str
     options: type[Options]
+    apart: bool = False
 
     def make_options(self, **values: Any) -> Options:
         """This target's options. Raises :class:`UserError` on an option, or a value of an option, that it does not have."""
@@ -111,8 +118,10 @@ TARGETS: dict[str, Target] = {
         Target("executorch", "lavit_edge.export.executorch", "executorch", ".pte", ExecutorchOptions),
         Target("coreml", "lavit_edge.export.coreml", "coreml", ".mlpackage", CoremlOptions),
         Target("onnx", "lavit_edge.export.onnx", "onnx", ".onnx", OnnxOptions),
+        Target("litert", "lavit_edge.export.litert", "litert", ".tflite", LitertOptions, apart=True),
     )
 }
+ALL = tuple(name for name, target in TARGETS.items() if not target.apart)  # what is exported when no target is named
 
 
 def find_target(name: str) -> Target:

@@ -1,7 +1,7 @@
 """What rides inside every artifact, so that it can be tested wherever it lands: contract, provenance, golden pictures, digest.
 
 Four entries, described in docs/payload.md for readers in other languages. ``.onnx``, ``.ort`` and ``.mlpackage`` hold them as
-metadata strings, ``.pte`` as constant methods. No torch import.
+metadata strings, ``.tflite`` as metadata buffers, ``.pte`` as constant methods. No torch import.
 """
 
 from __future__ import annotations

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.benchmark", description="Time an artifact on a device and write a report (docs/benchmark.md).")
-    what = "a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote; several are timed in turns on host"
+    what = "a .pte, .onnx, .ort, .tflite or .mlpackage that python -m lavit_edge.export wrote; several are timed in turns on host"
     p.add_argument("artifacts", type=Path, nargs="+", metavar="ARTIFACT", help=what)
     devices = "host, adb[:SERIAL|:all], adb-app[:SERIAL], ssh:USER@HOST[:PORT], browser, ios:NAME or ios:REPORT.json"
     p.add_argument("--device", default="host", help=devices)

@@ -132,6 +132,13 @@ def artifact(path: Path, payload: Payload) -> dict[str, Any]:
     }
 
 
+def foreign_artifact(path: Path, size: int) -> dict[str, Any]:
+    """The field ``artifact`` of a report of a file that is not ours; ``size`` is the side of its input in pixels."""
+    unknown = ("content_sha256", "contract_sha256", "model", "precision", "top1_permille")
+    known = {"file": path.name, "bytes": path.stat().st_size, "sha256": _sha256(path, [path]), "image_size": size}
+    return known | dict.fromkeys(unknown)
+
+
 def delegation(path: Path) -> dict[str, Any]:
     """What the verdict adds to the field ``runtime``; nothing where it cannot read this artifact."""
     from lavit_edge.verdict.judge import judge

@@ -1,4 +1,5 @@
-"""Benchmarks an artifact on this machine: a ``.pte`` in ExecuTorch's runtime, an ``.onnx`` or ``.ort`` in ONNX Runtime.
+"""Benchmarks an artifact on this machine: a ``.pte`` in ExecuTorch's runtime, an ``.onnx`` or ``.ort`` in ONNX Runtime,
+a ``.tflite`` in LiteRT.
 
 Each report comes from a process of its own, ``python -m lavit_edge.benchmark.host``, so that loading is cold and the peak of the
 memory is that of this artifact and its runtime.
@@ -7,6 +8,7 @@ memory is that of this artifact and its runtime.
 from __future__ import annotations
 
 import argparse
+import functools
 import importlib.metadata
 import json
 import math
@@ -22,8 +24,9 @@ from typing import Any
 import numpy as np
 
 from lavit_edge import __version__
+from lavit_edge.artifact import tflite
 from lavit_edge.artifact.payload import Payload, read_payload
-from lavit_edge.artifact.runners import open_model, to_tensor
+from lavit_edge.artifact.runners import litert_interpreter, open_model, to_tensor
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.benchmark import facts
 from lavit_edge.benchmark.devices import LEAST_RUNS, BenchmarkConfig, Progress, keeping
@@ -35,9 +38,11 @@ from lavit_edge.selftest import check_close, check_golden, leave_out_what_readin
 
 RUNTIMES = {".pte": ("ExecuTorch", "executorch", "XNNPACK"), ".onnx": ("ONNX Runtime", "onnxruntime", "CPU")}
 RUNTIMES[".ort"] = RUNTIMES[".onnx"]
+RUNTIMES[".tflite"] = ("LiteRT", "ai-edge-litert", "XNNPACK")
 WARMUP, WARMUP_SECONDS, WARMUP_RUNS = "3 runs and 1 s, whichever is later", 1.0, 3
 FRAME = (480, 640)  # height, width of the camera frame that preprocessing is timed on
 SECOND = 1_000_000_000  # ns
+NOTHING_TESTED: dict[str, Any] = {"passed": False, "pictures": 0, "same_top1": 0, "worst_millisteps": None, "forced": True}
 # starts and durations, as timed_runs gives them, and perhaps CPU times
 Timer = Callable[[Callable[[], object], float, int], tuple[list[int], ...]]
 
@@ -80,7 +85,7 @@ def check_runs_here(artifact: Path) -> None:
     if artifact.suffix == ".mlpackage":
         raise UserError(f"{artifact}: Core ML runs on Apple devices only; --device ios measures an .mlpackage")
     if artifact.suffix not in RUNTIMES or not artifact.is_file():
-        raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx or .ort that exists")
+        raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx, .ort or .tflite that exists")
 
 
 def _in_a_process(artifact: Path, threads: int, settings: BenchmarkConfig, delegation: dict[str, Any]) -> Report:
@@ -109,6 +114,7 @@ def benchmark(
     """Measures an artifact in this process, which must not have loaded it before.
 
     Args:
+        force: time it although its self-test fails; a ``.tflite`` that is not ours, and has none, is given noise.
         timer: times runs; called for the warm-up, then for the measurement.
         turns: of a ``timer`` that takes turns with other processes, the report's ``settings.turns``.
 
@@ -123,22 +129,32 @@ def benchmark(
         failed = str(error)
         if not force:
             raise UserError(f"{error}; nothing was measured") from error
+    foreign = failed is not None and artifact.suffix == ".tflite" and not tflite.entries(artifact)
+    if foreign:
+        litert_interpreter(artifact, threads)  # once where it may crash, which is not to be timed
     _import_runtime(artifact)
     cache = _drop_from_cache(artifact)
     start = time.perf_counter_ns()
-    run, entries = open_model(artifact, threads, trusted=failed is None)
-    cold = time.perf_counter_ns() - start
-    payload = read_payload(entries())
-    picture = to_tensor(to_input(payload.golden[0].image(), payload.contract))
+    payload, size = None, 0
+    if foreign:
+        call, size = tflite.on_noise(litert_interpreter(artifact, threads, trusted=True), artifact)
+        cold = time.perf_counter_ns() - start
+        tested = {**NOTHING_TESTED, "detail": str(failed)[:500]}
+    else:
+        run, entries = open_model(artifact, threads, trusted=failed is None)
+        cold = time.perf_counter_ns() - start
+        payload = read_payload(entries())
+        call = functools.partial(run, to_tensor(to_input(payload.golden[0].image(), payload.contract)))
     start = time.perf_counter_ns()
-    run(picture)
+    call()
     first = time.perf_counter_ns() - start
-    tested = _self_test(payload, lambda square: run(to_tensor(square))[0], failed, force)
+    if payload is not None:
+        tested = _self_test(payload, lambda square: run(to_tensor(square))[0], failed, force)
     warmup, times, met = {"runs": 0, "duration_ns": 0}, None, False
     if tested["passed"] or force:
-        starts, samples, *_ = timer(lambda: run(picture), WARMUP_SECONDS, WARMUP_RUNS)
+        starts, samples, *_ = timer(call, WARMUP_SECONDS, WARMUP_RUNS)
         warmup = {"runs": len(samples), "duration_ns": starts[-1] + samples[-1] - starts[0]}
-        starts, samples, *cpu = timer(lambda: run(picture), seconds, LEAST_RUNS)
+        starts, samples, *cpu = timer(call, seconds, LEAST_RUNS)
         times = latency(samples, starts, *cpu)
         met = times["duration_ns"] >= seconds * SECOND and times["runs"] >= LEAST_RUNS
     memory, after = facts.peak_memory(), facts.condition()  # here: what follows is not the artifact's
@@ -148,7 +164,7 @@ def benchmark(
             "harness": {"name": "lavit_edge.bench", "version": __version__, "build": "release"},
             "device": facts.device(),
             "runtime": {"name": runtime, "version": importlib.metadata.version(package), "backend": backend, **delegation},
-            "artifact": facts.artifact(artifact, payload),
+            "artifact": facts.artifact(artifact, payload) if payload else facts.foreign_artifact(artifact, size),
             "settings": {
                 "threads": threads,
                 "least_duration_ns": round(seconds * SECOND),
@@ -160,7 +176,7 @@ def benchmark(
             "self_test": tested,
             "load": {"cold_ns": cold, "first_inference_ns": first, "file_cache": cache},
             "latency": times,
-            "preprocessing": _preprocessing(payload),
+            "preprocessing": _preprocessing(payload) if payload else None,
             "memory": memory,
             "least_duration_met": met,
             "notes": [],
@@ -202,6 +218,8 @@ def _import_runtime(artifact: Path) -> None:
     try:
         if artifact.suffix == ".pte":
             import executorch.runtime  # noqa: F401
+        elif artifact.suffix == ".tflite":
+            import ai_edge_litert.interpreter  # noqa: F401
         else:
             import onnxruntime  # noqa: F401
     except ImportError:

@@ -85,6 +85,8 @@ def profile(path: Path, threads: int = 1, progress: Callable[[str], None] = lamb
     """
     if path.suffix == ".mlpackage":
         raise UserError(f"{path}: Core ML runs on Apple devices only; open it in Xcode, whose performance report times operators")
+    if path.suffix == ".tflite":
+        raise UserError(f"{path}: LiteRT's Python package has no profiler; its benchmark_model tool times operators")
     progress("reading the artifact")
     plan, device = read(path)
     if plan.runtime == "Core ML":

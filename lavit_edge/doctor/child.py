@@ -42,7 +42,7 @@ def _last_line(stderr: bytes) -> str:
 
 
 def probes(group: str) -> tuple[Probe, ...]:
-    return importlib.import_module(f"lavit_edge.doctor.{group}").PROBES
+    return importlib.import_module(f"lavit_edge.doctor.{group.replace('-', '_')}").PROBES
 
 
 def main(group: str) -> None:

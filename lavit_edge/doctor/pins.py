@@ -16,12 +16,13 @@ from lavit_edge.doctor.findings import Finding
 
 DISTRIBUTION = "lavit-edge"
 BASE = ""  # the requirements that every install has
+APART = ("litert",)  # extras that want an environment of their own, and are not in ``all``
 TORCH = "torch"  # the extra that the toolchains' extras rest on
 
 
 def requirements() -> dict[str, list[Requirement]]:
-    """Extra -> what it requires, for each extra that ``all`` is made of, :data:`TORCH` first; :data:`BASE` -> what is always
-    required. An extra that asks for another requires what that one does."""
+    """Extra -> what it requires, for each that ``all`` is made of and :data:`APART`, :data:`TORCH` first; :data:`BASE` -> what is
+    always required. An extra that asks for another requires what that one does."""
     parsed = [Requirement(line) for line in _declared()[1]]
 
     base = [wanted for wanted in parsed if wanted.marker is None or wanted.marker.evaluate({"extra": BASE})]
@@ -34,7 +35,8 @@ def requirements() -> dict[str, list[Requirement]]:
     (everything,) = (
         wanted for wanted in parsed if wanted.name == DISTRIBUTION and wanted.marker and wanted.marker.evaluate({"extra": "all"})
     )
-    return {BASE: base} | {extra: of(extra) for extra in sorted(everything.extras, key=lambda extra: (extra != TORCH, extra))}
+    extras = sorted({*everything.extras, *APART}, key=lambda extra: (extra != TORCH, extra))
+    return {BASE: base} | {extra: of(extra) for extra in extras}
 
 
 def _declared() -> tuple[str, list[str]]:

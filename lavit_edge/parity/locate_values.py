@@ -17,13 +17,14 @@ RUNTIMES = {  # by the suffix of the artifact
     ".onnx": "ONNX Runtime",
     ".ort": "ONNX Runtime",
     ".mlpackage": "reference evaluator, fp16",
+    ".tflite": "LiteRT, XNNPACK",
 }
 
 
 def open_values(path: Path, reference: Reference, folder: Path) -> Values:
     """
     Args:
-        path: the artifact, ``.pte``, ``.onnx``, ``.ort`` or ``.mlpackage``.
+        path: the artifact, ``.pte``, ``.onnx``, ``.ort``, ``.mlpackage`` or ``.tflite``.
         reference: the program that it was made from.
         folder: takes a copy of the artifact in which intermediate values are outputs.
 
@@ -34,6 +35,10 @@ def open_values(path: Path, reference: Reference, folder: Path) -> Values:
         from lavit_edge.parity.locate_pte import open_pte
 
         return open_pte(path, reference, folder)
+    if path.suffix == ".tflite":
+        from lavit_edge.parity.locate_tflite import open_tflite
+
+        return open_tflite(path, reference, folder)
     return (_mlprogram if path.suffix == ".mlpackage" else _onnx)(path, reference, folder)
 
 

@@ -23,7 +23,13 @@ from lavit_edge.errors import UserError
 
 FORMS = ("int8", "float")  # of a checkpoint that has both: NAME@int8, NAME@float
 # what runs an artifact of that kind; of a bundle the first is taken whose runtime is here, the quickest to load before the others
-RUNTIMES = {".onnx": "onnxruntime", ".pte": "executorch", ".ort": "onnxruntime", ".mlpackage": "coremltools"}
+RUNTIMES = {
+    ".onnx": "onnxruntime",
+    ".pte": "executorch",
+    ".ort": "onnxruntime",
+    ".tflite": "ai_edge_litert",
+    ".mlpackage": "coremltools",
+}
 
 
 @dataclass(frozen=True)

@@ -76,13 +76,16 @@ def judge(plan: Plan, profile: Profile) -> Verdict:
     time = total(plan, rates)
     waiting = sum(seconds(op, rates) for op in plan.ops if compute(op, rates) < transfer(op, rates))
     notes = list(plan.notes)
+    verified = profile.verified and rates.measured
     if not profile.verified:
         notes.append(f"Never compared with a measurement on {profile.title}.")
+    elif not verified:
+        notes.append(f"Never compared with a measurement in {plan.runtime}.")
     return Verdict(
         precision="int8" if plan.quantized else "float",
         runtime=plan.runtime,
         device=profile.name,
-        verified=profile.verified,
+        verified=verified,
         macs=macs,
         int8_macs=_share(sum(op.macs for op in plan.ops if op.int8), macs),
         delegated_macs=_share(sum(op.macs for op in plan.ops if not op.outside), macs) if plan.delegated else None,

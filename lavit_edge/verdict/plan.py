@@ -9,7 +9,7 @@ from typing import Literal
 
 Kind = Literal["product", "convert", "view", "move", "math", "simple"]
 
-# Operators by lower-case name, as the three runtimes call them. What is not listed is "simple": one pass over its data.
+# Operators by lower-case name, as the runtimes call them. What is not listed is "simple": one pass over its data.
 _KINDS: dict[Kind, str] = {
     # between float and int8, or from one int8 grid to another
     "convert": "quantizelinear dequantizelinear dynamicquantizelinear convert quantize dequantize quantize_per_tensor "
@@ -19,12 +19,13 @@ _KINDS: dict[Kind, str] = {
     # data is copied to other places
     "move": "transpose statictranspose concat concatenate slice staticslice split gather expand tile pad staticconstantpad copy "
     "resize reorderinput reorderoutput permute_copy view_copy expand_copy slice_copy cat clone transpose_copy unsqueeze_copy "
+    "concatenation strided_slice gather_nd resize_bilinear resize_nearest_neighbor "
     "squeeze_copy split_with_sizes_copy slice_by_index depthtospace spacetodepth _clone_dim_order _to_dim_order_copy",
     # several passes, or a transcendental function
     "math": "softmax _softmax layernormalization skiplayernormalization simplifiedlayernormalization layer_norm "
     "native_layer_norm instancenormalization groupnormalization native_group_norm batch_norm gelu fastgelu biasgelu "
-    "quickgelu erf exp tanh sigmoid log sin cos rsqrt sqrt squareroot reciprocalsquareroot pow silu hardswish "
-    "qlinearsoftmax qlinearsigmoid qlinearleakyrelu mean reducemean reducesum reducemax reduce_mean reduce_sum sum "
+    "logistic hard_swish quickgelu erf exp tanh sigmoid log sin cos rsqrt sqrt squareroot reciprocalsquareroot pow silu "
+    "hardswish qlinearsoftmax qlinearsigmoid qlinearleakyrelu mean reducemean reducesum reducemax reduce_mean reduce_sum sum "
     "globalaveragepool globalavgpooling2d qlinearglobalaveragepool",
 }
 KIND_OF: dict[str, Kind] = {name: kind for kind, names in _KINDS.items() for name in names.split()}
@@ -98,7 +99,7 @@ class Op:
 class Plan:
     """
     Attributes:
-        runtime: ``ExecuTorch``, ``ONNX Runtime`` or ``Core ML``.
+        runtime: ``ExecuTorch``, ``ONNX Runtime``, ``LiteRT`` or ``Core ML``.
         delegated: whether the runtime hands the graph, or parts of it, to a delegate.
         calls: how often that is called, or Core ML.
         float_width: bytes of a floating number in this artifact, 4 or 2.

@@ -14,7 +14,7 @@ def read(path: Path, device: str | None = None) -> tuple[Plan, Profile]:
     """What will be executed, and the profile to judge it by.
 
     Args:
-        path: a ``.pte``, ``.onnx``, ``.ort`` or ``.mlpackage``.
+        path: a ``.pte``, ``.onnx``, ``.ort``, ``.tflite`` or ``.mlpackage``.
         device: a name of :data:`PROFILES`; by default the Neural Engine for Core ML, and this machine's kind for all else.
 
     Raises:
@@ -33,12 +33,16 @@ def read(path: Path, device: str | None = None) -> tuple[Plan, Profile]:
         from lavit_edge.verdict import ortgraph
 
         plan = ortgraph.read(path, arm=chosen.name.startswith("arm64"))
+    elif path.suffix == ".tflite":
+        from lavit_edge.verdict import tflite
+
+        plan = tflite.read(path)
     elif path.suffix == ".mlpackage":
         from lavit_edge.verdict import mlpackage
 
         plan = mlpackage.read(path)
     else:
-        raise UserError(f"{path.name!r} is of no known kind; artifacts end in .pte, .onnx, .ort or .mlpackage")
+        raise UserError(f"{path.name!r} is of no known kind; artifacts end in .pte, .onnx, .ort, .tflite or .mlpackage")
     if plan.runtime == "Core ML" and device is None:
         chosen = default_profile(core_ml=True)
     if plan.runtime not in chosen.rates:

@@ -16,7 +16,7 @@ from torch.export import ExportedProgram
 from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.contract import InputContract
 from lavit_edge.export.golden import make_payload
-from lavit_edge.export.targets import TARGETS
+from lavit_edge.export.targets import ALL, TARGETS
 from lavit_edge.metrics import sqnr
 from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize
 
@@ -50,7 +50,7 @@ def program() -> ExportedProgram:
     return torch.export.export(Clipped().eval(), (torch.zeros(1, 3, 32, 32),))
 
 
-@pytest.mark.parametrize("name", TARGETS)
+@pytest.mark.parametrize("name", ALL)
 def test_the_clip_is_computed(name: str, program: ExportedProgram, tmp_path: Path) -> None:
     for module in EXTRAS[name]:
         pytest.importorskip(module)

@@ -26,7 +26,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.export import executorch, targets
 from lavit_edge.export import onnx as onnx_target
 from lavit_edge.export.golden import make_payload
-from lavit_edge.export.targets import TARGETS, ExecutorchOptions, find_target
+from lavit_edge.export.targets import ALL, TARGETS, ExecutorchOptions, find_target
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.toolchain import quiet
 
@@ -272,7 +272,7 @@ def test_coreml_layers_are_int8_in_weights_and_activations(artifact, programs) -
 
 
 def test_no_artifact_names_a_path_of_the_exporting_machine(artifact) -> None:
-    for name in TARGETS:
+    for name in ALL:
         path = artifact(name, "int8")
         for file in [path] if path.is_file() else [f for f in path.rglob("*") if f.is_file()]:
             for here in (sys.prefix, str(Path(targets.__file__).resolve().parents[1])):
@@ -326,8 +326,8 @@ def test_a_damaged_artifact_is_refused(suffix, artifact, tmp_path) -> None:
 
 
 def test_an_artifact_that_no_runner_takes(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"artifacts end in .pte, .onnx, .ort, .mlpackage"):
-        open_artifact(tmp_path / "model.tflite")
+    with pytest.raises(UserError, match=r"artifacts end in .pte, .onnx, .ort, .mlpackage, .tflite"):
+        open_artifact(tmp_path / "model.lite")
     with pytest.raises(UserError, match="does not exist"):
         open_artifact(tmp_path / "model.pte")
 

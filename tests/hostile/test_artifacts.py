@@ -1,4 +1,4 @@
-"""``.pte``, ``.onnx`` and ``.ort`` opened by themselves, without a manifest whose digest would tell."""
+"""``.pte``, ``.onnx``, ``.ort`` and ``.tflite`` opened by themselves, without a manifest whose digest would tell."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from onnx import TensorProto, helper, numpy_helper
 
 from lavit_edge.artifact.runners import open_artifact
 
-KINDS = ("pte", "onnx", "ort")
+KINDS = ("pte", "onnx", "ort", "tflite")
 PICTURE = np.zeros((64, 64, 3), np.uint8)
 Change = Callable[[bytes], bytes]
 
@@ -27,7 +27,12 @@ Change = Callable[[bytes], bytes]
 @pytest.fixture(scope="module", autouse=True)
 def imported() -> None:
     """Once, before the forks; none of them starts a thread by being imported."""
-    for name in ("executorch.runtime", "executorch.extension.pybindings.portable_lib", "onnxruntime"):
+    for name in (
+        "executorch.runtime",
+        "executorch.extension.pybindings.portable_lib",
+        "onnxruntime",
+        "ai_edge_litert.interpreter",
+    ):
         importlib.import_module(name)
 
 
@@ -88,7 +93,9 @@ def test_flipped_bytes_are_no_crash(seed: int, kind: str, base: Any, tmp_path: P
 
 
 # ONNX Runtime looks at the bytes and takes its own two under either name
-@pytest.mark.parametrize(("content", "name"), [("pte", "onnx"), ("pte", "ort"), ("onnx", "pte"), ("ort", "pte")])
+@pytest.mark.parametrize(
+    ("content", "name"), [("pte", "onnx"), ("pte", "ort"), ("onnx", "pte"), ("ort", "pte"), ("pte", "tflite"), ("tflite", "ort")]
+)
 def test_one_kind_under_the_name_of_another(content: str, name: str, base: Any, tmp_path: Path, elsewhere: Any) -> None:
     shutil.copy(base.bundle / f"model.{content}", tmp_path / f"model.{name}")
     elsewhere.refused(lambda: use(tmp_path / f"model.{name}"))
@@ -108,9 +115,7 @@ def test_the_place_of_an_artifact(make: Callable[[Path], object], kind: str, tmp
     elsewhere.refused(lambda: use(tmp_path / f"model.{kind}"))
 
 
-@pytest.mark.parametrize(
-    "name", ["model.pt2", "model", "model.tflite", "two\nlines\x1b[2J.pte", "none.onnx", "x" * 5000 + ".ort"]
-)
+@pytest.mark.parametrize("name", ["model.pt2", "model", "model.lite", "two\nlines\x1b[2J.pte", "none.onnx", "x" * 5000 + ".ort"])
 def test_a_name_that_is_no_artifact(name: str, base: Any, tmp_path: Path, elsewhere: Any) -> None:
     if len(name) < 100 and "none" not in name:
         (tmp_path / name).write_bytes(archive(b""))

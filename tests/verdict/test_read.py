@@ -271,14 +271,14 @@ def test_every_kind_of_artifact_counts_the_same_for_lavit(tiny_checkpoint: Path,
 
     from lavit_edge.checkpoint import load_checkpoint
     from lavit_edge.export.golden import make_payload
-    from lavit_edge.export.targets import TARGETS
+    from lavit_edge.export.targets import ALL, TARGETS
     from lavit_edge.models.deployed import Deployed
     from lavit_edge.quantize import float_program
 
     checkpoint = load_checkpoint(tiny_checkpoint)
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         Deployed(checkpoint.model, checkpoint.contract).eval()(torch.zeros(1, 3, 64, 64))
-    for target in TARGETS.values():
+    for target in (TARGETS[name] for name in ALL):
         path = tmp_path / f"model{target.suffix}"
         program = float_program(checkpoint)
         target.export(program, make_payload(program, checkpoint.contract, {}, 1.0), path)
