@@ -25,6 +25,7 @@ from lavit_edge.export import executorch
 from lavit_edge.export.onnx import to_onnx
 from lavit_edge.export.targets import ExecutorchOptions
 from lavit_edge.files import staged
+from lavit_edge.metrics import sqnr
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.calibrate import calibrate, int8_form
 from lavit_edge.quantize.program import export_program, tidy
@@ -46,6 +47,7 @@ class Row:
         macs: multiply-adds; None where they are not known.
         calls: of the delegate; None where the runtime has none.
         ms: median by number of threads.
+        sqnr_db, same: of the logits against those of fp32 in the same runtime, and the share of pictures with the same top-1.
         failure: why there is no artifact, or why it does not run.
     """
 
@@ -59,6 +61,8 @@ class Row:
     calls: int | None = None
     megabytes: float | None = None
     ms: dict[int, float] | None = None
+    sqnr_db: float | None = None
+    same: float | None = None
     failure: str = ""
 
 
@@ -67,10 +71,18 @@ def contract_of(pixels: int, classes: int = CLASSES) -> InputContract:
 
 
 @functools.cache
-def pictures(pixels: int) -> list[Tensor]:
-    """Some of the free pictures, ``(1, 3, pixels, pixels)`` each."""
+def pictures(pixels: int, others: bool = False) -> list[Tensor]:
+    """Some of the free pictures, ``(1, 3, pixels, pixels)`` each; or the others, to judge what was calibrated with these."""
     contract = contract_of(pixels)
-    return [torch.from_numpy(to_tensor(p)) for p, _ in free_pictures(contract).spread(PICTURES).inputs(contract)]
+    taken, folder = free_pictures(contract).spread(PICTURES), free_pictures(contract)
+    if others:
+        seen = set(taken.paths)
+        return [
+            torch.from_numpy(to_tensor(p))
+            for path, (p, _) in zip(folder.paths, folder.inputs(contract, True), strict=True)
+            if path not in seen
+        ]
+    return [torch.from_numpy(to_tensor(p)) for p, _ in taken.inputs(contract)]
 
 
 def made(row: Row, work: Path, make: Callable[[Path], None]) -> Row:
@@ -152,6 +164,22 @@ def runner(row: Row, threads: int) -> Callable[[], object]:
     picture = np.random.default_rng(0).integers(0, 256, (1, 3, row.pixels, row.pixels)).astype(np.float32)
     run(picture)  # what it does not take, it says now
     return lambda: run(picture)
+
+
+def compare(rows: Iterable[Row], judged: Sequence[Tensor]) -> None:
+    """Fills in how near each int8 artifact is to the fp32 one of its model, size and runtime."""
+    logits: dict[tuple[str, int, str], np.ndarray] = {}
+    for row in sorted((row for row in rows if row.path and not row.failure), key=lambda row: row.precision != "fp32"):
+        assert row.path is not None
+        try:
+            run = open_runtime(row.path, 1, trusted=True)
+            found = np.concatenate([run(picture.numpy()).reshape(1, -1) for picture in judged])
+        except Exception as error:  # the runtimes' exceptions have no common base
+            row.failure = reason(error)
+            continue
+        fp32 = logits.setdefault((row.model, row.pixels, row.runtime), found)
+        if row.precision != "fp32":
+            row.sqnr_db, row.same = sqnr(fp32, found), float(np.mean(fp32.argmax(1) == found.argmax(1)))
 
 
 def measure(rows: list[Row], threads: Iterable[int], rounds: int, console: Console) -> None:

@@ -8,10 +8,10 @@ alone. Front and plot take that of int8 where all nets have it, else all nets' f
 which change none: all artifacts of a size in turns, a block of calls each, so that another process on the machine slows all of
 them; on one thread it is processor time, which is the latency without the turns of other processes. All nets take RGB in 0..255,
 normalise inside, and go through the same exporters. Those of this package are quantised by it, those of timm by what a user of
-each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX Runtime's static quantisation: this package quantises additions
-that are modules, and timm's are operators. The share of the limit is the time that the multiply-adds would take at the rate of
-square matrix products in the same runtime and precision, over the time taken. Artifacts are made once, in --work. What cannot be
-exported is a line that says why.
+each runtime would take, ExecuTorch's XNNPACKQuantizer and ONNX Runtime's static quantisation, and by this package beside it: a
+table of their own has both, with how near to fp32 each is on the free pictures that it was not calibrated with. The share of the
+limit is the time that the multiply-adds would take at the rate of square matrix products in the same runtime and precision, over
+the time taken. Artifacts are made once, in --work. What cannot be exported is a line that says why.
 """
 
 from __future__ import annotations
@@ -27,7 +27,20 @@ from statistics import fmean
 from typing import Any
 
 import torch
-from artifacts import SUFFIXES, Row, contract_of, made, measure, ort_static, pictures, pt2e, quantised, save_onnx, save_pte
+from artifacts import (
+    SUFFIXES,
+    Row,
+    compare,
+    contract_of,
+    made,
+    measure,
+    ort_static,
+    pictures,
+    pt2e,
+    quantised,
+    save_onnx,
+    save_pte,
+)
 from entrants import ENTRANTS, TIMM, check_names, register_entrants
 from rich.console import Console
 from rich.progress import track
@@ -44,6 +57,7 @@ from lavit_edge.quantize.program import export_program
 
 REFERENCE = "MobileNetV2"
 CLASSES = 10  # as trained
+OURS = "int8-lavit-edge"  # the precision of what another tool quantised as well
 Points = dict[str, tuple[float, float]]  # model -> milliseconds, top-1 in percent
 Shares = Mapping[str, list[float]]  # model -> top-1 of its seeds
 Forms = dict[str, dict[str, Row]]  # model -> precision -> its artifact in a runtime
@@ -65,13 +79,19 @@ def random_model(name: str, pixels: int) -> Deployed:
 
 
 def artifacts_of(
-    name: str, pixels: int, work: Path, make: Callable[[str, int], Deployed] = random_model, seen: Sequence[Tensor] = ()
+    name: str,
+    pixels: int,
+    work: Path,
+    make: Callable[[str, int], Deployed] = random_model,
+    seen: Sequence[Tensor] = (),
+    ours: bool = False,
 ) -> Iterator[Row]:
     """Both precisions in both runtimes; made in ``work`` unless they are there.
 
     Args:
         make: of name and pixels.
         seen: pictures to calibrate with; by default some of the free ones.
+        ours: nets of timm quantised by this package, too, as the precision :data:`OURS`.
     """
     model = functools.cache(lambda: make(name, pixels))
     program = functools.cache(lambda: export_program(model(), pixels))
@@ -89,9 +109,10 @@ def artifacts_of(
         row = Row(name, pixels, "int8", "ExecuTorch", "XNNPACKQuantizer")
         yield made(row, work, lambda path: save_pte(pt2e(model(), seen or pictures(pixels)), path))
         yield made(Row(name, pixels, "int8", "ONNX Runtime", "quantize_static"), work, by_onnx_runtime)
-    else:
-        yield made(Row(name, pixels, "int8", "ExecuTorch", "lavit-edge"), work, lambda path: save_pte(int8(), path))
-        yield made(Row(name, pixels, "int8", "ONNX Runtime", "lavit-edge"), work, lambda path: save_onnx(int8(), path))
+    if ours or name not in TIMM:
+        form = OURS if name in TIMM else "int8"
+        yield made(Row(name, pixels, form, "ExecuTorch", "lavit-edge"), work, lambda path: save_pte(int8(), path))
+        yield made(Row(name, pixels, form, "ONNX Runtime", "lavit-edge"), work, lambda path: save_onnx(int8(), path))
 
 
 def of_runtime(rows: list[Row], runtime: str, threads: int) -> Forms:
@@ -139,6 +160,21 @@ def table(forms: Forms, threads: list[int], floor: Floor, top1: Mapping[str, Sha
                 str(int8.calls) if int8 and int8.calls is not None else "-",
             ]
         )
+    return lines
+
+
+def beside(forms: Forms, threads: int) -> Lines:
+    """A line for each model that two tools quantised: the runtime's own and this package."""
+    lines = [["model", "tool", "dB, tool", "dB, lavit-edge", "same top-1, tool", "same, lavit-edge", "time, lavit-edge/tool"]]
+    for name, of in forms.items():
+        if (theirs := of.get("int8")) and (ours := of.get(OURS)):
+            pair = (theirs, ours)
+            decibels, same = (
+                [number(value, 1) for value in values]
+                for values in ([row.sqnr_db for row in pair], [row.same and 100 * row.same for row in pair])
+            )
+            ratio = over(milliseconds(ours, threads), milliseconds(theirs, threads))
+            lines.append([name, theirs.int8_by, *decibels, *(f"{share} %" for share in same), number(ratio, 2)])
     return lines
 
 
@@ -263,6 +299,10 @@ def report(rows: list[Row], arguments: argparse.Namespace, console: Console) -> 
             lines = table(forms, threads, floor, {precision: of[runtime] for precision, of in top1.items()})
             show(title, lines, console)
             texts.append(markdown(title, lines))
+            if len(both := beside(forms, threads[0])) > 1:
+                title = f"{runtime}, {pixels} px: int8 by its own tool and by lavit-edge, each against fp32"
+                show(title, both, console)
+                texts.append(markdown(title, both))
             panels[runtime] = points(forms, threads[0], top1[judged][runtime])
             for sentence in words(f"{runtime}, {pixels} px, top-1 in {judged}", panels[runtime]):
                 console.print(sentence, markup=False, highlight=False)
@@ -299,9 +339,10 @@ def main() -> int:
     rows: list[Row] = []
     cases = list(itertools.product(arguments.sizes, arguments.models))
     for pixels, name in track(cases, "making the artifacts", console=console, transient=True):
-        rows += artifacts_of(name, pixels, arguments.work)
+        rows += artifacts_of(name, pixels, arguments.work, ours=True)
     load = os.getloadavg()[0]
     for pixels in arguments.sizes:
+        compare([row for row in rows if row.pixels == pixels], pictures(pixels, others=True))
         measure([row for row in rows if row.pixels == pixels], arguments.threads, arguments.rounds, console)
     if arguments.out:
         arguments.out.mkdir(parents=True, exist_ok=True)

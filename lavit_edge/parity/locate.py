@@ -35,6 +35,8 @@ from lavit_edge.parity.locate_values import RUNTIMES, open_values
 MOST_STEPS, MOST_RMS_STEPS = 1.5, 0.35
 # Stored scales are float32, or fp16 in a Core ML program: 2^-11 off at most
 SCALE_TOLERANCE = 2.0**-10
+# Roundings of two programs in fp16 that are independent are twice the noise of one apart
+HALF_MARGIN = 3.0
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,8 @@ class Layer:
         sqnr_db: over all pictures.
         steps, rms_steps: largest and root mean square difference, in int8 steps. A quantised value has a step, its scale in the
             program; that of a float value is 1/255 of its range over the pictures.
+        half_steps: the largest where it is the program that rounds what this layer is given, its stored tensors and its result to
+            fp16; 0 for an artifact in fp32. The tolerance is wider by that.
         scale, stored_scale: of the program and of the artifact, for an int8 value.
         bad: it differs by more than its tolerance.
     """
@@ -55,6 +59,7 @@ class Layer:
     sqnr_db: float
     steps: float
     rms_steps: float
+    half_steps: float
     scale: float | None
     stored_scale: float | None
     bad: bool
@@ -158,6 +163,15 @@ class _Tally:
     def sqnr_db(self) -> float:
         return decibels(self.signal, self.noise)
 
+    @property
+    def rms(self) -> float:
+        return math.sqrt(self.noise / self.count) if self.count else 0.0
+
+
+def _gather(tallies: dict[str, _Tally], found: dict[str, Tensor], values: dict[str, Tensor], logits: str) -> None:
+    for name, value in values.items():
+        tallies.setdefault(name, _Tally(name == logits)).add(found[name], value)
+
 
 class _Comparison:
     """One artifact against the program."""
@@ -168,6 +182,7 @@ class _Comparison:
         self.values = open_values(path, reference, folder)
         feeds: tuple[Feed, ...] = ("layers", "blocks", "nothing")
         self.tallies: dict[Feed, dict[str, _Tally]] = {feed: {} for feed in feeds}
+        self.half: dict[str, _Tally] = {}  # what fp16 by itself costs each value
         self.logits = _Tally(True)  # of the artifact itself, against the copy whose values are seen
         self.pictures = 0
 
@@ -178,8 +193,10 @@ class _Comparison:
         self.logits.add(seen[self.reference.logits], logits)
         for feed, tallies in self.tallies.items():
             found = unaided if feed == "nothing" else self.reference.run(tensor, seen, feed)
-            for name, value in seen.items():
-                tallies.setdefault(name, _Tally(name == self.reference.logits)).add(found[name], value)
+            _gather(tallies, found, seen, self.reference.logits)
+            if feed == "layers" and self.path.suffix == ".mlpackage":
+                half = self.reference.run(tensor, seen, feed, half=True)
+                _gather(self.half, found, {name: half[name] for name in seen}, self.reference.logits)
 
     def result(self, gates: Gates) -> Located:
         result = Located(self.path.name, RUNTIMES[self.path.suffix], self.pictures)
@@ -197,13 +214,18 @@ class _Comparison:
         return result
 
     def _layer(self, name: str, point: Point, gates: Gates) -> Layer:
-        tally = self.tallies["layers"][name]
+        tally, half = self.tallies["layers"][name], self.half.get(name, _Tally(False))
+        if not math.isfinite(half.noise):  # fp16 does not hold the value: nothing is allowed for that
+            half = _Tally(False)
         step = point.scale or (tally.high - tally.low) / 255 or 1.0
-        steps, rms_steps = tally.largest / step, math.sqrt(tally.noise / tally.count) / step
+        steps, rms_steps, half_steps = tally.largest / step, tally.rms / step, half.largest / step
         stored, _ = self.values.grids.get(name, (None, 0))
         if point.scale is None or stored is None:
-            fine = tally.sqnr_db >= (gates.float16_sqnr if self.path.suffix == ".mlpackage" else gates.float_sqnr)
+            floor = gates.floor(self.path.name)
+            fine = tally.sqnr_db >= (min(floor, half.sqnr_db - HALF_MARGIN) if half.noise else floor)
         else:
             same_scale = abs(stored / point.scale - 1) <= SCALE_TOLERANCE
-            fine = steps <= MOST_STEPS and rms_steps <= MOST_RMS_STEPS and same_scale
-        return Layer(point.block, point.layer, point.op, tally.sqnr_db, steps, rms_steps, point.scale, stored, not fine)
+            most, most_rms = MOST_STEPS + half_steps, math.hypot(MOST_RMS_STEPS, half.rms / step)
+            fine = steps <= most and rms_steps <= most_rms and same_scale
+        sqnr = tally.sqnr_db
+        return Layer(point.block, point.layer, point.op, sqnr, steps, rms_steps, half_steps, point.scale, stored, not fine)

@@ -106,7 +106,7 @@ class Reference:
             return origins(_fx_passes.decompose_with_registry(self.program, _registration.ONNXRegistry.from_torchlib()))
 
     @torch.no_grad()
-    def run(self, picture: Tensor, seen: Mapping[str, Tensor], feed: Feed) -> dict[str, Tensor]:
+    def run(self, picture: Tensor, seen: Mapping[str, Tensor], feed: Feed, half: bool = False) -> dict[str, Tensor]:
         """Value of every point, int8 ones dequantised.
 
         Args:
@@ -114,8 +114,10 @@ class Reference:
             seen: an artifact's values by point, int8 ones dequantised.
             feed: where the program goes on with the artifact's value in place of its own: after each point (``layers``), so that
                 each layer is given what the artifact's layer was given; between blocks; or nowhere.
+            half: round every float value, stored or computed, to fp16, as a program whose values are fp16 must; sums inside an
+                operator stay float32.
         """
-        run = _Run(self, seen, feed)
+        run = _Run(self, seen, feed, half)
         run.run(picture)
         return run.found
 
@@ -155,9 +157,9 @@ class Values:
 
 
 class _Run(fx.Interpreter):
-    def __init__(self, reference: Reference, seen: Mapping[str, Tensor], feed: Feed) -> None:
+    def __init__(self, reference: Reference, seen: Mapping[str, Tensor], feed: Feed, half: bool) -> None:
         super().__init__(reference.module)
-        self.reference, self.seen, self.feed = reference, seen, feed
+        self.reference, self.seen, self.feed, self.half = reference, seen, feed, half
         self.found: dict[str, Tensor] = {}
         self.block = "model"
 
@@ -166,9 +168,9 @@ class _Run(fx.Interpreter):
         if self.feed == "blocks" and self.block != before:  # codes stay as they are: it is their dequantiser that is replaced
             kept = [node for node in self.env if node.name in self.seen and node.target != QUANTIZE]
             self.env.update({node: self.seen[node.name] for node in kept})
-        result = super().run_node(n)
+        result = self._rounded(super().run_node(n))
         if n.target == DEQUANTIZE and (source := _source(n).name) in self.seen and self._fed(source):
-            return self.seen[source].clone()
+            return self._rounded(self.seen[source].clone())
         if n.name not in self.reference.points:
             return result
         if n.target == QUANTIZE:
@@ -178,6 +180,9 @@ class _Run(fx.Interpreter):
             return result
         self.found[n.name] = result.clone()  # a net that was not made here may overwrite it, as ReLU(inplace=True) does
         return self.seen[n.name].clone() if self._fed(n.name) and n.name in self.seen else result
+
+    def _rounded(self, value: Any) -> Any:
+        return value.half().float() if self.half and isinstance(value, Tensor) and value.is_floating_point() else value
 
     def _fed(self, name: str) -> bool:
         """Whether the value of a point is replaced by the artifact's for the node that runs now."""

@@ -99,7 +99,10 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     """Values have the names of the program's nodes, with an ending where they are fp16.
 
-    Quantisers are known by their input, or else by their number, which counts those of the program. coremltools divides the three
+    Quantisers are known by their input, or else by their order, if there are as many as in the program, or else by their number,
+    which counts those of the program. One that is not found is computed anew, and where its code flips, that is a step times the
+    weight behind it: in EfficientNet-Lite0 a ``clamp`` became a ``clip_0`` and the numbers began at 3, which made 18 steps of the
+    first depthwise convolution. coremltools divides the three
     scales around an int8 addition by that of one summand, whose own becomes 1; the sum's is multiplied by it again.
     """
     try:
@@ -112,6 +115,9 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     quantizers = [node for node in reference.calls if node.target == QUANTIZE and node.name in reference.points]
     quantized = {node.args[0].name: node.name for node in quantizers}
     points: dict[str, str] = {}  # of the codes, by their name in the package
+    stored = [value for type_, value in program.operations if type_ == "quantize"]
+    own = [node.name for node in reference.calls if node.target == QUANTIZE]
+    in_order = dict(zip(stored, own, strict=True)) if len(stored) == len(own) else {}
     for type_, value in program.operations:
         name = value.removesuffix("_cast_fp16")
         point = reference.names.get(name, name)
@@ -120,7 +126,7 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
             number = name.removeprefix("quantize_")
             by_number = "quantize_per_tensor" if number == "0" else f"quantize_per_tensor_{number}"
             source = source.removesuffix("_cast_fp16")
-            point = quantized.get(reference.names.get(source, source), by_number)
+            point = quantized.get(reference.names.get(source, source)) or in_order.get(value, by_number)
             points[value] = point
             if unit is not None:
                 scale *= reference.points[points[unit]].scale or math.nan

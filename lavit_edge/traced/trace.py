@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import inspect
+import io
 from typing import Any
 
 import torch
@@ -10,6 +12,7 @@ from torch import Tensor, fx, nn
 from torch.export import Dim, ExportedProgram
 
 from lavit_edge.errors import UserError
+from lavit_edge.toolchain import quiet
 from lavit_edge.traced.nodes import SHAPE_OPS, Shapes, is_call
 
 BATCH = 3  # pictures in the trace: none of the numbers that a model is made of, and torch.export takes 1 for a constant
@@ -53,11 +56,12 @@ def trace(module: nn.Module, size: int) -> fx.GraphModule:
     fast = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # one operator that no back end knows
     try:
-        with torch.no_grad():
+        with torch.no_grad(), quiet(), contextlib.redirect_stderr(io.StringIO()):  # where it fails, torch prints the graph so far
             program = torch.export.export(module, (torch.zeros(BATCH, 3, size, size),), dynamic_shapes=dynamic)
             graph_module = functional(program)
     except Exception as error:  # a dozen kinds, most of them without a common base
-        reason = f"{type(error).__name__}: {error}"
+        first = next(iter(str(error).strip().splitlines()), "")  # 20 lines of advice on torch's insides follow
+        reason = f"{type(error).__name__}: {first}"
         raise UserError(f"{name} cannot be traced; control flow must not depend on the picture ({reason})") from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from artifacts import Row
-from pareto import beaten_by, front, of_runtime, points, table, words
+from pareto import OURS, beaten_by, beside, front, of_runtime, points, table, words
 
 from lavit_edge.benchmark.floor import Floor
 
@@ -54,6 +54,14 @@ def test_a_table_has_a_line_for_each_model_quickest_first() -> None:
     assert (quick["int8, 2 thr."], quick["fp32, 2 thr."], quick["delegate calls"]) == ("3.00", "2.00", "2")
     assert (broken["int8, 1 thr."], broken["fp32, 1 thr."], broken["int8/fp32"]) == ("-", "9.00", "-")
     assert [line["model"] for line in cells if line["int8 by"] == "lavit-edge"] == ["quick"]
+
+
+def test_two_tools_stand_side_by_side() -> None:
+    rows = [*ROWS, row("MobileNetV2", OURS, 1.8, 1.2, int8_by="lavit-edge", sqnr_db=20.04, same=0.5)]
+    rows[0] = row("MobileNetV2", "int8", 2.0, 1.5, int8_by="XNNPACKQuantizer", sqnr_db=6.6, same=0.0)
+    heads, *lines = beside(of_runtime(rows, "ExecuTorch", 1), 1)
+    assert lines == [["MobileNetV2", "XNNPACKQuantizer", "6.6", "20.0", "0.0 %", "50.0 %", "0.90"]]
+    assert heads[-1] == "time, lavit-edge/tool"
 
 
 def test_ratios_are_of_the_first_number_of_threads() -> None:

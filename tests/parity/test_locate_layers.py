@@ -24,7 +24,7 @@ from lavit_edge.contract import InputContract
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import ALL, TARGETS
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, compare
-from lavit_edge.parity.locate import Located, locate
+from lavit_edge.parity.locate import MOST_STEPS, Located, locate
 from lavit_edge.parity.locate_points import Reference
 from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import HIGH, LOW, Dequantize, QuantizeDequantize
@@ -36,6 +36,7 @@ FAULTS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
     "negated": np.negative,
     "rotated": lambda weight: np.roll(weight, 1, axis=0),
 }
+SCALED = {"halved": lambda weight: weight // 2}  # as a wrong scale of the weight does
 
 
 class Watched(nn.Module):
@@ -122,7 +123,7 @@ class ConvNet(nn.Module):
 
 
 class Deployed(nn.Module):
-    def __init__(self, model: ConvNet) -> None:
+    def __init__(self, model: nn.Module) -> None:
         super().__init__()
         self.model = model
 
@@ -131,10 +132,10 @@ class Deployed(nn.Module):
 
 
 @torch.no_grad()
-def conv_program(inputs: Tensor) -> tuple[ExportedProgram, np.ndarray]:
+def conv_program(inputs: Tensor, build: Callable[[], nn.Module]) -> tuple[ExportedProgram, np.ndarray]:
     """The int8 program, and the logits that the float model has for ``inputs``, float32 ``(N, 3, 32, 32)``, 0..255."""
     torch.manual_seed(0)
-    net = Deployed(ConvNet()).eval()
+    net = Deployed(build()).eval()
     nn.init.normal_(net.model.head.weight)
     logits = net(inputs).numpy()
     for module in list(net.modules()):
@@ -165,10 +166,11 @@ def plant(path: Path, weight: np.ndarray, fault: Callable[[np.ndarray], np.ndarr
 class Case:
     """The net, its pictures and its artifacts."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, build: Callable[[], nn.Module] = ConvNet) -> None:
+        folder.mkdir(exist_ok=True)
         coarse = torch.randint(0, 256, (6, 3, 8, 8), generator=torch.Generator().manual_seed(0)).float()
         self.inputs = torch.nn.functional.interpolate(coarse, 32, mode="bicubic").clamp(0, 255).round()
-        self.program, self.fp32 = conv_program(self.inputs)
+        self.program, self.fp32 = conv_program(self.inputs, build)
         self.pictures = list(self.inputs.permute(0, 2, 3, 1).to(torch.uint8).numpy())
         self.artifacts = export_all(self.program, folder)
 
@@ -190,7 +192,7 @@ def damaged(artifact: Path, weights: list[np.ndarray], fault: str, folder: Path)
     folder.mkdir(parents=True)
     copy = Path((shutil.copytree if artifact.is_dir() else shutil.copy)(artifact, folder / artifact.name))
     for weight in weights:
-        plant(copy, weight, FAULTS[fault])
+        plant(copy, weight, (FAULTS | SCALED)[fault])
     return copy
 
 
@@ -229,3 +231,39 @@ def test_a_zeroed_layer_that_the_logits_do_not_show_is_named(case: Case, tmp_pat
     for result in case.locate(made):
         assert result.first is not None
         assert result.first.layer == "blocks.1.contract"
+
+
+class Cancelling(nn.Module):
+    """A depthwise convolution whose sums, near 100, cancel to a few: rounding its weights to fp16 moves it by several steps."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.stem_output = nn.Conv2d(3, 16, 3, 2, 1), Identity()
+        self.depthwise = Conv(16, 16, kernel=3, groups=16, relu=True)
+        self.last, self.head = Conv(16, 32, relu=True), nn.Linear(32, 10)
+        nn.init.constant_(self.stem.bias, 5.0)  # and the picture moves it by a little
+        self.stem.weight *= 0.05
+        self.depthwise.weight += 2.3
+        self.depthwise.bias -= 5.0 * self.depthwise.weight.flatten(1).sum(1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.last(self.depthwise(self.stem_output(self.stem(x).clamp(0, 6)))).mean((2, 3)))
+
+
+def test_what_fp16_must_cost_is_allowed_and_a_fault_beside_it_is_not(tmp_path: Path) -> None:
+    case = Case(tmp_path / "sound", Cancelling)
+    located = {result.artifact: result for result in case.locate(case.artifacts)}
+    for name, result in located.items():
+        assert result.first is None, name
+        (layer,) = [each for each in result.layers if each.layer == "depthwise"]
+        if name == "model.mlpackage":
+            assert "stem_output.grid" in {each.layer for each in result.layers}  # coremltools calls its clamp clip_0
+            assert layer.steps > MOST_STEPS
+            assert 1 < layer.half_steps < 20
+        else:
+            assert {each.half_steps for each in result.layers} == {0}
+    (package,) = [path for path in case.artifacts if path.suffix == ".mlpackage"]
+    for fault in FAULTS | SCALED:
+        made = damaged(package, [case.weights()["depthwise"]], fault, tmp_path / fault)
+        (result,) = case.locate([made])
+        assert [layer.layer for layer in result.layers if layer.bad] == ["depthwise"], fault

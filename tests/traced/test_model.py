@@ -282,10 +282,12 @@ class Sized(nn.Module):
     ],
     ids=["two inputs", "tuple", "dict", "a map", "classes", "labels", "control flow", "no layer", "size"],
 )
-def test_what_is_no_classifier_is_refused_in_a_line(module: nn.Module, message: str) -> None:
+def test_what_is_no_classifier_is_refused_in_a_line(module: nn.Module, message: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=message) as caught:
         Adapted(module, SIZE, CLASSES).deploy()
     assert "\n" not in str(caught.value)
+    assert len(str(caught.value)) < 300
+    assert capfd.readouterr().err == ""
 
 
 def test_float_layers_are_chosen_by_pattern() -> None:
