@@ -12,7 +12,7 @@ from pathlib import Path
 
 from lavit_edge.cli import Parser, add_options, config_from, new_console, run_command
 from lavit_edge.export.config import ExportConfig
-from lavit_edge.export.targets import TARGETS, choices, find_target
+from lavit_edge.export.targets import ALL, TARGETS, choices, find_target
 from lavit_edge.parity.agreement import Gates
 
 DEFAULT_CHECKPOINT = "lavit_mobile_s_imagenette160"
@@ -20,9 +20,10 @@ DEFAULT_CHECKPOINT = "lavit_mobile_s_imagenette160"
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(
-        prog="lavit_edge.export", description="Turn a checkpoint into .pte, .mlpackage and .onnx, and check that they agree."
+        prog="lavit_edge.export",
+        description="Turn a checkpoint into .pte, .mlpackage, .onnx or .aimodel, and check that they agree.",
     )
-    p.add_argument("--target", default="all", help=f"{', '.join(TARGETS)}, or all")
+    p.add_argument("--target", default="all", help=f"{', '.join(TARGETS)}, or all ({', '.join(ALL)})")
     p.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="a checkpoint folder, or the name of a bundled one")
     p.add_argument("--out", type=Path, help="bundle folder (default: bundle/CHECKPOINT-PRECISION)")
     add_options(p, ExportConfig)
@@ -36,7 +37,7 @@ def parser() -> argparse.ArgumentParser:
 
 def main(argv: list[str] | None = None) -> int:
     args = parser().parse_args(argv)
-    targets = tuple(TARGETS) if args.target == "all" else (find_target(args.target).name,)
+    targets = ALL if args.target == "all" else (find_target(args.target).name,)
     given = {target: {key: getattr(args, key) for key in choices(target.options)} for target in TARGETS.values()}
     options = tuple(target.make_options(**values) for target, values in given.items() if any(values.values()))
     config = config_from(ExportConfig, args, targets=targets, options=options, gates=config_from(Gates, args))

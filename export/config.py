@@ -9,7 +9,7 @@ from typing import Literal
 
 from lavit_edge.cli import check_choices, option, trust_option
 from lavit_edge.errors import UserError
-from lavit_edge.export.targets import TARGETS, Options, Target, find_target
+from lavit_edge.export.targets import ALL, TARGETS, Options, Target, find_target
 from lavit_edge.parity.agreement import Gates
 
 
@@ -27,7 +27,7 @@ class ExportConfig:
         UserError: no target or an unknown one, an option of a target that is left out, or a value out of range.
     """
 
-    targets: tuple[str, ...] = tuple(TARGETS)
+    targets: tuple[str, ...] = ALL
     options: tuple[Options, ...] = ()
     precision: Literal["int8", "float"] = option("int8", "float: fp32, and fp16 for Core ML")
     data: Path | None = option(None, "also compare on DATA/val/<class>/ pictures")

@@ -66,6 +66,11 @@ class OnnxOptions(Options):
 
 
 @dataclass(frozen=True)
+class CoreaiOptions(Options):
+    """Core AI has nothing to choose: iOS 27 and macOS 27 are the first that have it, and its values are fp32."""
+
+
+@dataclass(frozen=True)
 class Target:
     """
     Attributes:
@@ -74,6 +79,7 @@ class Target:
         extra: of the package; installs the toolchain.
         suffix: of the artifact.
         options: its options' dataclass.
+        apart: it is made only when it is named: checking its artifact, or installing its toolchain, costs much.
     """
 
     name: str
@@ -81,6 +87,7 @@ class Target:
     extra: str
     suffix: str
     options: type[Options]
+    apart: bool = False
 
     def make_options(self, **values: Any) -> Options:
         """This target's options. Raises :class:`UserError` on an option, or a value of an option, that it does not have."""
@@ -111,8 +118,11 @@ TARGETS: dict[str, Target] = {
         Target("executorch", "lavit_edge.export.executorch", "executorch", ".pte", ExecutorchOptions),
         Target("coreml", "lavit_edge.export.coreml", "coreml", ".mlpackage", CoremlOptions),
         Target("onnx", "lavit_edge.export.onnx", "onnx", ".onnx", OnnxOptions),
+        # its runtime takes a second a picture: 50 pictures would keep the first command of the README waiting for minutes
+        Target("coreai", "lavit_edge.export.coreai", "coreai", ".aimodel", CoreaiOptions, apart=True),
     )
 }
+ALL = tuple(name for name, target in TARGETS.items() if not target.apart)  # what is exported when no target is named
 
 
 def find_target(name: str) -> Target:

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
-from lavit_edge.artifact.runners import Runner, open_artifact, read_entries
+from lavit_edge.artifact.runners import SUFFIXES, Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.cli import Parser, run_command
 from lavit_edge.contract.pictures import to_input
@@ -68,8 +68,8 @@ def selftest(artifact: Path | str) -> Selftest:
         UserError: no such artifact, its runtime is not installed, or the runtime refuses it.
     """
     path = Path(artifact)
-    if path.suffix not in (".pte", ".onnx", ".ort", ".mlpackage") or not path.exists():
-        raise UserError(f"{path} is not an artifact: a .pte, .onnx, .ort or .mlpackage that exists")
+    if path.suffix not in SUFFIXES or not path.exists():
+        raise UserError(f"{path} is not an artifact: {' or '.join((', '.join(SUFFIXES[:-1]), SUFFIXES[-1]))} that exists")
     checks: list[Check] = []
     try:
         digest = check_seal(path)
@@ -178,7 +178,7 @@ def _summary(payload: Payload) -> str:
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.selftest", description="Let an artifact test itself on the golden pictures that it carries.")
-    p.add_argument("artifact", type=Path, help="a .pte, .onnx, .ort or .mlpackage that python -m lavit_edge.export wrote")
+    p.add_argument("artifact", type=Path, help=f"{', '.join(SUFFIXES)}, one that python -m lavit_edge.export wrote")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 

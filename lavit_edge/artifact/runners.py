@@ -12,12 +12,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from lavit_edge.artifact.aimodel import AIModel, user_metadata
 from lavit_edge.artifact.payload import ENTRIES, KEY
 from lavit_edge.errors import UserError
 from lavit_edge.toolchain import missing, silent_stderr, toolchain
 
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage")  # of the artifacts that can be run here
+SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage", ".aimodel")  # of the artifacts that can be run here
 LARGEST = 2 << 30  # bytes, protobuf's own limit
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Entries = dict[str, str | bytes]  # of the payload
@@ -27,7 +28,7 @@ def open_artifact(path: Path, threads: int | None = None) -> Runner:
     """A function from a picture, uint8 RGB ``(size, size, 3)``, to logits, float32 ``(classes,)``.
 
     Args:
-        path: a ``.pte``, ``.onnx``, ``.ort`` or ``.mlpackage``. The last runs in our reference evaluator, with fp16 rounding.
+        path: a ``.pte``, ``.onnx``, ``.ort``, ``.aimodel`` or ``.mlpackage``. The last runs in our reference evaluator, in fp16.
         threads: of the runtime; its own default when None. ExecuTorch has one thread pool for the whole process, so the last call
             decides; the evaluator of ``.mlpackage`` ignores it.
 
@@ -52,7 +53,7 @@ def open_runtime(path: Path, threads: int | None = None, trusted: bool = False) 
 
 def open_model(path: Path, threads: int | None = None, trusted: bool = False) -> tuple[Runtime, Callable[[], Entries]]:
     """:func:`open_runtime` and :func:`read_entries` of a model that is loaded once: a benchmark's memory is that of one."""
-    openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime}
+    openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime, ".aimodel": _coreai}
     if path.suffix not in openers:
         raise UserError(f"no runner for {path.name!r}; artifacts end in {', '.join(SUFFIXES)}")
     return openers[path.suffix](_existing(path), threads, trusted)
@@ -63,7 +64,13 @@ def read_entries(path: Path) -> Entries:
 
     Raises as :func:`open_artifact`.
     """
-    readers = {".pte": _pte_entries, ".onnx": _onnx_entries, ".ort": _onnx_entries, ".mlpackage": _mlpackage_entries}
+    readers = {
+        ".pte": _pte_entries,
+        ".onnx": _onnx_entries,
+        ".ort": _onnx_entries,
+        ".mlpackage": _mlpackage_entries,
+        ".aimodel": _aimodel_entries,
+    }
     if path.suffix not in readers:
         raise UserError(f"no reader for {path.name!r}; artifacts end in {', '.join(readers)}")
     return readers[path.suffix](_existing(path))
@@ -77,7 +84,7 @@ def to_tensor(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist")
-    if path.suffix == ".mlpackage":
+    if path.suffix in (".mlpackage", ".aimodel"):
         return path
     if not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path} is not a file")
@@ -230,6 +237,17 @@ def _onnx_entries(path: Path) -> Entries:
 def _metadata(session: Any) -> Entries:
     """The payload of a model of ONNX Runtime."""
     metadata = session.get_modelmeta().custom_metadata_map
+    return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
+
+
+def _coreai(path: Path, threads: int | None, trusted: bool) -> tuple[Runtime, Callable[[], Entries]]:
+    """Core AI has no threads to set, and runs in a process of its own whatever the file is."""
+    model = AIModel(path)
+    return _runtime(path, lambda tensor: model.run(tensor).get("logits")), lambda: _aimodel_entries(path)
+
+
+def _aimodel_entries(path: Path) -> Entries:
+    metadata = user_metadata(path)
     return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
 
 

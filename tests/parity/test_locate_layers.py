@@ -22,7 +22,7 @@ pytest.importorskip("coremltools")
 from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.contract import InputContract
 from lavit_edge.export.golden import make_payload
-from lavit_edge.export.targets import TARGETS
+from lavit_edge.export.targets import ALL, TARGETS
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, compare
 from lavit_edge.parity.locate import Located, locate
 from lavit_edge.parity.locate_points import Reference
@@ -146,7 +146,7 @@ def conv_program(inputs: Tensor) -> tuple[ExportedProgram, np.ndarray]:
 
 def export_all(program: ExportedProgram, folder: Path) -> list[Path]:
     """Its artifacts: ``.mlpackage``, ``.onnx``, ``.ort``, ``.pte``."""
-    for target in TARGETS.values():
+    for target in (TARGETS[name] for name in ALL):
         target.export(program, make_payload(program, CONTRACT, {}, 50.0), folder / f"model{target.suffix}")
     return sorted(folder.iterdir())
 
