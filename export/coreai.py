@@ -91,7 +91,7 @@ def _dequantize_weight(values: dict[str, Any], node: torch.fx.Node, location: An
     from coreai._compiler.dialects import coreai
 
     x, scale, _, axis = node.args[:4]
-    channels = x.meta["val"].shape[axis]  # type: ignore[union-attr,index]
+    channels = x.meta["val"].shape[axis]  # type: ignore[union-attr]
     zeros = _constant(np.zeros(channels), np.int8), _constant(np.zeros(channels), np.float32)
     return coreai.dequantize(values[_name(x)], values[_name(scale)], *zeros, _constant(axis, np.int32), loc=location)
 
