@@ -1,4 +1,4 @@
-"""The export wing: one program to ``.pte``, ``.mlpackage`` and ``.onnx``, and the bundle that holds them.
+"""The export wing: one program to ``.pte``, ``.mlpackage``, ``.onnx`` and ``.aimodel``, and the bundle that holds them.
 
 The package can be called: it is :func:`lavit_edge.export.bundle.export`.
 """

@@ -21,7 +21,7 @@ DEFAULT_CHECKPOINT = "lavit_mobile_s_imagenette160"
 def parser() -> argparse.ArgumentParser:
     p = Parser(
         prog="lavit_edge.export",
-        description="Turn a checkpoint into .pte, .mlpackage, .onnx or .tflite, and check if they agree.",
+        description="Turn a checkpoint into .pte, .mlpackage, .onnx, .tflite or .aimodel, and check if they agree.",
     )
     p.add_argument("--target", default="all", help=f"{', '.join(TARGETS)}, or all ({', '.join(ALL)})")
     p.add_argument("--checkpoint", default=DEFAULT_CHECKPOINT, help="a checkpoint folder, or the name of a bundled one")

@@ -40,7 +40,9 @@ from lavit_edge.verdict.read import verdicts
 from lavit_edge.verdict.render import print_summary
 
 LITERT = ("litert-torch", "litert-converter", "ai-edge-litert")
-TOOLS = ("torch", "torchao", "executorch", "coremltools", "onnx", "onnxscript", "onnxruntime", *LITERT, "numpy", "pillow")
+COREAI = ("coreai-torch", "coreai-core")
+ONNX = ("onnx", "onnxscript", "onnxruntime")
+TOOLS = ("torch", "torchao", "executorch", "coremltools", *ONNX, *LITERT, *COREAI, "numpy", "pillow")
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ class Exported:
 
     @property
     def artifacts(self) -> list[Path]:
-        """The files, and the folders that are an ``.mlpackage``."""
+        """The files, and the folders that are an ``.mlpackage`` or ``.aimodel``."""
         return [self.bundle.path / name for name in self.bundle.manifest["artifacts"]]
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,8 +273,12 @@ def _card(checkpoint: Checkpoint, manifest: dict[str, Any], results: dict[str, P
     for target, power in manifest["selftest"].items():
         blind = ", ".join(dict.fromkeys(f"`{fault.rsplit(' ', 1)[0]}`" for fault in power["blind"]))
         lines.append(f"| {target} | {power['planted']} | {power['seen']} | {blind or 'none'} |")
-    lines += ["", "`.mlpackage` was run in the reference evaluator, which checks the program and not Apple's kernels.", ""]
-    return "\n".join(lines)
+    notes = {
+        "model.mlpackage": "was run in the reference evaluator, which checks the program and not Apple's kernels.",
+        "model.aimodel": "needs iOS 27 or macOS 27. It was run by Apple's runtime, on Linux an interpreter.",
+    }
+    lines += [line for name, note in notes.items() if name in manifest["artifacts"] for line in ("", f"`{name}` {note}")]
+    return "\n".join([*lines, ""])
 
 
 def _print_artifacts(manifest: dict[str, Any], out: Path, console: Console) -> None:

@@ -71,6 +71,11 @@ class LitertOptions(Options):
 
 
 @dataclass(frozen=True)
+class CoreaiOptions(Options):
+    """Core AI has nothing to choose: iOS 27 and macOS 27 are the first that have it, and its values are fp32."""
+
+
+@dataclass(frozen=True)
 class Target:
     """
     Attributes:
@@ -79,7 +84,7 @@ class Target:
         extra: of the package; installs the toolchain.
         suffix: of the artifact.
         options: its options' dataclass.
-        apart: its toolchain needs an environment of its own, so that it is made only when it is named.
+        apart: it is made only when it is named: its toolchain needs an environment of its own, or checking its artifact costs much.
     """
 
     name: str
@@ -119,6 +124,8 @@ TARGETS: dict[str, Target] = {
         Target("coreml", "lavit_edge.export.coreml", "coreml", ".mlpackage", CoremlOptions),
         Target("onnx", "lavit_edge.export.onnx", "onnx", ".onnx", OnnxOptions),
         Target("litert", "lavit_edge.export.litert", "litert", ".tflite", LitertOptions, apart=True),
+        # its runtime takes a second a picture: 50 pictures would keep the first command of the README waiting for minutes
+        Target("coreai", "lavit_edge.export.coreai", "coreai", ".aimodel", CoreaiOptions, apart=True),
     )
 }
 ALL = tuple(name for name, target in TARGETS.items() if not target.apart)  # what is exported when no target is named

@@ -15,7 +15,7 @@ COMMANDS = {
     "train": "train a model on a folder of pictures, or on shards",
     "shards": "turn a folder of pictures into tar shards, or back",
     "quantize": "turn a checkpoint into an int8 checkpoint",
-    "export": "turn a checkpoint into .pte, .mlpackage and .onnx",
+    "export": "turn a checkpoint into .pte, .mlpackage, .onnx or .aimodel",
     "selftest": "let an artifact test itself on the pictures that it carries",
     "verdict": "predict from an artifact whether int8 will be faster than float",
     "benchmark": "time an artifact on this machine, a phone, a board or in a browser",

@@ -69,7 +69,7 @@ def selftest(artifact: Path | str) -> Selftest:
     """
     path = Path(artifact)
     if path.suffix not in SUFFIXES or not path.exists():
-        raise UserError(f"{path} is not an artifact: a .pte, .onnx, .ort, .tflite or .mlpackage that exists")
+        raise UserError(f"{path} is not an artifact: {' or '.join((', '.join(SUFFIXES[:-1]), SUFFIXES[-1]))} that exists")
     checks: list[Check] = []
     try:
         digest = check_seal(path)
@@ -178,7 +178,7 @@ def _summary(payload: Payload) -> str:
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.selftest", description="Let an artifact test itself on the golden pictures that it carries.")
-    p.add_argument("artifact", type=Path, help="a .pte, .onnx, .ort, .tflite or .mlpackage that lavit_edge.export wrote")
+    p.add_argument("artifact", type=Path, help=f"{', '.join(SUFFIXES)}, one that python -m lavit_edge.export wrote")
     p.add_argument("--json", action="store_true", help="print the result as JSON")
     return p
 

@@ -67,7 +67,18 @@ def test_pins_are_those_of_the_package_installed_or_not(monkeypatch: pytest.Monk
     assert {extra: [str(line) for line in lines] for extra, lines in pins.requirements().items()} == {
         extra: [str(line) for line in lines] for extra, lines in checkout.items()
     }
-    assert list(checkout) == ["", "torch", "coreml", "executorch", "litert", "litert-runtime", "onnx", "quantize", "signing"]
+    assert list(checkout) == [
+        "",
+        "torch",
+        "coreai",
+        "coreml",
+        "executorch",
+        "litert",
+        "litert-runtime",
+        "onnx",
+        "quantize",
+        "signing",
+    ]
     assert [line.name for line in checkout["onnx"]] == ["rich", "torch", "onnx", "onnxscript", "onnxruntime"]
 
 

@@ -1,7 +1,7 @@
 """What rides inside every artifact, so that it can be tested wherever it lands: contract, provenance, golden pictures, digest.
 
-Four entries, described in docs/payload.md for readers in other languages. ``.onnx``, ``.ort`` and ``.mlpackage`` hold them as
-metadata strings, ``.tflite`` as metadata buffers, ``.pte`` as constant methods. No torch import.
+Four entries, described in docs/payload.md for readers in other languages. ``.onnx``, ``.ort``, ``.mlpackage`` and ``.aimodel``
+hold them as metadata strings, ``.tflite`` as metadata buffers, ``.pte`` as constant methods. No torch import.
 """
 
 from __future__ import annotations
@@ -100,7 +100,7 @@ class Payload:
         }
 
     def metadata(self) -> dict[str, str]:
-        """The entries as metadata of ``.onnx`` and ``.mlpackage``: keys with a prefix, binary in base64."""
+        """The entries as metadata of ``.onnx``, ``.mlpackage`` and ``.aimodel``: keys with a prefix, binary in base64."""
         return {
             KEY + name: value if isinstance(value, str) else base64.b64encode(value).decode()
             for name, value in self.entries().items()

@@ -13,12 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from lavit_edge.artifact import tflite
+from lavit_edge.artifact.aimodel import AIModel, user_metadata
 from lavit_edge.artifact.payload import ENTRIES, KEY
 from lavit_edge.errors import UserError
 from lavit_edge.toolchain import missing, silent_stderr, toolchain
 
 Runner = Callable[[NDArray[np.uint8]], NDArray[np.float32]]
-SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage", ".tflite")  # of the artifacts that can be run here
+SUFFIXES = (".pte", ".onnx", ".ort", ".mlpackage", ".tflite", ".aimodel")  # of the artifacts that can be run here
 LARGEST = 2 << 30  # bytes, protobuf's own limit
 Runtime = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 Entries = dict[str, str | bytes]  # of the payload
@@ -28,7 +29,7 @@ def open_artifact(path: Path, threads: int | None = None) -> Runner:
     """A function from a picture, uint8 RGB ``(size, size, 3)``, to logits, float32 ``(classes,)``.
 
     Args:
-        path: a ``.pte``, ``.onnx``, ``.ort``, ``.tflite`` or ``.mlpackage``. The last runs in our reference evaluator, in fp16.
+        path: of one of :data:`SUFFIXES`. A ``.mlpackage`` runs in our reference evaluator, in fp16.
         threads: of the runtime; its own default when None. ExecuTorch has one thread pool for the whole process, so the last call
             decides; the evaluator of ``.mlpackage`` ignores it.
 
@@ -53,7 +54,7 @@ def open_runtime(path: Path, threads: int | None = None, trusted: bool = False) 
 
 def open_model(path: Path, threads: int | None = None, trusted: bool = False) -> tuple[Runtime, Callable[[], Entries]]:
     """:func:`open_runtime` and :func:`read_entries` of a model that is loaded once: a benchmark's memory is that of one."""
-    openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime, ".tflite": _litert}
+    openers = {".pte": _executorch, ".onnx": _onnxruntime, ".ort": _onnxruntime, ".tflite": _litert, ".aimodel": _coreai}
     if path.suffix not in openers:
         raise UserError(f"no runner for {path.name!r}; artifacts end in {', '.join(SUFFIXES)}")
     return openers[path.suffix](_existing(path), threads, trusted)
@@ -70,6 +71,7 @@ def read_entries(path: Path) -> Entries:
         ".ort": _onnx_entries,
         ".mlpackage": _mlpackage_entries,
         ".tflite": tflite.entries,
+        ".aimodel": _aimodel_entries,
     }
     if path.suffix not in readers:
         raise UserError(f"no reader for {path.name!r}; artifacts end in {', '.join(readers)}")
@@ -84,7 +86,7 @@ def to_tensor(picture: NDArray[np.uint8]) -> NDArray[np.float32]:
 def _existing(path: Path) -> Path:
     if not path.exists():
         raise UserError(f"{path} does not exist")
-    if path.suffix == ".mlpackage":
+    if path.suffix in (".mlpackage", ".aimodel"):
         return path
     if not path.is_file():  # a pipe would be waited for
         raise UserError(f"{path} is not a file")
@@ -251,6 +253,17 @@ def litert_interpreter(path: Path, threads: int | None, trusted: bool = False) -
         return tflite.interpreter(path, threads)
     # LiteRT's converter brings JAX, whose threads do not live with forks
     return tflite.interpreter(path, threads, (lambda _: tflite.survives_alone(path)) if "jax" in sys.modules else _survives)
+
+
+def _coreai(path: Path, threads: int | None, trusted: bool) -> tuple[Runtime, Callable[[], Entries]]:
+    """Core AI has no threads to set, and runs in a process of its own whatever the file is."""
+    model = AIModel(path)
+    return _runtime(path, lambda tensor: model.run(tensor).get("logits")), lambda: _aimodel_entries(path)
+
+
+def _aimodel_entries(path: Path) -> Entries:
+    metadata = user_metadata(path)
+    return {name: metadata[KEY + name] for name in ENTRIES if KEY + name in metadata}
 
 
 def _mlpackage_entries(path: Path) -> Entries:

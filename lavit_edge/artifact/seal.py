@@ -22,8 +22,8 @@ FIELD = re.compile(re.escape(MARK) + rb"([0-9a-f]{64})")
 def content_sha256(path: Path) -> str:
     """Hex digest of an artifact, without what it says of itself.
 
-    A file: of its bytes with the digest's characters as zeros. A package (``.mlpackage``): of one line for each file in the order
-    of their paths, ``<sha256 of the file, digest as zeros>  <path>\\n``.
+    A file: of its bytes with the digest's characters as zeros. A package (``.mlpackage``, ``.aimodel``): of one line for each
+    file in the order of their paths, ``<sha256 of the file, digest as zeros>  <path>\\n``.
 
     Raises:
         UserError: no such artifact, it cannot be read, or the package holds a link or something that is no file.

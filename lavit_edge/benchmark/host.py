@@ -84,6 +84,8 @@ def check_runs_here(artifact: Path) -> None:
     """Raises :class:`UserError` unless this machine has a runner for the artifact."""
     if artifact.suffix == ".mlpackage":
         raise UserError(f"{artifact}: Core ML runs on Apple devices only; --device ios measures an .mlpackage")
+    if artifact.suffix == ".aimodel":
+        raise UserError(f"{artifact}: Core AI's Linux runtime is a reference interpreter, and its time is no latency")
     if artifact.suffix not in RUNTIMES or not artifact.is_file():
         raise UserError(f"{artifact} is not an artifact that runs here: a .pte, .onnx, .ort or .tflite that exists")
 

@@ -83,6 +83,8 @@ def profile(path: Path, threads: int = 1, progress: Callable[[str], None] = lamb
     Raises:
         UserError: no such artifact, its runtime is not installed, it is damaged, or it does not run here.
     """
+    if path.suffix == ".aimodel":
+        raise UserError(f"{path}: Core AI's Linux runtime is a reference interpreter, and its time is no latency")
     if path.suffix == ".mlpackage":
         raise UserError(f"{path}: Core ML runs on Apple devices only; open it in Xcode, whose performance report times operators")
     if path.suffix == ".tflite":

@@ -17,7 +17,7 @@ from torch.export import ExportedProgram
 from lavit_edge.errors import UserError
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
-from lavit_edge.toolchain import quiet
+from lavit_edge.toolchain import quiet, toolchain
 from lavit_edge.traced.nodes import SHAPE_OPS
 
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
@@ -104,6 +104,14 @@ class Reference:
 
         with quiet():
             return origins(_fx_passes.decompose_with_registry(self.program, _registration.ONNXRegistry.from_torchlib()))
+
+    @functools.cached_property
+    def coreai_names(self) -> dict[str, str]:
+        """As ``names``, of the program as coreai-torch takes it."""
+        with toolchain("coreai-torch", "coreai"):
+            from coreai_torch import get_decomp_table
+        with quiet():
+            return origins(self.program.run_decompositions(get_decomp_table()))
 
     @torch.no_grad()
     def run(self, picture: Tensor, seen: Mapping[str, Tensor], feed: Feed, half: bool = False) -> dict[str, Tensor]:

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lavit_edge.artifact.aimodel import AIModel, operations
 from lavit_edge.artifact.runners import onnx_session, to_tensor
 from lavit_edge.parity.locate_points import DEQUANTIZE, QUANTIZE, Reference, Values
 from lavit_edge.toolchain import missing
@@ -18,13 +19,14 @@ RUNTIMES = {  # by the suffix of the artifact
     ".ort": "ONNX Runtime",
     ".mlpackage": "reference evaluator, fp16",
     ".tflite": "LiteRT, XNNPACK",
+    ".aimodel": "Core AI",
 }
 
 
 def open_values(path: Path, reference: Reference, folder: Path) -> Values:
     """
     Args:
-        path: the artifact, ``.pte``, ``.onnx``, ``.ort``, ``.mlpackage`` or ``.tflite``.
+        path: the artifact, of one of :data:`lavit_edge.artifact.runners.SUFFIXES`.
         reference: the program that it was made from.
         folder: takes a copy of the artifact in which intermediate values are outputs.
 
@@ -39,6 +41,8 @@ def open_values(path: Path, reference: Reference, folder: Path) -> Values:
         from lavit_edge.parity.locate_tflite import open_tflite
 
         return open_tflite(path, reference, folder)
+    if path.suffix == ".aimodel":
+        return _aimodel(path, reference)
     return (_mlprogram if path.suffix == ".mlpackage" else _onnx)(path, reference, folder)
 
 
@@ -138,5 +142,30 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     def read(picture: np.ndarray) -> dict[str, np.ndarray]:
         values = program.evaluate({"image": picture}, list(names.values()))
         return {point: np.asarray(values[value]) for point, value in names.items()}
+
+    return Values(path.name, reference, read, grids, set())
+
+
+def _aimodel(path: Path, reference: Reference) -> Values:
+    """Operations say of which node of the program they are; of several the last has its value.
+
+    A copy of the program, in which those values are outputs, runs in the same runtime.
+    """
+    found = operations(path)
+    origin = reference.coreai_names
+    numbers: dict[str, int] = {}
+    grids: dict[str, tuple[float, int]] = {}
+    for number, operation in enumerate(found):
+        point = origin.get(operation["source"], operation["source"])
+        if point in reference.points and operation["name"] != "constant":
+            numbers[point] = number
+            if operation["name"] == "quantize":
+                scale, zero_point = (found[operand].get("value", math.nan) for operand in operation["operands"][1:3])
+                grids[point] = scale, int(zero_point)
+    model = AIModel(path, sorted(numbers.values()))
+
+    def read(picture: np.ndarray) -> dict[str, np.ndarray]:
+        values = model.run(to_tensor(picture))
+        return {point: values[str(number)] for point, number in numbers.items()}
 
     return Values(path.name, reference, read, grids, set())

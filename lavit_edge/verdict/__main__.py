@@ -16,8 +16,10 @@ from lavit_edge.verdict.rates import PROFILES
 
 def parser() -> argparse.ArgumentParser:
     p = Parser(prog="lavit_edge.verdict", description="Predict, from an artifact alone, whether int8 will be faster than float.")
-    p.add_argument("artifact", type=Path, help="a .pte, .onnx, .ort, .tflite or .mlpackage")
-    p.add_argument("--target-device", help=f"{', '.join(PROFILES)} (default: this machine's kind; apple-ane for Core ML)")
+    p.add_argument("artifact", type=Path, help="a .pte, .onnx, .ort, .tflite, .mlpackage or .aimodel")
+    p.add_argument(
+        "--target-device", help=f"{', '.join(PROFILES)} (default: this machine's kind; apple-ane for Core ML and Core AI)"
+    )
     p.add_argument("--json", action="store_true", help="print the verdict as JSON on stdout")
     return p
 

@@ -99,7 +99,7 @@ class Op:
 class Plan:
     """
     Attributes:
-        runtime: ``ExecuTorch``, ``ONNX Runtime``, ``LiteRT`` or ``Core ML``.
+        runtime: ``ExecuTorch``, ``ONNX Runtime``, ``LiteRT``, ``Core ML`` or ``Core AI``.
         delegated: whether the runtime hands the graph, or parts of it, to a delegate.
         calls: how often that is called, or Core ML.
         float_width: bytes of a floating number in this artifact, 4 or 2.

@@ -131,7 +131,7 @@ PROFILES: dict[str, Profile] = {
             False,
             {"ExecuTorch": _arm(_EXECUTORCH, 8), "ONNX Runtime": _arm(_ONNXRUNTIME, 8), "LiteRT": _arm(_LITERT, 8)},
         ),
-        Profile("apple-ane", "Apple's Neural Engine", False, {"Core ML": _ANE}),
+        Profile("apple-ane", "Apple's Neural Engine", False, {"Core ML": _ANE, "Core AI": _ANE}),
     )
 }
 

@@ -14,8 +14,8 @@ def read(path: Path, device: str | None = None) -> tuple[Plan, Profile]:
     """What will be executed, and the profile to judge it by.
 
     Args:
-        path: a ``.pte``, ``.onnx``, ``.ort``, ``.tflite`` or ``.mlpackage``.
-        device: a name of :data:`PROFILES`; by default the Neural Engine for Core ML, and this machine's kind for all else.
+        path: a ``.pte``, ``.onnx``, ``.ort``, ``.tflite``, ``.mlpackage`` or ``.aimodel``.
+        device: a name of :data:`PROFILES`; by default the Neural Engine for Core ML and Core AI, for all else this machine.
 
     Raises:
         UserError: no such artifact, device or kind of artifact, the device does not run it, or it cannot be read.
@@ -41,9 +41,13 @@ def read(path: Path, device: str | None = None) -> tuple[Plan, Profile]:
         from lavit_edge.verdict import mlpackage
 
         plan = mlpackage.read(path)
+    elif path.suffix == ".aimodel":
+        from lavit_edge.verdict import aimodel
+
+        plan = aimodel.read(path)
     else:
-        raise UserError(f"{path.name!r} is of no known kind; artifacts end in .pte, .onnx, .ort, .tflite or .mlpackage")
-    if plan.runtime == "Core ML" and device is None:
+        raise UserError(f"{path.name!r} is of no known kind; artifacts end in .pte, .onnx, .ort, .tflite, .mlpackage or .aimodel")
+    if plan.runtime in ("Core ML", "Core AI") and device is None:
         chosen = default_profile(core_ml=True)
     if plan.runtime not in chosen.rates:
         fitting = [profile.name for profile in PROFILES.values() if plan.runtime in profile.rates]

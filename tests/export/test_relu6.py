@@ -23,6 +23,7 @@ from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize
 pytestmark = pytest.mark.slow
 CONTRACT = InputContract(size=32, labels=tuple(f"class {index}" for index in range(10)))
 EXTRAS = {"executorch": ("executorch",), "onnx": ("onnx", "onnxscript", "onnxruntime"), "coreml": ("coremltools",)}
+EXTRAS |= {"coreai": ("coreai_torch",)}
 
 
 class Clipped(nn.Module):

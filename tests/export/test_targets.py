@@ -326,7 +326,7 @@ def test_a_damaged_artifact_is_refused(suffix, artifact, tmp_path) -> None:
 
 
 def test_an_artifact_that_no_runner_takes(tmp_path) -> None:
-    with pytest.raises(UserError, match=r"artifacts end in .pte, .onnx, .ort, .mlpackage, .tflite"):
+    with pytest.raises(UserError, match=r"artifacts end in .pte, .onnx, .ort, .mlpackage, .tflite, .aimodel"):
         open_artifact(tmp_path / "model.lite")
     with pytest.raises(UserError, match="does not exist"):
         open_artifact(tmp_path / "model.pte")
