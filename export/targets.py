@@ -84,7 +84,7 @@ class Target:
         extra: of the package; installs the toolchain.
         suffix: of the artifact.
         options: its options' dataclass.
-        apart: it is made only when it is named: its toolchain needs an environment of its own, or checking its artifact costs much.
+        apart: made only when it is named: its toolchain needs an environment of its own, or checking its artifact costs much.
     """
 
     name: str

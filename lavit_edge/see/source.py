@@ -29,6 +29,7 @@ RUNTIMES = {
     ".ort": "onnxruntime",
     ".tflite": "ai_edge_litert",
     ".mlpackage": "coremltools",
+    ".aimodel": "coreai",
 }
 
 
