@@ -343,4 +343,6 @@ def test_a_full_disk_is_one_line_before_training(colours: Path, tmp_path: Path) 
     assert "train.npy (File too large); choose another --cache" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "c").iterdir())
-    assert not list((tmp_path / "run").iterdir())
+    assert {file.name for file in (tmp_path / "run").iterdir()} == {"inventory.json", "digests.npy"}, (
+        "of the pictures, which are sound"
+    )
