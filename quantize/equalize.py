@@ -116,7 +116,7 @@ def _columns(layer: fx.Node, weight: Tensor) -> Tensor:
 
 def _carried(node: fx.Node, axes: dict[fx.Node, int]) -> dict[fx.Node, int] | None:
     """The axes of channels of a node and its sources if it keeps their units, given those of the sources; else None."""
-    if not axes:
+    if not axes or not all(isinstance(source.meta["val"], Tensor) for source in axes):  # unbind gives a list
         return None
     (source, axis), *others = axes.items()
     shape = source.meta["val"].shape

@@ -21,6 +21,7 @@ TINY: dict[str, Any] = dict(dims=(16, 32, 64, 64), depths=(1, 1, 2, 2), heads=(0
 
 CLASSES = 5  # of the gratings
 CALIBRATION = 30  # pictures
+STEPS = 200  # that the net of the gratings is trained for
 
 Shared = Callable[[str, Callable[[Path], Any]], Path]
 
@@ -178,16 +179,20 @@ def train(data: Path, path: Path) -> None:
     contract = InputContract(64, folder.labels)
     pictures, targets = next(batches(folder, contract, len(folder)))
     inputs, labels = (pictures / 255 - 0.45) / 0.23, torch.tensor(targets)
-    optimizer = torch.optim.AdamW(model.parameters(), 1e-3)
-    for _ in range(80):
+    torch.manual_seed(3)
+    optimizer = torch.optim.AdamW(model.parameters(), rate := 3e-3)
+    # 80 steps at 1e-3 left int8 16 dB from fp32 on the val pictures, and what the tests found to the CPU; these 26, right on 83 %
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, rate, total_steps=STEPS)
+    for _ in range(STEPS):
         chosen = torch.randint(0, len(inputs), (16,))
         loss = torch.nn.functional.cross_entropy(model(inputs[chosen]), labels[chosen])
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
+        schedule.step()
     spec = {"name": "lavit_mobile_s", "options": TINY}
     save_checkpoint(
-        path, model.state_dict(), model=spec, contract=contract, card="# Gratings\n", facts={"training": {"steps": 80}}
+        path, model.state_dict(), model=spec, contract=contract, card="# Gratings\n", facts={"training": {"steps": STEPS}}
     )
 
 

@@ -68,8 +68,10 @@ def check_pictures(
 
 
 def _listing(splits: Sequence[PictureFolder]) -> str:
-    """Changes with the names, sizes and times of the files."""
-    files = [(p.parent.name, p.name, p.stat().st_size, p.stat().st_mtime_ns) for split in splits for p in split.paths]
+    """Changes with the names, sizes and times of the files; what is none, such as a link to nothing, has neither."""
+    paths = [path for split in splits for path in split.paths]
+    stats = [path.stat() if path.is_file() else None for path in paths]
+    files = [(p.parent.name, p.name, *((s.st_size, s.st_mtime_ns) if s else ())) for p, s in zip(paths, stats, strict=True)]
     return hashlib.sha256(json.dumps([[len(split) for split in splits], files]).encode()).hexdigest()
 
 
@@ -101,6 +103,8 @@ def _look(splits: Sequence[PictureFolder], contract: InputContract, world: World
 
 
 def _digest(path: Path, contract: InputContract) -> float:
+    if not path.is_file():  # a pipe would be waited for, a device never ends
+        return UNREADABLE
     try:
         data = path.read_bytes()
         load_input(data, contract)

@@ -153,10 +153,12 @@ def export_all(program: ExportedProgram, folder: Path) -> list[Path]:
 
 
 def plant(path: Path, weight: np.ndarray, fault: Callable[[np.ndarray], np.ndarray]) -> None:
-    """Overwrites an int8 weight where an artifact stores it, in whatever order of its axes."""
+    """Overwrites an int8 weight where an artifact stores it, in whatever order of its axes; an ``.ort`` has it 128 higher."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
+    higher = 128 if path.suffix == ".ort" else 0
     for order, file in itertools.product(itertools.permutations(range(weight.ndim)), files):
-        old, new = (np.ascontiguousarray(value.transpose(order)).tobytes() for value in (weight, fault(weight)))
+        codes = (np.ascontiguousarray(value.transpose(order)).astype(np.int16) + higher for value in (weight, fault(weight)))
+        old, new = (value.astype(np.uint8).tobytes() for value in codes)
         if (content := file.read_bytes()).count(old) == 1:
             file.write_bytes(content.replace(old, new))
             return

@@ -75,7 +75,7 @@ def test_a_program_that_lost_top1_gets_what_it_has_not_had(tmp_path: Path) -> No
 
 
 def test_a_wrong_layer_and_a_failed_selftest_come_first(tmp_path: Path) -> None:
-    layer = Layer("stages.1", "stages.1.conv", "conv2d", 3.0, 40.0, 9.0, None, None, True)
+    layer = Layer("stages.1", "stages.1.conv", "conv2d", 3.0, 40.0, 9.0, 0.0, None, None, True)
     located = [Located("model.pte", "ExecuTorch", 2, layers=[layer])]
     tested = {**dict.fromkeys(ARTIFACTS, True), "model.onnx": False}
     sets = {"free pictures": parity(labelled=False)}

@@ -6,10 +6,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors.torch import load_file
 
-from lavit_edge.checkpoint import Checkpoint, load_checkpoint
+from lavit_edge.checkpoint import INT8, Checkpoint, load_checkpoint
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.models.deployed import Deployed
+from lavit_edge.quantize.equalize import equalize
 from lavit_edge.quantize.evaluate import batches
 
 
@@ -29,6 +31,13 @@ def calibration(data: Path, checkpoint: Checkpoint, int8: Path) -> list[torch.Te
     count = len(load_checkpoint(int8).config["quantization"]["calibration"])
     folder = PictureFolder(data, "train", checkpoint.contract.labels).spread(count)
     return [picture for picture, _ in batches(folder, checkpoint.contract, 1)]
+
+
+@pytest.fixture(scope="session")
+def in_units(deployed: Deployed, calibration: list[torch.Tensor], int8: Path) -> Deployed:
+    """The model in the units of its int8 form, its own or equalised: which are nearer differs by CPU."""
+    own = torch.equal(load_file(int8 / INT8)["head.weight"], deployed.model.state_dict()["head.weight"])
+    return deployed if own else equalize(deployed, calibration)
 
 
 @pytest.fixture(scope="session")

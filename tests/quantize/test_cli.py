@@ -46,7 +46,7 @@ def test_quantise_train_and_save(fp32, data, tmp_path, capsys):
     for file in (INT8, WEIGHTS, "int8.pt2"):
         assert config["sha256"][file] == hashlib.sha256((out / file).read_bytes()).hexdigest()
     assert config["quantization"] == {name: value for name, value in result.items() if name != "out"}
-    assert config["training"] == {"steps": 80}, "what was known of the fp32 checkpoint stays"
+    assert config["training"] == {"steps": 200}, "what was known of the fp32 checkpoint stays"
     assert load_file(out / WEIGHTS).keys() == load_file(fp32 / WEIGHTS).keys()
     card = (out / CARD).read_text()
     assert card.startswith("# Gratings")

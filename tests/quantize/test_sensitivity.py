@@ -132,9 +132,9 @@ def test_pictures_that_judge_neither_calibrate_nor_train(data):
     assert all(path.parent.name == f"direction{target}" for path, target in zip(judging.paths, judging.targets, strict=True))
 
 
-def test_all_layers_in_float_is_fp32_and_back_again(deployed, int8, pictures):
-    judge = Judge(deployed, [(pictures, [0] * len(pictures))], 0)
-    judge.use(load_file(int8 / INT8), default_float_layers(deployed.model))
+def test_all_layers_in_float_is_fp32_and_back_again(in_units, int8, pictures):
+    judge = Judge(in_units, [(pictures, [0] * len(pictures))], 0)
+    judge.use(load_file(int8 / INT8), default_float_layers(in_units.model))
     before = judge()
     assert judge(judge.in_int8).sqnr_db == float("inf")
     one = judge(["stages.2.blocks.0.attention.value.conv"])
