@@ -21,6 +21,7 @@ from lavit_edge.artifact.seal import check_seal
 from lavit_edge.contract.frames import Frame, to_rgb
 from lavit_edge.contract.pictures import open_picture, to_input, upright_rgb
 from lavit_edge.errors import UserError
+from lavit_edge.metrics import softmax
 from lavit_edge.selftest import check_pictures
 
 Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8] | Frame"
@@ -85,9 +86,8 @@ class Classifier:
         """
         if top < 1:
             raise UserError(f"top must be at least 1, not {top}")
-        logits = self.logits(picture).astype(np.float64)
-        exponents = np.exp(logits - logits.max())
-        probabilities = exponents / exponents.sum()
+        logits = self.logits(picture)
+        probabilities = softmax(logits)
         order = np.argsort(-logits, kind="stable")[:top]
         return [Answer(self.contract.labels[index], int(index), float(probabilities[index])) for index in order]
 

@@ -32,8 +32,13 @@ def read_json(file: Path) -> Any:
 
 def write_json(file: Path, value: Any) -> None:
     """Writes a JSON file, whole or not at all. Raises :class:`OSError`."""
+    write_whole(file, (json.dumps(value, ensure_ascii=False) + "\n").encode())
+
+
+def write_whole(file: Path, content: bytes) -> None:
+    """Writes a file, whole or not at all. Raises :class:`OSError`."""
     temporary = file.with_name(f"{file.name}.part")
-    temporary.write_text(json.dumps(value, ensure_ascii=False) + "\n", encoding="utf-8")
+    temporary.write_bytes(content)
     os.replace(temporary, file)
 
 

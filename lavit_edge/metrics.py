@@ -22,6 +22,13 @@ def centred(logits: np.ndarray) -> np.ndarray:
     return logits - logits.mean(-1, keepdims=True)
 
 
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """float64 probabilities ``(..., classes)`` of logits."""
+    powers = np.exp(logits.astype(np.float64) - logits.max(-1, keepdims=True))
+    probabilities: np.ndarray = powers / powers.sum(-1, keepdims=True)
+    return probabilities
+
+
 def sqnr(reference: np.ndarray, other: np.ndarray) -> float:
     """Signal-to-quantisation-noise ratio of logits ``(..., classes)`` in dB, inf when equal: power of the reference over power of
     the difference, both :func:`centred`. An offset of all classes is no signal: -50 would turn 21 dB into 46.

@@ -2,9 +2,9 @@
 
 A sum of two int8 tensors has few distinct values, ``ra * i + rb * j`` steps with whole ``i`` and ``j`` and the ratios of the
 summands' steps to the sum's. Where such a ratio is near a simple fraction, many sums lie within a last bit of a tie, which
-ExecuTorch and ONNX Runtime round apart: in two additions of a former bundled model 13 and 19 times as many as chance has, on
-each picture of one colour, so that no runtime gave the program's own logits for any. Other layers' sums, with scales of their
-own for each channel, keep to chance.
+ExecuTorch and ONNX Runtime round apart: in two additions of a former bundled model 11 and 13 times as many as chance has, on
+eight pictures, so that no runtime gave the program's own logits for any picture. Other layers' sums, with scales of their own
+for each channel, keep to chance.
 """
 
 from __future__ import annotations

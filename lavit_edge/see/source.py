@@ -20,6 +20,7 @@ from lavit_edge.artifact.seal import check_seal
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
+from lavit_edge.metrics import softmax
 
 FORMS = ("int8", "float")  # of a checkpoint that has both: NAME@int8, NAME@float
 # what runs an artifact of that kind; of a bundle the first is taken whose runtime is here, the quickest to load before the others
@@ -58,12 +59,10 @@ class Source:
             UnreadablePicture: too long and thin to resize.
             UserError: not a finite logit for each label.
         """
-        logits = self.run(to_input(image, self.contract)).astype(np.float64)
+        logits = self.run(to_input(image, self.contract))
         if logits.shape != (len(self.contract.labels),) or not np.isfinite(logits).all():
             raise UserError(f"{self.name} does not give a finite logit for each of its {len(self.contract.labels)} labels")
-        powers = np.exp(logits - logits.max())
-        found: np.ndarray = powers / powers.sum()
-        return found
+        return softmax(logits)
 
 
 def open_source(given: Path | str, trust_builder: bool = False) -> Source:
@@ -94,8 +93,8 @@ def _artifact(path: Path, name: str, note: str = "") -> Source:
 def _of_bundle(path: Path, name: str) -> Source:
     """The artifact of a bundle whose runtime is here."""
     order = list(RUNTIMES)
-    found = sorted(open_bundle(path).runnable, key=lambda each: order.index(each.suffix) if each.suffix in order else len(order))
-    usable = [each for each in found if importlib.util.find_spec(RUNTIMES.get(each.suffix, "numpy"))]
+    found = sorted(open_bundle(path).runnable, key=lambda each: order.index(each.suffix))
+    usable = [each for each in found if importlib.util.find_spec(RUNTIMES[each.suffix])]
     if not usable:
         named = ", ".join(each.name for each in found) or "no artifact that could run here"
         raise UserError(f"{path} has {named}, and no runtime for it is installed; pip install 'lavit-edge[onnx]'")

@@ -7,8 +7,8 @@ a number for each picture, and ``inventory.json`` says what was found.
 from __future__ import annotations
 
 import hashlib
+import io
 import json
-import os
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,7 +20,7 @@ from lavit_edge.contract.pictures import UnreadablePicture, load_input
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.inventory import refuse_empty
 from lavit_edge.errors import UserError
-from lavit_edge.files import read_json, write_json
+from lavit_edge.files import read_json, write_json, write_whole
 from lavit_edge.train.world import World
 
 INVENTORY, DIGESTS = "inventory.json", "digests.npy"
@@ -48,7 +48,9 @@ def check_pictures(
         known = _look(splits, contract, world)
     digests = world.sum(*(known if known is not None else np.zeros(sum(map(len, splits)))))
     if world.main:
-        _remember(out, digests)
+        stream = io.BytesIO()
+        np.save(stream, np.array(digests))
+        write_whole(out / DIGESTS, stream.getvalue())
     rows = [digests[: len(splits[0])], digests[len(splits[0]) :]]
     left_out = _twice(splits, rows)
     for split, own, reasons in zip(splits, rows, left_out, strict=True):
@@ -83,13 +85,6 @@ def _remembered(out: Path, listing: str) -> np.ndarray | None:
     except (UserError, OSError, ValueError, KeyError, TypeError, EOFError):
         pass
     return None
-
-
-def _remember(out: Path, digests: list[float]) -> None:
-    temporary = out / f"{DIGESTS}.part"
-    with temporary.open("wb") as stream:
-        np.save(stream, np.array(digests))
-    os.replace(temporary, out / DIGESTS)
 
 
 def _look(splits: Sequence[PictureFolder], contract: InputContract, world: World) -> np.ndarray:

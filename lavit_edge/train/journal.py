@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import csv
 import io
-import os
 from pathlib import Path
 
 from rich.console import Console
+
+from lavit_edge.files import write_whole
 
 LOG = "log.csv"
 SHOWN = ("epoch", "lr", "loss", "val_top1", "val_loss", "weights", "seconds", "img_per_s", "wait")
@@ -25,9 +26,7 @@ def write_log(rows: list[dict[str, str]], out: Path) -> None:
         writer = csv.DictWriter(text, list(rows[0]))
         writer.writeheader()
         writer.writerows(rows)
-    temporary = out / f"{LOG}.part"
-    temporary.write_text(text.getvalue(), encoding="utf-8", newline="")
-    os.replace(temporary, out / LOG)
+    write_whole(out / LOG, text.getvalue().encode())
 
 
 def read_log(out: Path) -> list[dict[str, str]]:

@@ -19,11 +19,12 @@ from lavit_edge.files import check_shape, read_json
 from lavit_edge.metrics import wilson
 from lavit_edge.train.journal import LOG, read_log
 from lavit_edge.train.parts import JUDGED
+from lavit_edge.webpage import head
 
 PAGE = "training.html"
 MOST_CLASSES = 40  # of a confusion matrix; of more, the pairs that are confused most are listed
 MOST_PAIRS = 20
-WIDTH, HEIGHT, LEFT, BOTTOM = 420, 220, 48, 24  # of a plot, pixels
+WIDTH, HEIGHT, LEFT, BOTTOM = 420, 220, 58, 24  # of a plot, pixels
 COLOURS = ("#0072B2", "#D55E00", "#009E73")  # told apart by the colour-blind too
 # title, and what is drawn: a column of the log and its name
 PLOTS = (
@@ -34,18 +35,10 @@ PLOTS = (
 )
 MISTAKE = {"name": str, "target": int, "predicted": int, "jpeg": str}
 
-_STYLE = """<style>
-body{font:16px/1.45 system-ui,sans-serif;margin:0 auto;max-width:62rem;padding:1rem;color:#1c2330;overflow-wrap:anywhere}
-h1{font-size:1.5rem}h2{font-size:1.15rem;margin-top:2rem}
-.box{overflow-x:auto;border:1px solid #dde2ea;border-radius:6px}
-table{border-collapse:collapse;font-size:.875rem}
-td,th{padding:.3rem .5rem;text-align:right;font-variant-numeric:tabular-nums;border-bottom:1px solid #dde2ea;white-space:nowrap}
-th{background:#f1f3f6;font-weight:600}td.t,th.t{text-align:left}
-.plots,.wrong{display:grid;grid-template-columns:repeat(auto-fit,minmax(min(100%,24rem),1fr));gap:1rem}
-.wrong{grid-template-columns:repeat(auto-fill,minmax(9rem,1fr))}
-figure{margin:0}figure svg{width:100%;height:auto;display:block}figcaption,.note{font-size:.875rem;color:#4a5566}
-.wrong img{width:96px;height:96px;object-fit:contain;image-rendering:auto;background:#f1f3f6}
-</style>"""
+_STYLE = """
+.wrong{display:grid;grid-template-columns:repeat(auto-fill,minmax(9rem,1fr));gap:1rem}
+.wrong img{width:96px;height:96px;object-fit:contain;background:#f1f3f6}
+"""
 
 
 def write_page(run: Path) -> Path:
@@ -87,10 +80,8 @@ def read_judged(file: Path) -> dict[str, Any] | None:
 
 def page(name: str, rows: list[dict[str, str]], judged: dict[str, Any] | None) -> str:
     """The page as HTML; all that comes from files is escaped."""
-    title = html.escape(f"Training {name}")
     parts = [
-        "<!doctype html><html lang=en><meta charset=utf-8><meta name=viewport content='width=device-width,initial-scale=1'>",
-        f"<title>{title}</title>{_STYLE}<h1>{title}</h1>",
+        head(f"Training {name}", _STYLE),
         _summary(rows),
         "<div class=plots>",
         *(_figure(heading, lines, rows) for heading, lines in PLOTS),
