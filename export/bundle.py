@@ -209,6 +209,7 @@ def provenance(checkpoint: Checkpoint, precision: str, target: str, options: Opt
         **_made_from(checkpoint, precision),
         "val_top1": metrics.get("val_top1"),
         "val_pictures": metrics.get("val_pictures"),
+        "decision": (checkpoint.config.get("quantization") or {}).get("decision") or checkpoint.config.get("decision"),
         "target": target,
         "options": vars(options),
         "calibration_pictures": len(calibration) if calibration else None,

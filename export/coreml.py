@@ -23,8 +23,8 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Core
     """Writes the ``.mlpackage``.
 
     Its input ``image`` is an RGB picture of ``size`` x ``size`` pixels. Its outputs are ``classLabel``, ``classLabel_probs``
-    (label -> probability) and ``logits``, float32 ``(1, classes)``. Floating point is fp16 inside, but for sampling and its
-    coordinates, which are fp32; int8 layers stay int8 (W8A8).
+    (label -> probability, by the contract's temperature) and ``logits``, float32 ``(1, classes)``. Floating point is fp16 inside,
+    but for sampling and its coordinates, which are fp32; int8 layers stay int8 (W8A8).
 
     Raises as :meth:`lavit_edge.export.targets.Target.export`.
     """
@@ -47,7 +47,9 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Core
         main = mil.functions["main"]
         scopes = ScopeInfo(ScopeSource.EXIR_STACK_TRACE, [None]), ScopeInfo(ScopeSource.EXIR_DEBUG_HANDLE, [None])
         with main, mb.scope(*scopes):  # an operation without these scopes is refused when the program came from torch.export
-            main.set_outputs([main.outputs[0], mb.softmax(x=main.outputs[0], axis=-1, name=PROBABILITIES)])
+            logits = main.outputs[0]
+            scaled = logits if contract.temperature == 1 else mb.mul(x=logits, y=np.float32(1 / contract.temperature))
+            main.set_outputs([logits, mb.softmax(x=scaled, axis=-1, name=PROBABILITIES)])
         main.output_types = None  # coremltools 9.0 reads it by position, and the classifier adds an output: IndexError
         model = ct.convert(
             mil,

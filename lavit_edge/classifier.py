@@ -18,10 +18,10 @@ from lavit_edge.artifact.coreml_runtime import open_coreml
 from lavit_edge.artifact.payload import Payload, read_payload
 from lavit_edge.artifact.runners import Runner, open_model, to_tensor
 from lavit_edge.artifact.seal import check_seal
+from lavit_edge.contract.answers import probabilities as probabilities_of
 from lavit_edge.contract.frames import Frame, to_rgb
 from lavit_edge.contract.pictures import open_picture, to_input, upright_rgb
 from lavit_edge.errors import UserError
-from lavit_edge.metrics import softmax
 from lavit_edge.selftest import check_pictures
 
 Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8] | Frame"
@@ -29,11 +29,13 @@ Picture: TypeAlias = "str | Path | bytes | Image.Image | NDArray[np.uint8] | Fra
 
 @dataclass(frozen=True)
 class Answer:
-    """A label, its index among the contract's, and its probability: softmax over all labels."""
+    """A label, its index among the contract's, its probability (softmax over all labels, by the contract's temperature), and
+    whether that reaches the contract's threshold: an app says "not sure" where the first answer's does not."""
 
     label: str
     index: int
     probability: float
+    sure: bool
 
 
 class Classifier:
@@ -43,7 +45,7 @@ class Classifier:
 
         classifier = lavit_edge.Classifier("model.onnx")
         best = classifier.classify("cat.jpg")[0]
-        print(best.label, best.probability)
+        print(best.label if best.sure else "not sure", best.probability)
 
     Args:
         artifact: an ``.onnx`` or ``.ort``, a ``.pte``, or, on a Mac, an ``.mlpackage``, as :mod:`lavit_edge.export` writes them.
@@ -87,9 +89,10 @@ class Classifier:
         if top < 1:
             raise UserError(f"top must be at least 1, not {top}")
         logits = self.logits(picture)
-        probabilities = softmax(logits)
+        probabilities = probabilities_of(logits, self.contract)
         order = np.argsort(-logits, kind="stable")[:top]
-        return [Answer(self.contract.labels[index], int(index), float(probabilities[index])) for index in order]
+        found = ((int(index), float(probabilities[index])) for index in order)
+        return [Answer(self.contract.labels[index], index, each, each >= self.contract.threshold) for index, each in found]
 
     def classify_batch(self, pictures: Iterable[Picture], top: int = 5) -> list[list[Answer]]:
         """:meth:`classify` of each, one after the other: artifacts take one picture at a time."""

@@ -84,7 +84,7 @@ def parser() -> argparse.ArgumentParser:
     add_options(p, PredictConfig)
     form = p.add_mutually_exclusive_group()
     form.add_argument("--json", action="store_true", help="print the answers as JSON")
-    form.add_argument("--csv", action="store_true", help="print them as CSV: picture, rank, label, probability")
+    form.add_argument("--csv", action="store_true", help="print them as CSV: picture, rank, label, probability, sure")
     p.add_argument("--html", type=Path, help="also write a page with the pictures to this file")
     return p
 
@@ -103,8 +103,8 @@ def main(argv: list[str] | None = None) -> int:
         print(json.dumps(found.to_dict(), indent=1))
     elif args.csv:
         rows = csv.writer(sys.stdout, lineterminator="\n")
-        rows.writerow(("picture", "rank", "label", "probability"))
-        rows.writerows((picture, rank, label, f"{probability:.6f}") for picture, rank, label, probability in found.rows())
+        rows.writerow(("picture", "rank", "label", "probability", "sure"))
+        rows.writerows((*row[:3], f"{row[3]:.6f}", "yes" if row[4] else "no") for row in found.rows())
     else:
         from lavit_edge.see.render import print_answers
 

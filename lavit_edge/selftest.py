@@ -25,9 +25,10 @@ from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.artifact.runners import SUFFIXES, Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.cli import Parser, run_command
+from lavit_edge.contract.answers import probabilities as probabilities_of
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError, one_line
-from lavit_edge.metrics import centred, softmax
+from lavit_edge.metrics import centred
 from lavit_edge.verbs import verb
 
 verb(__name__)
@@ -150,7 +151,7 @@ def check_outputs(path: Path, payload: Payload) -> Check:
     outputs = program.predict({"image": to_input(payload.golden[0].image(), payload.contract)})
     named = {feature.kind: outputs[name] for name, feature in program.outputs.items() if name != "logits"}
     logits = centred(np.asarray(outputs["logits"]).reshape(-1))
-    expected = softmax(logits)
+    expected = probabilities_of(logits, payload.contract)
     probabilities = named.get("probabilities")
     if not isinstance(probabilities, dict) or tuple(probabilities) != labels:
         return Check("labels", False, "its classes are not the contract's labels in their order")

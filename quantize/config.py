@@ -31,6 +31,7 @@ class QuantizeConfig:
     judging_pictures: int = option(512, "of train/, held out, that judge --max-drop", "N")
     limit_val: int | None = option(None, "judge on N pictures of val/, evenly over the classes", "N")
     device: Literal["cpu", "cuda"] = option("cpu", "to train and judge on; calibration is on the CPU")
+    answers_right: float = option(95.0, "in per cent, of those at the threshold below which the model is not sure", "PERCENT")
     seed: int = option(0, "of the order and mirroring of training pictures")
     trust_builder: bool = trust_option()
 
@@ -43,6 +44,8 @@ class QuantizeConfig:
             raise UserError("--epochs must not be negative, --lr and --range-lr must be positive")
         if not 0 <= self.freeze_ranges <= 1:
             raise UserError("--freeze-ranges is a share of the training, from 0 to 1")
+        if not 0 < self.answers_right <= 100:
+            raise UserError("--answers-right is in per cent, over 0 and at most 100")
         if self.max_drop is not None and not 0 <= self.max_drop <= 100:
             raise UserError("--max-drop is in points of top-1, from 0 to 100")
         if self.min_sqnr is not None and (self.max_drop is None or not self.min_sqnr <= 200):

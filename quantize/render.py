@@ -9,6 +9,7 @@ from rich.console import Console
 
 from lavit_edge.checkpoint import CARD, Checkpoint
 from lavit_edge.cli import new_console, new_table
+from lavit_edge.contract.decision import Decision
 
 ROWS = {"fp32": "fp32", "int8": "int8, default float layers", "ptq": "int8, PTQ", "qat": "int8, QAT"}
 ALONE = "alone in int8, all else in float"
@@ -34,6 +35,8 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         *_markdown(("in float", "", "why"), _in_float(facts)),
         "",
     ]
+    if facts["decision"]:
+        lines += [Decision(**facts["decision"]).sentence(), ""]
     if found := facts["sensitivity"]:
         lines += ["### Sensitivity", "", verdict(found, facts["kept"]), ""]
         lines += [*_markdown(("on those pictures", "top-1", "SQNR"), _rows(found["metrics"])), ""]
@@ -78,6 +81,8 @@ def show(result: dict[str, Any]) -> None:
     if "qat" in result["metrics"]:
         word = "beats PTQ and is kept" if result["kept"] == "qat" else "does not beat PTQ: PTQ is kept"
         console.print(f"QAT {word}{', judged on the held-out training pictures' if found else ''}")
+    if result["decision"]:
+        console.print(Decision(**result["decision"]).sentence(), soft_wrap=True)
     console.print(f"saved {result['out']}", soft_wrap=True)
 
 

@@ -18,7 +18,9 @@ from torch import Tensor
 
 from lavit_edge.checkpoint import Checkpoint, find_checkpoint, read_config, save_checkpoint, write_config
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.decision import Decision, fit_decision
 from lavit_edge.data.folder import FREE_PICTURES, PictureFolder
+from lavit_edge.data.outside import outside
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
 from lavit_edge.models.deployed import Deployed
@@ -26,7 +28,7 @@ from lavit_edge.quantize import kernels
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.equalize import equalize
-from lavit_edge.quantize.evaluate import batches, better, logits, measure, sqnr
+from lavit_edge.quantize.evaluate import batches, better, logits, measure, sqnr, to_input
 from lavit_edge.quantize.in_float import in_float
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.render import card
@@ -78,8 +80,9 @@ def quantize(
         new_folder(out) as folder,
         _progress(console) as progress,
     ):
-        form, facts = quantized_form(source, pictures, config, progress)
+        form, facts, decision = quantized_form(source, pictures, config, progress)
         facts |= {
+            "decision": decision and decision.to_dict(),
             "val_pictures": len(pictures.val) - len(pictures.val.skipped),
             "training": {name: getattr(config, name) for name in TRAINING} if config.epochs else None,
             "calibration": [
@@ -89,7 +92,8 @@ def quantize(
             "free_pictures": data is None,
             "versions": _versions(),
         }
-        saved = _save(folder, source, form, facts)
+        judged = dataclasses.replace(source, contract=decision.of(source.contract)) if decision else source
+        saved = _save(folder, judged, form, facts)
     return dataclasses.replace(saved, path=out)
 
 
@@ -134,8 +138,8 @@ def choose(folder: Path | None, names: tuple[str, ...], config: QuantizeConfig) 
 
 def quantized_form(
     checkpoint: Checkpoint, folders: Chosen, config: QuantizeConfig, progress: Progress
-) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    """The int8 form that is kept, and how it came about, for ``config["quantization"]``."""
+) -> tuple[dict[str, Tensor], dict[str, Any], Decision | None]:
+    """The int8 form that is kept, how it came about, for ``config["quantization"]``, and when it shall be "not sure"."""
     from lavit_edge.quantize import calibrate, mixed  # nncf, which takes seconds to import
 
     contract, device = checkpoint.contract, config.device
@@ -165,7 +169,7 @@ def quantized_form(
     reference, targets = on_val("fp32", deployed)
     if not folders.labelled:
         targets = reference.argmax(1)  # QAT and PTQ are told apart by what they have in common with fp32
-    metrics, forms = {"fp32": measure(reference, targets)}, {}
+    metrics, forms, answers = {"fp32": measure(reference, targets)}, {}, {}
     judge = found = None
     if folders.judging is not None:
         assert config.max_drop is not None
@@ -184,8 +188,8 @@ def quantized_form(
         avoid_ties(model, pictures[:TIES_JUDGED])
         forms[row] = calibrate.int8_form(model)
         check_tensors(deployed.model, forms[row], float_layers, "the model just quantised")
-        fake = _fake(deployed, forms[row], float_layers)
-        metrics[row] = measure(on_val(row.upper(), fake)[0], targets, reference)
+        answers[row] = on_val(row.upper(), _fake(deployed, forms[row], float_layers))[0]
+        metrics[row] = measure(answers[row], targets, reference)
         if judge and found:
             judge.use(forms[row], float_layers)
             found["metrics"][row] = judge()
@@ -201,8 +205,16 @@ def quantized_form(
         kept = "qat" if (judge.prefers(*rivals) if judge else better(*rivals, len(targets))) else "ptq"
     if judge:
         judge.check(deciding[kept], f"int8 after {kept.upper()}")
+    decision = None
+    if folders.labelled:
+        fake, others = _fake(deployed, forms[kept], float_layers).eval(), (to_input(x[None]) for x in outside(contract))
+        with torch.no_grad():
+            unknown = torch.cat([fake(picture) for picture in others])
+        decision = fit_decision(
+            *(x.numpy() for x in (answers[kept], targets)), contract, config.answers_right / 100, unknown.numpy()
+        )
     order = [path for path, _ in deployed.model.named_modules()]
-    return forms[kept], {
+    facts = {
         "scheme": DESCRIPTION,
         "float_layers": sorted(float_layers, key=order.index),
         "in_float": [each.to_dict() for each in in_float(program, float_layers, default, found["kept"] if found else ())],
@@ -215,6 +227,7 @@ def quantized_form(
             **{name: _plain(value) for name, value in found.items()},
         },
     }
+    return forms[kept], facts, decision
 
 
 def _train(

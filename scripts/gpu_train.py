@@ -111,13 +111,12 @@ def prepare(arguments: argparse.Namespace, out: Path, compiled: bool) -> Run:
     torch.manual_seed(recipe.seed)
     model = create_model(recipe.model, num_classes=len(labels), image_size=recipe.image_size, drop_path=recipe.drop_path)
     out.mkdir()
-    # few CPUs are quick in bf16
-    config = TrainConfig(precision="bf16" if world.device.type == "cuda" else "fp32", compile=compiled)
+    config = TrainConfig(compile=compiled)
     facts = {
         "data": f"{len(train)} pictures in sheets (scripts/gpu_pack.py)",
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else "CPU",
         "processes": 1,
-        "precision": config.precision,
+        "precision": config.computes_in(world.device.type),
         "compiled": compiled,
         "started_from": [],
     }

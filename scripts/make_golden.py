@@ -4,9 +4,10 @@
 
 ``frames.json`` lists the frames: ``format``, ``width``, ``height``, ``rotation``, ``mirrored``, the planes with ``offset`` and
 ``length`` in ``<name>.frame`` and their strides, the contract, and ``<name>.input``, uint8 RGB ``size x size x 3``.
-``answers.json`` has logits with their softmax and top three; ``report.json`` times with the field ``latency`` they become, and a
-report with its digest. ``selftest.json`` has payloads of the old format and the new, and what their self-test says of
-answers. The pictures are those of lavit_edge/golden/, which are free of rights.
+``answers.json`` has logits with their softmax and top three; ``decisions.json`` contracts of both formats and what is none,
+logits with the answer by temperature and threshold, and frames with what a live view shows; ``report.json`` times with the field
+``latency`` they become, and a report with its digest. ``selftest.json`` has payloads of the old format and the new, and what
+their self-test says of answers. The pictures are those of lavit_edge/golden/, which are free of rights.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ import lavit_edge
 from lavit_edge.artifact.payload import Golden, Payload, read_payload, sample_of
 from lavit_edge.benchmark.report import digest, latency
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.answers import Steady, decide, probabilities
+from lavit_edge.contract.contract import DECISION, FORMATS
 from lavit_edge.contract.frames import Frame, Plane, to_rgb
 from lavit_edge.contract.pictures import open_picture, to_input
 from lavit_edge.selftest import check_close, check_logits, steps_off
@@ -109,6 +112,49 @@ def answers(count: int = 12, classes: int = 10) -> list[dict[str, Any]]:
         softmax = (exponents / exponents.sum()).round(12)  # the last bits differ by CPU
         found.append({"logits": logits.tolist(), "softmax": softmax.tolist(), "top": top})
     return found
+
+
+def decisions() -> dict[str, Any]:
+    """Contracts, answers and live views; every probability is at least 1e-6 away from what decides about it."""
+    contract = InputContract(32, ("cat", "château", "犬"))
+    plain, deciding = contract.to_dict(), dataclasses.replace(contract, temperature=0.64, threshold=0.75).to_dict()
+    texts = [json.dumps(each, ensure_ascii=False) for each in (plain, deciding, deciding | {"temperature": 2, "threshold": 0})]
+    good = [InputContract.from_json(text) for text in texts]
+    bad: list[dict[str, Any]] = [plain | {"temperature": 1.0}, plain | {"threshold": 0.5}, deciding | {"format": FORMATS[0]}]
+    bad += [deciding | {name: value} for name in DECISION for value in (-0.5, "0.5", None, True)]
+    bad += [deciding | {"threshold": 1}, deciding | {"temperature": 0}, deciding | {"format": "lavit_edge.contract/3"}]
+    bad += [{name: value for name, value in deciding.items() if name != missing} for missing in DECISION]
+    contracts = [
+        {"text": text, **{name: getattr(each, name) for name in DECISION}} for text, each in zip(texts, good, strict=True)
+    ]
+    contracts += [{"text": json.dumps(each, ensure_ascii=False), "refused": True} for each in bad]
+    rng, answered = np.random.default_rng(1), []
+    for index, (temperature, threshold) in enumerate(product((0.05, 0.64, 1.0, 7.5), (0.0, 0.4, 0.8, 0.95))):
+        logits = (rng.normal(size=10) * (0.5, 2, 8)[index % 3]).astype(np.float32)
+        if index % 5 == 4:
+            logits[[1, 6]] = logits.max() + 1  # equal: the first of them
+        scaled = dataclasses.replace(contract, temperature=temperature, threshold=threshold)
+        probable = probabilities(logits, scaled)
+        fields = {"logits": logits.tolist(), "temperature": temperature, "threshold": threshold}
+        answered.append({**fields, "probabilities": probable.round(12).tolist(), "answer": decide(probable, threshold)})
+    live = [_live(threshold, seed) for seed, threshold in enumerate((0.0, 0.6, 0.75, 0.9))]
+    return {"contracts": contracts, "answers": answered, "live": live}
+
+
+def _live(threshold: float, seed: int) -> dict[str, Any]:
+    """Two seconds of frames of one thing, then of another, then of nothing known, with a late frame and one out of order."""
+    rng, steady, frames = np.random.default_rng(seed), Steady(threshold), []
+    seconds = 100.0
+    for frame in range(90):
+        seconds += (0.066, 0.033, 0.4, -0.01)[0 if frame % 13 else 1 + frame // 13 % 3]
+        sure = np.zeros(4)
+        sure[(0, 0, 2, 3, 3)[frame // 18]] = (3, 1, 3, 0, 4)[frame // 18]
+        probable = probabilities((sure + rng.normal(size=4) * 0.7).astype(np.float32), CONTRACTS[0]).round(12)
+        shown = steady.add(round(seconds, 3), probable)
+        assert steady.average is not None
+        fields = {"seconds": round(seconds, 3), "probabilities": probable.tolist()}
+        frames.append({**fields, "average": steady.average.round(12).tolist(), "shown": shown})
+    return {"threshold": threshold, "frames": frames}
 
 
 def report() -> dict[str, Any]:
@@ -197,7 +243,8 @@ def main() -> None:
         (GOLDEN / f"{facts['name']}.frame").write_bytes(data)
         (GOLDEN / f"{facts['name']}.input").write_bytes(square)
         listed.append(facts)
-    for name, value in (("frames", listed), ("answers", answers()), ("report", report()), ("selftest", selftests())):
+    made = {"answers": answers(), "decisions": decisions(), "report": report(), "selftest": selftests()}
+    for name, value in ({"frames": listed} | made).items():
         (GOLDEN / f"{name}.json").write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from torch import nn
 
 from lavit_edge.contract import InputContract
-from lavit_edge.contract.contract import FORMAT
+from lavit_edge.contract.contract import FORMATS
 from lavit_edge.errors import UserError
 from lavit_edge.files import read_json
 
@@ -26,7 +26,7 @@ def contract_of(module: nn.Module, labels: Sequence[str] | None = None, fields: 
     Raises:
         UserError: the labels or the size are nowhere to be found, or the ``pretrained_cfg`` says what no contract can say.
     """
-    known = {"format": FORMAT, **of_timm(module, fields or {}), **(fields or {})}
+    known = {"format": FORMATS[0], **of_timm(module, fields or {}), **(fields or {})}
     if labels is not None:
         known["labels"] = list(labels)
     if "labels" not in known:

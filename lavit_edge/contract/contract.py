@@ -23,8 +23,10 @@ Interpolation = Literal["bilinear", "bicubic"]
 
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
-FORMAT = "lavit_edge.contract/1"
+FORMATS = ("lavit_edge.contract/1", "lavit_edge.contract/2")
+DECISION = {"temperature": 1.0, "threshold": 0.0}  # what format 1 cannot say: every answer counts
 LARGEST_SIZE = 4096  # pixels a side
+COLDEST = 0.01  # a temperature below it makes any lead a certainty
 SMALLEST_STD = 1e-6  # below it a picture leaves float32, above its inverse it vanishes
 
 
@@ -43,6 +45,8 @@ class InputContract:
         crop_fraction: share of the short side that the centre crop keeps, in (0, 1]; used by ``crop`` alone.
         mean, std: per-channel normalisation on the 0..1 scale, R, G, B.
         labels: one name per logit, in order.
+        temperature: what logits are divided by before the softmax, so that probabilities are as often right as they say.
+        threshold: an answer less probable than this is "not sure", in [0, 1); 0: never.
     """
 
     size: int
@@ -52,6 +56,8 @@ class InputContract:
     crop_fraction: float = 1.0
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
+    temperature: float = DECISION["temperature"]
+    threshold: float = DECISION["threshold"]
 
     def __post_init__(self) -> None:
         if not isinstance(self.labels, list | tuple):
@@ -80,13 +86,24 @@ class InputContract:
                 raise UserError(f"contract: {name} must be three finite numbers, not {_short(three)}")
         if min(self.std) < SMALLEST_STD:
             raise UserError(f"contract: std must be positive (at least {SMALLEST_STD}), not {_short(self.std)}")
-        object.__setattr__(self, "crop_fraction", float(self.crop_fraction))  # so that 1 and 1.0 give the same JSON
+        if not _finite(self.temperature) or not COLDEST <= self.temperature <= 1 / COLDEST:
+            raise UserError(f"contract: temperature must be from {COLDEST} to {1 / COLDEST:g}, not {_short(self.temperature)}")
+        if not _finite(self.threshold) or not 0 <= self.threshold < 1:
+            raise UserError(f"contract: threshold must be in [0, 1), not {_short(self.threshold)}")
+        for name in ("crop_fraction", *DECISION):
+            object.__setattr__(self, name, float(getattr(self, name)))  # so that 1 and 1.0 give the same JSON
         for name in ("mean", "std"):
             object.__setattr__(self, name, tuple(float(value) for value in getattr(self, name)))
 
     def to_json(self) -> str:
-        """Canonical JSON: sorted keys, no white space, UTF-8 letters as they are. Equal contracts give equal bytes."""
-        fields = {"format": FORMAT, **dataclasses.asdict(self)}
+        """Canonical JSON: sorted keys, no white space, UTF-8 letters as they are. Equal contracts give equal bytes.
+
+        In the oldest format that can say it, so that older readers take what they understand, and names in reports stay.
+        """
+        fields = dataclasses.asdict(self)
+        if plain := all(fields[name] == value for name, value in DECISION.items()):
+            fields = {name: value for name, value in fields.items() if name not in DECISION}
+        fields["format"] = FORMATS[not plain]
         return json.dumps(fields, sort_keys=True, separators=(",", ":"), ensure_ascii=False)
 
     @property
@@ -102,13 +119,14 @@ class InputContract:
     @classmethod
     def from_dict(cls, fields: Any) -> InputContract:
         """As :meth:`from_json`, from the parsed object."""
-        if not isinstance(fields, dict) or fields.get("format") != FORMAT:
-            raise UserError(f"contract: expected an object with format {FORMAT!r}")
+        if not isinstance(fields, dict) or fields.get("format") not in FORMATS:
+            raise UserError(f"contract: expected an object with format {' or '.join(map(repr, FORMATS))}")
+        decides = fields["format"] == FORMATS[1]
         fields = {name: value for name, value in fields.items() if name != "format"}
-        known = {field.name for field in dataclasses.fields(cls)}
+        known = {field.name for field in dataclasses.fields(cls)} - (set() if decides else set(DECISION))
         if unknown := sorted(set(fields) - known):
             raise UserError(f"contract: unknown field {unknown[0]!r}; known fields: {', '.join(sorted(known))}")
-        if missing := sorted({"size", "labels"} - set(fields)):
+        if missing := sorted({"size", "labels", *(DECISION if decides else ())} - set(fields)):
             raise UserError(f"contract: field {missing[0]!r} is missing")
         try:
             return cls(**fields)

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.console import Console
 
+from lavit_edge.contract.answers import decide
 from lavit_edge.contract.pictures import SUFFIXES, UnreadablePicture, open_picture
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.see.source import Source, counting
@@ -25,10 +26,12 @@ class Label:
 
 @dataclass(frozen=True)
 class Answer:
-    """The most probable labels of a picture, the first before the others."""
+    """The most probable labels of a picture, the first before the others, and whether the first is as probable as the model's
+    contract wants of an answer."""
 
     picture: str
     labels: tuple[Label, ...]
+    sure: bool
 
 
 @dataclass(frozen=True)
@@ -54,11 +57,11 @@ class Predicted:
         """Plain JSON values."""
         return asdict(self)
 
-    def rows(self) -> Iterator[tuple[str, int, str, float]]:
-        """Picture, rank from 1, label and probability, a row for each label."""
+    def rows(self) -> Iterator[tuple[str, int, str, float, bool]]:
+        """Picture, rank from 1, label, probability and whether the model is sure, a row for each label."""
         for answer in self.answers:
             for rank, each in enumerate(answer.labels, 1):
-                yield answer.picture, rank, each.label, each.probability
+                yield answer.picture, rank, each.label, each.probability, answer.sure
 
 
 def find_pictures(given: Sequence[Path | str]) -> list[Path]:
@@ -96,6 +99,7 @@ def answer(source: Source, pictures: Sequence[Path], top: int, console: Console)
             else:
                 best = np.argsort(-found, kind="stable")[:top]
                 labels = (Label(source.contract.labels[index], float(found[index])) for index in best)
-                answers.append(Answer(str(path), tuple(labels)))
+                sure = decide(found, source.contract.threshold) is not None
+                answers.append(Answer(str(path), tuple(labels), sure))
             progress.advance(progress.task_ids[0])
     return Predicted(source.name, source.form, tuple(answers), tuple(unreadable))

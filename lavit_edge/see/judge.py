@@ -71,6 +71,7 @@ class Judged:
         targets, predicted: int64, indices of labels.
         confidence, right_probability: float64, of the label that came first, and of the right one.
         rank: int64, of the right label; 0 is the first.
+        threshold: the contract's; answers below it are "not sure".
     """
 
     model: str
@@ -82,6 +83,18 @@ class Judged:
     confidence: NDArray[np.float64]
     right_probability: NDArray[np.float64]
     rank: NDArray[np.int64]
+    threshold: float = 0.0
+
+    @property
+    def answered(self) -> Share:
+        """Pictures that the model is sure enough of."""
+        return Share(int((self.confidence >= self.threshold).sum()), len(self.rank))
+
+    @property
+    def right_when_sure(self) -> Share:
+        """Of those, the ones that it has right."""
+        sure = self.confidence >= self.threshold
+        return Share(int((self.rank[sure] == 0).sum()), int(sure.sum()))
 
     @property
     def top1(self) -> Share:
@@ -163,6 +176,9 @@ class Judged:
             "form": self.form,
             "top1": self.top1.to_dict(),
             "top5": self.top5 and self.top5.to_dict(),
+            "threshold": self.threshold,
+            "answered": self.answered.to_dict(),
+            "right_when_sure": self.right_when_sure.to_dict() if self.answered.hits else None,
             "ece": self.ece,
             "mean_confidence": float(self.confidence.mean()),
             "nll": self.nll,
@@ -256,7 +272,8 @@ def judge(
     judged = []
     for source, rows in zip(sources, figures, strict=True):
         first, confidence, right, rank = (np.array(column) for column in zip(*rows, strict=True))
-        judged.append(Judged(source.name, source.form, labels, pictures, targets, first, confidence, right, rank))
+        threshold = source.contract.threshold
+        judged.append(Judged(source.name, source.form, labels, pictures, targets, first, confidence, right, rank, threshold))
     return judged, tuple(unreadable)
 
 

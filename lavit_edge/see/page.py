@@ -37,7 +37,8 @@ def answers_page(found: Predicted) -> str:
             f"<i style='width:{100 * each.probability:.1f}%'></i>"
             for each in answer.labels
         )
-        parts.append(_card(answer.picture, f"<div class=bar>{bars}</div>"))
+        unsure = "" if answer.sure else "<p><b>not sure</b>; most likely:</p>"
+        parts.append(_card(answer.picture, f"{unsure}<div class=bar>{bars}</div>"))
     parts.append("</div>")
     if len(found.answers) > MOST_PICTURES:
         parts.append(f"<p class=note>The first {MOST_PICTURES} of {len(found.answers)} pictures are shown; --json has all.</p>")

@@ -21,9 +21,12 @@ def print_answers(found: Predicted, console: Console) -> None:
     """A table with a block for each picture."""
     table = new_table("picture", "label", figures=("%",), title=f"{found.model}, {found.form}")
     for answer in found.answers:
+        if not answer.sure:
+            table.add_row(answer.picture, Text("not sure", "bold"), "")
         for rank, each in enumerate(answer.labels):
-            style = "bold" if rank == 0 else ""
-            table.add_row("" if rank else answer.picture, Text(each.label, style), f"{100 * each.probability:.2f}")
+            style = "dim" if not answer.sure else "bold" if rank == 0 else ""
+            named = answer.picture if answer.sure and rank == 0 else ""
+            table.add_row(named, Text(each.label, style), f"{100 * each.probability:.2f}")
         table.add_section()
     if found.answers:
         console.print(table)
@@ -64,6 +67,9 @@ def figures(models: Sequence[Judged]) -> list[tuple[str, ...]]:
     rows = [("top-1 %", *(percent(each.top1) for each in models))]
     if all(each.top5 for each in models):
         rows.append(("top-5 %", *(percent(each.top5) for each in models if each.top5)))
+    if any(each.threshold for each in models):
+        rows.append(("sure enough to answer %", *(percent(each.answered) for each in models)))
+        rows.append(("right of those %", *(percent(each.right_when_sure) if each.answered.hits else "" for each in models)))
     rows.append(("mean confidence %", *(f"{100 * each.confidence.mean():.2f}" for each in models)))
     rows.append(("calibration error (ECE), points", *(f"{100 * each.ece:.2f}" for each in models)))
     rows.append(("negative log-likelihood", *(f"{each.nll:.4f}" for each in models)))

@@ -18,9 +18,9 @@ from lavit_edge.artifact.payload import read_payload
 from lavit_edge.artifact.runners import SUFFIXES, Runner, open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
 from lavit_edge.contract import InputContract
+from lavit_edge.contract.answers import probabilities
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.errors import UserError
-from lavit_edge.metrics import softmax
 
 FORMS = ("int8", "float")  # of a checkpoint that has both: NAME@int8, NAME@float
 # what runs an artifact of that kind; of a bundle the first is taken whose runtime is here, the quickest to load before the others
@@ -62,7 +62,7 @@ class Source:
         logits = self.run(to_input(image, self.contract))
         if logits.shape != (len(self.contract.labels),) or not np.isfinite(logits).all():
             raise UserError(f"{self.name} does not give a finite logit for each of its {len(self.contract.labels)} labels")
-        return softmax(logits)
+        return probabilities(logits, self.contract)
 
 
 def open_source(given: Path | str, trust_builder: bool = False) -> Source:

@@ -69,9 +69,9 @@ class Run:
         self.contract, self.source, self.teacher = parts.contract, parts.source, parts.teacher
         model, contract, teacher = parts.model, parts.contract, parts.teacher
         self.teacher_file = parts.teacher_file or out / "teacher.safetensors"
-        self.precision = torch.bfloat16 if config.precision == "bf16" else torch.float32
+        self.precision = torch.bfloat16 if config.computes_in(world.device.type) == "bf16" else torch.float32
         self.steps = self.source.steps()  # of an epoch
-        self.val_set = parts.val.part(world.rank, world.size)
+        self.val, self.val_set = parts.val, parts.val.part(world.rank, world.size)
         self.save_seconds = None if config.save_minutes is None else 60 * config.save_minutes
         torch.manual_seed(recipe.seed)
         self.student = Student(model, teacher.classes if teacher else 0)

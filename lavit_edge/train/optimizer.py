@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from lavit_edge.models.classifier import Classifier
+from lavit_edge.train.bf16 import quick_in_bf16
 
 
 class Muon(torch.optim.AdamW):
@@ -51,9 +52,9 @@ class Muon(torch.optim.AdamW):
 def orthogonal(matrix: Tensor) -> Tensor:
     """``U V^T`` of the singular value decomposition ``U S V^T``, roughly: singular values between 0.7 and 1.2.
 
-    Five steps of a Newton-Schulz iteration in bf16, with Jordan's coefficients.
+    Five steps of a Newton-Schulz iteration, in bf16 where the device has kernels for it, with Jordan's coefficients.
     """
-    wide = matrix.bfloat16()
+    wide = matrix.bfloat16() if quick_in_bf16(matrix.device.type) else matrix.float()
     if tall := matrix.shape[0] > matrix.shape[1]:
         wide = wide.T
     wide = wide / (wide.norm() + 1e-7)

@@ -22,6 +22,7 @@ from lavit_edge.models import create_model
 from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.check import check_pictures
 from lavit_edge.train.config import TrainConfig
+from lavit_edge.train.decision import settle
 from lavit_edge.train.initial import carried, fill_from
 from lavit_edge.train.loop import Run, Stopped
 from lavit_edge.train.page import write_page
@@ -100,8 +101,13 @@ def train(
     trained = Trained(out / CHECKPOINT, run.top1, run.val_pictures, out / BEST, best["val_top1"], best["epoch"])
     if world.main:
         tell(f"val top-1 {100 * trained.top1:.2f} % on {trained.pictures} pictures; checkpoint in {trained.checkpoint}")
+        decisions = [
+            settle(folder, run.val, config.answers_right / 100, world.device) for folder in (trained.best, trained.checkpoint)
+        ]
         page = write_page(out)
         tell(f"best: {100 * trained.best_top1:.2f} % after epoch {trained.best_epoch}; checkpoint in {trained.best}")
+        if decisions[1]:
+            tell(f"not sure: {decisions[1].sentence()}")
         tell(f"curves, confusion and mistakes: {page}")
     return trained
 
@@ -151,7 +157,7 @@ def prepare(
         "data": data.resolve().name,
         "device": torch.cuda.get_device_name(world.device) if world.device.type == "cuda" else on_cpu,
         "processes": world.size,
-        "precision": config.precision,
+        "precision": config.computes_in(world.device.type),
         "compiled": config.compile,
         "started_from": [_origin(start) for start in initial],
     }

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lavit_edge.contract import InputContract
-from lavit_edge.contract.contract import FORMAT
+from lavit_edge.contract.contract import FORMATS
 from lavit_edge.errors import UserError
 
 CONTRACT = InputContract(size=160, labels=("tench", "château", "犬"), resize="crop", crop_fraction=0.875)
@@ -47,7 +47,15 @@ def test_equal_contracts_give_equal_json() -> None:
 
 def test_every_field_changes_the_hash() -> None:
     other: dict[str, Any] = dict(
-        size=192, labels=("a",), resize="squash", interpolation="bilinear", crop_fraction=0.9, mean=(0, 0, 0), std=(1, 1, 1)
+        size=192,
+        labels=("a",),
+        resize="squash",
+        interpolation="bilinear",
+        crop_fraction=0.9,
+        mean=(0, 0, 0),
+        std=(1, 1, 1),
+        temperature=0.5,
+        threshold=0.5,
     )
     assert set(other) == {field.name for field in dataclasses.fields(InputContract)}
     hashes = {dataclasses.replace(CONTRACT, **{name: value}).sha256 for name, value in other.items()}
@@ -109,7 +117,7 @@ def test_a_missing_field_is_named(field: str) -> None:
         InputContract.from_dict(fields)
 
 
-@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"contract"', json.dumps({"format": FORMAT})])
+@pytest.mark.parametrize("text", ["", "{", "[]", "null", '"contract"', *(json.dumps({"format": name}) for name in FORMATS)])
 def test_what_is_no_contract_is_refused_on_one_line(text: str) -> None:
     with pytest.raises(UserError, match=r"^contract: ") as caught:
         InputContract.from_json(text)

@@ -145,7 +145,7 @@ def test_evaluate_judges_what_the_folder_says(fp32: Path, data: Path, tmp_path: 
 @pytest.mark.slow
 def test_the_page_of_answers_fits(colours: Path, look: Callable[[str, str], dict[int, list[float]]]) -> None:
     labels = (Label("a label as long as those of ImageNet, some of which are", 0.75), Label("<i>", 0.25))
-    answers = tuple(Answer(str(path), labels) for path in sorted((colours / "val" / "red").iterdir()))
+    answers = tuple(Answer(str(path), labels, True) for path in sorted((colours / "val" / "red").iterdir()))
     page = answers_page(Predicted("model.onnx", "int8 .onnx", answers, ("gone.png: damaged",)))
     assert "<i>" not in page.replace("<i style", "")
     for width, (wider, *edges) in look(page, ".card, .bar span").items():
