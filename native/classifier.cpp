@@ -36,10 +36,11 @@ std::vector<Answer> Classifier::classify(const Picture& picture, std::size_t top
   to_tensor(to_input(picture, payload_.contract), model_.input());
   model_.run();
   const std::vector<float> logits(model_.logits(), model_.logits() + model_.classes());
-  const std::vector<double> probabilities = softmax(logits);
+  const std::vector<double> probabilities = softmax(logits, payload_.contract.temperature);
   std::vector<Answer> answers;
   for (const std::size_t index : top_indices(logits, top)) {
-    answers.push_back({payload_.contract.labels[index], index, probabilities[index]});
+    const bool sure = probabilities[index] >= payload_.contract.threshold;
+    answers.push_back({payload_.contract.labels[index], index, probabilities[index], sure});
   }
   return answers;
 }

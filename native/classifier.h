@@ -8,11 +8,13 @@
 
 namespace lavit_edge {
 
-// A label, its index among the contract's, and its probability: softmax over all labels.
+// A label, its index among the contract's, its probability (softmax over all labels, by the contract's temperature), and whether
+// that reaches the contract's threshold: an app says "not sure" where the first answer's does not.
 struct Answer {
   std::string label;
   std::size_t index = 0;
   double probability = 0;
+  bool sure = true;
 };
 
 // A .pte that is loaded and has tested itself on this device. One thread at a time may use it.

@@ -14,6 +14,7 @@ namespace {
 constexpr std::string_view kMark = "org.lavit_edge.sha256:";
 constexpr std::size_t kDigits = 64;
 constexpr int kLargestSide = 4096;
+constexpr double kColdest = 0.01;  // temperature
 constexpr std::size_t kLeastGolden = 4;
 
 constexpr char kGoldenFormat[] = "lavit_edge.golden/2";
@@ -160,17 +161,25 @@ std::string check_seal(const std::string& bytes, const std::string& name) {
 }
 
 Contract read_contract(const std::string& text) {
-  const Json fields = object_of(text, "contract", {"lavit_edge.contract/1"});
+  const Json fields = object_of(text, "contract", {"lavit_edge.contract/2", "lavit_edge.contract/1"});
+  const bool decides = fields.at("format") == "lavit_edge.contract/2";
   Contract contract;
   try {
     const std::string resize = fields.value("resize", "squash"), interpolation = fields.value("interpolation", "bicubic");
     const double size = fields.at("size");
     contract.crop_fraction = fields.value("crop_fraction", 1.0);
+    for (const char* name : {"temperature", "threshold"}) {
+      if (fields.contains(name) != decides) throw UserError(std::string("contract: ") + name + " belongs to format 2, and to it alone");
+    }
+    if (decides) contract.temperature = fields.at("temperature"), contract.threshold = fields.at("threshold");
     contract.labels = fields.at("labels").get<std::vector<std::string>>();
     const bool sound = size >= 1 && size <= kLargestSide && std::fmod(size, 1) == 0 && !contract.labels.empty() &&
                        contract.crop_fraction > 0 && contract.crop_fraction <= 1 && (resize == "squash" || resize == "crop") &&
-                       (interpolation == "bilinear" || interpolation == "bicubic");
-    if (!sound) throw UserError("contract: size, labels, resize, interpolation or crop_fraction is none that there is");
+                       (interpolation == "bilinear" || interpolation == "bicubic") && contract.temperature >= kColdest &&
+                       contract.temperature <= 1 / kColdest && contract.threshold >= 0 && contract.threshold < 1;
+    if (!sound) {
+      throw UserError("contract: size, labels, resize, interpolation, crop_fraction, temperature or threshold is none that there is");
+    }
     contract.size = static_cast<int>(size);
     contract.crop = resize == "crop";
     contract.bicubic = interpolation == "bicubic";

@@ -19,6 +19,8 @@ struct Contract {
   bool crop = false;
   bool bicubic = true;
   double crop_fraction = 1;
+  double temperature = 1;  // logits are divided by it before the softmax
+  double threshold = 0;    // an answer less probable than this is "not sure"
 };
 
 struct Golden {

@@ -210,9 +210,8 @@ def quantized_form(
         fake, others = _fake(deployed, forms[kept], float_layers).eval(), (to_input(x[None]) for x in outside(contract))
         with torch.no_grad():
             unknown = torch.cat([fake(picture) for picture in others])
-        decision = fit_decision(
-            *(x.numpy() for x in (answers[kept], targets)), contract, config.answers_right / 100, unknown.numpy()
-        )
+        wanted = config.answers_right / 100
+        decision = fit_decision(answers[kept].numpy(), targets.numpy(), contract, wanted, unknown.numpy())
     order = [path for path, _ in deployed.model.named_modules()]
     facts = {
         "scheme": DESCRIPTION,

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from lavit_edge.checkpoint import Checkpoint, fill
 from lavit_edge.contract import InputContract
-from lavit_edge.contract.contract import DECISION, Resize
+from lavit_edge.contract.contract import Resize
 from lavit_edge.errors import UserError
 from lavit_edge.models.classifier import Classifier
 from lavit_edge.traced.model import Adapted
@@ -72,7 +72,7 @@ def weights_from(checkpoint: Checkpoint, model: str, fresh: dict[str, Tensor], c
 
 def carried(start: InputContract, size: int, labels: tuple[str, ...], resize: Resize) -> InputContract:
     """A contract with the mean, std and filter, and the crop's share, that the start was trained with, and always an answer."""
-    return replace(start, size=size, labels=labels, resize=resize, **DECISION)
+    return replace(start, size=size, labels=labels, resize=resize, temperature=1.0, threshold=0.0)
 
 
 def _normal(labels: Sequence[str]) -> list[str]:

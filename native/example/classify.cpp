@@ -22,9 +22,9 @@ Picture decode(const char* path) {
 int main(int count, char** words) try {
   if (count != 3) throw UserError("classify MODEL.pte PICTURE");
   Classifier classifier(words[1]);
-  for (const Answer& answer : classifier.classify(decode(words[2]), 3)) {
-    std::printf("%s %.3f\n", answer.label.c_str(), answer.probability);
-  }
+  const auto answers = classifier.classify(decode(words[2]), 3);
+  if (!answers[0].sure) std::puts("not sure");
+  for (const Answer& answer : answers) std::printf("%s %.3f\n", answer.label.c_str(), answer.probability);
 } catch (const std::exception& error) {  // a UserError is one line for people
   std::fprintf(stderr, "error: %s\n", error.what());
   return 2;

@@ -88,6 +88,44 @@ Json answers(const fs::path& folder) {
   return {{"count", count}, {"off", most}, {"others", others}};
 }
 
+// The largest difference of a probability or average, and how many contracts, answers and frames are otherwise than Python's.
+Json decisions(const fs::path& folder) {
+  const Json told = parse_json(read_file(folder / "decisions.json"), "decisions.json");
+  double most = 0;
+  int count = 0, others = 0;
+  const auto differs = [](const std::optional<std::size_t>& made, const Json& wanted) {
+    return wanted.is_null() ? made.has_value() : made != wanted.get<std::size_t>();
+  };
+  const auto compare = [&](const std::vector<double>& made, const std::vector<double>& wanted) {
+    for (std::size_t i = 0; i < wanted.size(); ++i) most = std::max(most, std::abs(made.at(i) - wanted[i]));
+  };
+  for (const Json& facts : told.at("contracts")) {
+    ++count;
+    try {
+      const Contract contract = read_contract(facts.at("text"));
+      others += facts.contains("refused") || contract.temperature != facts.at("temperature") ||
+                contract.threshold != facts.at("threshold");
+    } catch (const UserError&) {
+      others += !facts.contains("refused");
+    }
+  }
+  for (const Json& facts : told.at("answers")) {
+    const std::vector<double> made = softmax(facts.at("logits"), facts.at("temperature"));
+    compare(made, facts.at("probabilities"));
+    others += differs(decide(made, facts.at("threshold")), facts.at("answer"));
+    ++count;
+  }
+  for (const Json& facts : told.at("live")) {
+    Steady steady(facts.at("threshold"));
+    for (const Json& frame : facts.at("frames")) {
+      others += differs(steady.add(frame.at("seconds"), frame.at("probabilities")), frame.at("shown"));
+      compare(steady.average(), frame.at("average"));
+      ++count;
+    }
+  }
+  return {{"count", count}, {"off", most}, {"others", others}};
+}
+
 std::string from_base64(const std::string& text) {
   const std::string letters = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
   std::string bytes;
@@ -157,8 +195,11 @@ int main(int count, char** words) {
   try {
     if (count != 2) throw UserError("golden FOLDER");
     const std::filesystem::path folder = words[1];
-    const Json found{
-        {"frames", frames(folder)}, {"answers", answers(folder)}, {"selftest", selftests(folder)}, {"refused", refused()}};
+    const Json found{{"frames", frames(folder)},
+                     {"answers", answers(folder)},
+                     {"decisions", decisions(folder)},
+                     {"selftest", selftests(folder)},
+                     {"refused", refused()}};
     std::cout << found << "\n";
     return 0;
   } catch (const std::exception& error) {

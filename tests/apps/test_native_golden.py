@@ -53,6 +53,14 @@ def test_answers(found: dict[str, Any]) -> None:
     assert found["answers"]["off"] <= 1e-4
 
 
+def test_contracts_thresholds_and_live_views(found: dict[str, Any]) -> None:
+    cases = json.loads((GOLDEN / "decisions.json").read_text("utf-8"))
+    frames = sum(len(case["frames"]) for case in cases["live"])
+    assert found["decisions"]["count"] == len(cases["contracts"]) + len(cases["answers"]) + frames
+    assert found["decisions"]["others"] == 0
+    assert found["decisions"]["off"] < 1e-11
+
+
 def test_the_selftest_says_of_the_cases_what_python_says(found: dict[str, Any]) -> None:
     assert found["selftest"] == {"count": len(json.loads((GOLDEN / "selftest.json").read_text("utf-8"))["cases"]), "others": []}
 
