@@ -19,7 +19,8 @@ from lavit_edge.artifact.runners import open_runtime, read_entries, to_tensor
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import to_input
 
-DOCS = (Path(__file__).parents[2] / "docs" / "contract.md").read_text("utf-8")
+DOCS_FOLDER = Path(__file__).parents[2] / "docs"
+DOCS = (DOCS_FOLDER / "contract.md").read_text("utf-8")
 SIZES = [(64, 48), (37, 91), (1, 1), (3, 200), (32, 32), (333, 250)]  # of pictures, width and height
 
 
@@ -65,4 +66,12 @@ def test_normalising_is_what_an_app_must_not_do(page: dict[str, Callable[..., An
         if np.ptp(golden.picture) > 128:  # a flat colour may look alike to a net of random weights
             (wrong,) = run((tensor / 255 - mean) / std)
             assert np.abs(wrong - golden.logits).max() > golden.tolerance * payload.step
-    assert page["probabilities"](logits) == pytest.approx(np.exp(logits) / np.exp(logits).sum(), rel=1e-4)
+    assert page["probabilities"](logits, contract) == pytest.approx(np.exp(logits) / np.exp(logits).sum(), rel=1e-4)
+
+
+def test_answers_on_the_page_are_the_packages(page: dict[str, Callable[..., Any]]) -> None:
+    for case in json.loads((DOCS_FOLDER.parent / "tests" / "golden" / "decisions.json").read_text("utf-8"))["answers"]:
+        contract = {"labels": list("abcdefghij"), "temperature": case["temperature"], "threshold": case["threshold"]}
+        probable = page["probabilities"](np.array(case["logits"], np.float32), contract)
+        np.testing.assert_allclose(probable, case["probabilities"], rtol=0, atol=1e-11)
+        assert page["answer"](probable, contract) == ("not sure" if case["answer"] is None else "abcdefghij"[case["answer"]])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from lavit_edge.artifact.mlprogram import MLProgram
 from lavit_edge.artifact.payload import Golden, Payload
 from lavit_edge.contract import InputContract
 from lavit_edge.export.targets import find_target
+from lavit_edge.selftest import check_outputs
 
 LABELS = ("zebra", "Moth", "ant")  # in the order of no alphabet, which folders of pictures have
 
@@ -23,17 +25,27 @@ class MeanColour(nn.Module):
         return x.mean((2, 3)) / 64
 
 
-def test_classes_are_named_in_the_order_of_the_contract(tmp_path: Path) -> None:
+@pytest.mark.parametrize("temperature", [1.0, 0.5])
+def test_classes_are_named_in_the_order_of_the_contract(temperature: float, tmp_path: Path) -> None:
+    """And their probabilities, which Vision shows, are by its temperature; the logits are as they were."""
     program = torch.export.export(MeanColour(), (torch.zeros(1, 3, 16, 16),))
     plain = np.zeros((16, 16, 3), np.uint8)
     golden = tuple(Golden(str(index), plain, plain, np.arange(3, dtype=np.float32), 8.0) for index in range(4))
-    find_target("coreml").export(program, Payload(InputContract(16, LABELS), {}, golden, 1.0), tmp_path / "model.mlpackage")
+    contract = InputContract(16, LABELS, temperature=temperature)
+    payload = Payload(contract, {}, golden, 1.0)
+    find_target("coreml").export(program, payload, tmp_path / "model.mlpackage")
     model = MLProgram(tmp_path / "model.mlpackage")
+    assert check_outputs(tmp_path / "model.mlpackage", payload).passed
+    other = replace(payload, contract=replace(contract, temperature=3.0))
+    bright = replace(golden[0], picture=plain + np.array([128, 0, 0], np.uint8))  # of a grey one all are equally probable
+    found = check_outputs(tmp_path / "model.mlpackage", replace(other, golden=(bright, *golden[1:])))
+    assert "from those of its logits" in found.found
     for index, label in enumerate(LABELS):
         picture = plain.copy()
         picture[..., index] = 128
         result = model.predict({"image": picture})
         assert result["classLabel"] == label
-        share = np.e**2 / (np.e**2 + 2)
+        assert np.asarray(result["logits"]).reshape(-1)[index] == pytest.approx(2, abs=1e-3)
+        share = np.e ** (2 / temperature) / (np.e ** (2 / temperature) + 2)
         wanted = {name: share if name == label else (1 - share) / 2 for name in LABELS}
         assert result["classLabel_probs"] == pytest.approx(wanted, abs=1e-3)

@@ -13,10 +13,15 @@ import torch
 from safetensors.torch import load_file
 
 from lavit_edge.checkpoint import CARD, CONFIG, INT8, WEIGHTS, load_checkpoint
+from lavit_edge.contract import decision
+from lavit_edge.data.folder import PictureFolder
+from lavit_edge.data.outside import outside
 from lavit_edge.errors import UserError
 
 pytest.importorskip("nncf")
+from lavit_edge.quantize import fake_quantized
 from lavit_edge.quantize.__main__ import main
+from lavit_edge.quantize.evaluate import batches, logits, to_input
 
 
 def command(checkpoint, data, out, *more: str) -> list[str]:
@@ -55,6 +60,23 @@ def test_quantise_train_and_save(fp32, data, tmp_path, capsys):
 
     with pytest.raises(UserError, match="already exists"):
         main(command(fp32, data, out))
+
+
+def test_the_contract_gets_the_threshold_of_the_form_that_is_kept(fp32, data, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(decision, "FEWEST", 30)  # the val pictures of the gratings
+    out = tmp_path / "out"
+    assert main(command(fp32, data, out, "--epochs", "0", "--answers-right", "90")) == 0
+    checkpoint = load_checkpoint(out)
+    contract, val = checkpoint.contract, PictureFolder(data, "val")
+    found = decision.Decision(**checkpoint.config["quantization"]["decision"])
+    fake = fake_quantized(checkpoint)
+    answers, targets = logits(fake, batches(val, contract, 30))
+    unknown = torch.cat([fake(to_input(picture[None])) for picture in outside(contract)]).detach()
+    assert found == decision.fit_decision(answers.numpy(), targets.numpy(), contract, 0.9, unknown.numpy())
+    assert (contract.temperature, contract.threshold) == (found.temperature, found.threshold)
+    assert contract.threshold > 0
+    for text in ((out / CARD).read_text(), " ".join(capsys.readouterr().out.split())):
+        assert found.sentence() in text
 
 
 def test_the_table(int8, data, tmp_path, capsys):

@@ -40,14 +40,16 @@ def greys(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def source() -> Callable[..., Source]:
     """``source(labels=LABELS, changes={})``: answers as :data:`PICTURES` say, or as ``changes`` do, by number of the picture."""
 
-    def make(labels: tuple[str, ...] = LABELS, changes: dict[int, list[float]] | None = None, name: str = "one") -> Source:
+    def make(
+        labels: tuple[str, ...] = LABELS, changes: dict[int, list[float]] | None = None, name: str = "one", **decision: float
+    ) -> Source:
         answers = {number: found for number, (_, found) in enumerate(PICTURES)} | (changes or {})
 
         def run(picture: np.ndarray) -> np.ndarray:
             found = dict(zip(LABELS, answers[round(float(picture.mean()) / 10)], strict=True))
             return np.log([found[label] for label in labels]).astype(np.float32)
 
-        return Source(name, "float .fake", InputContract(8, labels), run)
+        return Source(name, "float .fake", InputContract(8, labels, **decision), run)  # type: ignore[arg-type]
 
     return make
 
