@@ -28,11 +28,10 @@ from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
 from lavit_edge.files import new_folder
 from lavit_edge.train.cache import open_cache
-from lavit_edge.train.loop import views_key
 from lavit_edge.train.recipe import Recipe, find_recipe
 from lavit_edge.train.resident import ResidentSource
 from lavit_edge.train.sheets import FORMAT, PACKAGE, read_package, read_sheets, write_sheets
-from lavit_edge.train.teacher import Teacher, load_teacher, stored_views
+from lavit_edge.train.teacher import Teacher, load_teacher, stored_views, views_key
 from lavit_edge.train.world import World, join
 
 RECIPE = "imagenette_mobile"

@@ -30,6 +30,7 @@ class TrainConfig:
     cache: Path | None = option(None, "decode the training pictures once, into this .npy file (in a folder: train.npy); faster")
     answers_right: float = option(95.0, "in per cent, of those at the threshold below which the model is not sure", "PERCENT")
     save_minutes: float | None = option(None, "also save in the middle of an epoch, this often")
+    tensorboard: bool = option(False, "also write the figures of each epoch for TensorBoard, into OUT/tensorboard")
     strict: bool = option(False, "refuse a picture that cannot be decoded instead of skipping it")
     resume: bool = option(False, "continue the run in --out")
     trust_builder: bool = trust_option()

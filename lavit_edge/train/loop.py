@@ -29,15 +29,14 @@ from lavit_edge.train.average import Average
 from lavit_edge.train.batches import class_weights
 from lavit_edge.train.card import training_card
 from lavit_edge.train.config import TrainConfig
-from lavit_edge.train.journal import show, write_log
+from lavit_edge.train.journal import open_board, show, write_log
 from lavit_edge.train.judge import Judged, judge
 from lavit_edge.train.meter import Meter, training_flops
 from lavit_edge.train.optimizer import Muon, parameter_groups
 from lavit_edge.train.parts import BEST, CHECKPOINT, JUDGED, STATE, Parts, Student
 from lavit_edge.train.recipe import Recipe
-from lavit_edge.train.source import Source
 from lavit_edge.train.state import load_optimizer, load_state, optimizer_tensors, save_state, under
-from lavit_edge.train.teacher import Teacher, probabilities, stored_views
+from lavit_edge.train.teacher import probabilities, stored_views, views_key
 from lavit_edge.train.transfer import Transfer
 from lavit_edge.train.world import World
 
@@ -94,6 +93,7 @@ class Run:
         self.best: dict[str, Any] = {}  # the same of the best epoch's
         self.total = torch.zeros((), dtype=torch.float64, device=self.device)  # of the losses of this epoch, in this process
         self.rows: list[dict[str, str]] = []  # of the log
+        self.board = open_board(out) if config.tensorboard and world.main else None
         self.terminated, self.intact, self.saved = False, True, 0.0
         self.kept, self.tops = "average", [0.0, 0.0]  # which weights are better, and the top-1 of both
         self.newest: Judged | None = None  # the last epoch, where it is the best
@@ -116,7 +116,13 @@ class Run:
                 if plan:
                     self.recipe = replace(self.recipe, epochs=plan(self.epoch))
                 self.saved = start = time.monotonic()
-                figures = self._train_epoch(logits, start)
+                try:
+                    figures = self._train_epoch(logits, start)
+                except RuntimeError:  # a SIGTERM to the whole process group ends the loader's workers too
+                    if not self.terminated:
+                        raise
+                    line = f"stopped in epoch {self.epoch + 1}; --resume goes on from what was last saved in {self.out}"
+                    raise Stopped(line) from None
                 measured = (self.epoch + 1) % self.recipe.val_every == 0 or self.epoch + 1 == self.recipe.epochs
                 judged = self._judge() if measured else None
                 (loss,) = self.world.sum(self.total.item())
@@ -318,7 +324,7 @@ class Run:
         rate = self.recipe.learning_rate(self.epoch, self.recipe.accumulate * self.world.size)
         first = {"epoch": str(self.epoch), "lr": f"{rate:.3g}", "loss": f"{loss:.4f}"}
         self.rows.append({**first, **row, "seconds": f"{seconds:.0f}", **figures})
-        show(self.rows[-1], self.console)
+        show(self.rows[-1], self.console, self.board)
 
     def _save(self, *, checkpoint: bool) -> None:
         """Writes the state and, at the end of an epoch, checkpoint and log. A full disk is reported, and training goes on."""
@@ -383,12 +389,6 @@ class Run:
         if self.world.main:
             self.total.fill_(progress["total"])  # of all processes
             write_log(self.rows, self.out)
-
-
-def views_key(teacher: Teacher, recipe: Recipe, source: Source) -> str:
-    """What the stored views of a teacher depend on."""
-    r = recipe
-    return json.dumps([teacher.name, teacher.size, teacher.kept, r.seed, r.min_scale, r.teacher_views, source.identity()])
 
 
 def _seed(*numbers: int) -> int:

@@ -7,6 +7,7 @@ is left is spread evenly over the other classes.
 
 from __future__ import annotations
 
+import json
 import os
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -24,6 +25,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.files import follow_umask
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.models.packaged import PACKAGED, trained
+from lavit_edge.train.recipe import Recipe
 from lavit_edge.train.source import Source
 
 KEPT = 16  # of EfficientNet-Lite0's 1000 on Imagenette: 95 % of the probability, KL 0.07 nats where the entropy is 1.15
@@ -66,6 +68,12 @@ def load_teacher(name: str, device: torch.device, trust_builder: bool = False) -
 def _packaged(name: str, device: torch.device) -> Forward:
     net = trained(name).to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
     return lambda x: net((x - 127) / 128)
+
+
+def views_key(teacher: Teacher, recipe: Recipe, source: Source) -> str:
+    """What the stored views of a teacher depend on."""
+    r = recipe
+    return json.dumps([teacher.name, teacher.size, teacher.kept, r.seed, r.min_scale, r.teacher_views, source.identity()])
 
 
 def stored_views(

@@ -76,16 +76,21 @@ def test_kill_9_at_any_moment_loses_nothing_that_was_saved(whole: Path, colours:
 
 
 @pytest.mark.slow
-def test_sigterm_saves_and_the_run_goes_on_from_the_step(whole: Path, colours: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("group", [False, True])
+def test_sigterm_saves_and_the_run_goes_on(group: bool, whole: Path, colours: Path, tmp_path: Path) -> None:
+    """From the step; or, where the whole process group gets it and with it the loader's workers, from what was saved last."""
     out = tmp_path / "run"
-    process = subprocess.Popen(command(colours, out), env=ENVIRONMENT, cwd=tmp_path, stderr=subprocess.PIPE, text=True)
+    arguments = command(colours, out, *(["--workers", "2"] if group else []))
+    options = {"env": ENVIRONMENT, "cwd": tmp_path, "start_new_session": True}
+    process = subprocess.Popen(arguments, **options, stderr=subprocess.PIPE, text=True)  # type: ignore[call-overload]
     deadline = time.monotonic() + 120
     while not (out / "checkpoint").exists() and time.monotonic() < deadline:
         time.sleep(0.01)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM) if group else process.send_signal(signal.SIGTERM)
     _, error = process.communicate(timeout=120)
     assert process.returncode == 143
-    assert "--resume goes on from there" in " ".join(error.split())
+    assert "--resume goes on from" in " ".join(error.split())
+    assert "Traceback" not in error
     assert main(["--data", str(colours), "--out", str(out), *OPTIONS, "--resume"]) == 0
     assert losses(out) == losses(whole)
     assert same_weights(out, whole)
