@@ -30,13 +30,12 @@ def card(checkpoint: Checkpoint, facts: dict[str, Any]) -> str:
         "",
         *_markdown(("model", "top-1", "SQNR"), _rows(facts["metrics"])),
         "",
+        *([Decision(**facts["decision"]).sentence(), ""] if facts["decision"] else []),
         *[f"- {name}: {value}" for name, value in facts["scheme"].items()],
         "",
         *_markdown(("in float", "", "why"), _in_float(facts)),
         "",
     ]
-    if facts["decision"]:
-        lines += [Decision(**facts["decision"]).sentence(), ""]
     if found := facts["sensitivity"]:
         lines += ["### Sensitivity", "", verdict(found, facts["kept"]), ""]
         lines += [*_markdown(("on those pictures", "top-1", "SQNR"), _rows(found["metrics"])), ""]
