@@ -67,7 +67,9 @@ def test_its_onnx_knows_a_cat(tmp_path: Path) -> None:
     installed()
     out = tmp_path / "lite0"
     # of the free pictures some are of nothing that it knows, and their first class is a close call: 92 to 100 % agree on it
-    assert export(["--checkpoint", NAME, "--target", "onnx", "--out", str(out), "--agreement", "0.8"]) == 0
+    arguments = ["--checkpoint", NAME, "--target", "onnx", "--out", str(out), "--agreement", "0.8"]
+    # with a tolerance of its own the self-test's power is not measured, a minute that the exports of smaller nets take in tests
+    assert export([*arguments, "--tolerance-steps", "100"]) == 0
     contract = find_checkpoint(NAME).contract
     payload = read_payload(read_entries(out / "model.onnx"))
     assert payload.contract == contract
