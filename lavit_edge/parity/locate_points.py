@@ -155,7 +155,9 @@ class Values:
             if value.size != math.prod(shape):
                 what = f"{point} has shape {value.shape}, not {shape}"
                 raise UserError(f"{self.name} is not made from this program: {what}; export it again")
-            value = value.transpose(0, 3, 1, 2) if point in self.last else value
+            if value.ndim == 4:  # operators behind a layer with channels last keep its layout, and their own name
+                turned = value.transpose(0, 3, 1, 2)
+                value = turned if turned.shape == shape != value.shape or point in self.last else value
             tensor = torch.from_numpy(np.array(value, np.float32, order="C")).reshape(shape)
             if point in self.grids:
                 scale, zero_point = self.grids[point]

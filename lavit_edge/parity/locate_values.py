@@ -68,6 +68,7 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     names = {reference.logits: "logits"}
     grids: dict[str, tuple[float, int]] = {}
     last: set[str] = set()
+    turned: set[str] = set()  # values whose channels lie last
     floats = {name for name, point in reference.points.items() if point.scale is None}
     dequantized = {node.name: node.args[0].name for node in reference.calls if node.target == DEQUANTIZE}
 
@@ -81,13 +82,14 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
         if node.op_type in ("QLinearConv", "QGemm") and weight in reference.layers:
             before, after = reference.layers[weight]
             channels_last = any(attribute.name == "channels_last" and attribute.i for attribute in node.attribute)
+            turned.update({node.input[0], output} if channels_last else ())
             if before:
                 codes(before, node.input[0], node.input[1:3], channels_last)
             codes(after, output, node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9], channels_last)
         elif (point := origin.get(output, output)) in reference.points and node.op_type == "QuantizeLinear":
             codes(point, output, node.input[1:3], False)
         elif node.op_type == "DequantizeLinear" and dequantized.get(origin.get(output, output)) in reference.points:
-            codes(dequantized[origin.get(output, output)], node.input[0], node.input[1:3], False)
+            codes(dequantized[origin.get(output, output)], node.input[0], node.input[1:3], node.input[0] in turned)
         elif (point := origin.get(plain := output.removesuffix("_pre_q"), plain)) in floats:  # a quantiser was moved next to it
             names[point] = output
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))

@@ -8,6 +8,7 @@ import itertools
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -25,7 +26,7 @@ from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import ALL, TARGETS
 from lavit_edge.parity.agreement import FLOAT, PROGRAM, Gates, compare
 from lavit_edge.parity.locate import MOST_STEPS, Located, locate
-from lavit_edge.parity.locate_points import Reference
+from lavit_edge.parity.locate_points import Point, Reference, Values
 from lavit_edge.quantize.program import tidy
 from lavit_edge.quantize.scheme import HIGH, LOW, Dequantize, QuantizeDequantize
 
@@ -269,3 +270,14 @@ def test_what_fp16_must_cost_is_allowed_and_a_fault_beside_it_is_not(tmp_path: P
         made = damaged(package, [case.weights()["depthwise"]], fault, tmp_path / fault)
         (result,) = case.locate([made])
         assert [layer.layer for layer in result.layers if layer.bad] == ["depthwise"], fault
+
+
+@pytest.mark.parametrize(("shape", "flagged"), [((1, 3, 2, 2), False), ((1, 3, 2, 2), True), ((1, 2, 2, 2), True)])
+def test_channels_that_lie_last_are_turned(shape: tuple[int, ...], flagged: bool) -> None:
+    """ONNX Runtime leaves an operator behind a layer with channels last its name, and the layout of that layer: of a ConvNeXt, the
+    last product before the mean was -3 dB from itself. Where the sides do not tell, what is known of the value does."""
+    wanted = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
+    reference = SimpleNamespace(points={"mul": Point("b", "b.l", "mul", shape)})
+    for value, last in ((wanted.transpose(0, 2, 3, 1), {"mul"} if flagged else set()), (wanted, set())):
+        found = Values("model.onnx", reference, lambda picture, value=value: {"mul": value}, {}, last).run(wanted)  # type: ignore[arg-type]
+        assert np.array_equal(found["mul"].numpy(), wanted)
