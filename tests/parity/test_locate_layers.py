@@ -274,7 +274,7 @@ def test_what_fp16_must_cost_is_allowed_and_a_fault_beside_it_is_not(tmp_path: P
 
 @pytest.mark.parametrize(("shape", "flagged"), [((1, 3, 2, 2), False), ((1, 3, 2, 2), True), ((1, 2, 2, 2), True)])
 def test_channels_that_lie_last_are_turned(shape: tuple[int, ...], flagged: bool) -> None:
-    """ONNX Runtime leaves an operator behind a layer with channels last its name, and the layout of that layer: of a ConvNeXt, the
+    """ONNX Runtime leaves an operator behind a layer with channels last its name, and that layout: of a ConvNeXt, the
     last product before the mean was -3 dB from itself. Where the sides do not tell, what is known of the value does."""
     wanted = np.arange(np.prod(shape), dtype=np.float32).reshape(shape)
     reference = SimpleNamespace(points={"mul": Point("b", "b.l", "mul", shape)})
