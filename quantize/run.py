@@ -34,6 +34,7 @@ from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.render import card
 from lavit_edge.quantize.scheme import DESCRIPTION, check_tensors, chosen_float_layers, default_float_layers, quantized_model
 from lavit_edge.quantize.sensitivity import Judge, hold_out
+from lavit_edge.quantize.summands import level_summands
 from lavit_edge.quantize.ties import avoid_ties
 from lavit_edge.verbs import silent
 
@@ -185,6 +186,7 @@ def quantized_form(
         )
 
     def judge_form(row: str) -> None:
+        level_summands(model, pictures[0])
         avoid_ties(model, pictures[:TIES_JUDGED])
         forms[row] = calibrate.int8_form(model)
         check_tensors(deployed.model, forms[row], float_layers, "the model just quantised")

@@ -93,12 +93,20 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
         if _writes(node):
             packet = getattr(torch.ops.aten, node.target._schema.name.removeprefix("aten::").removesuffix("_"))
             node.target = getattr(packet, node.target._overloadname)
-        elif is_call(node, *ASIDE):
+        elif is_call(node, *ASIDE) or _takes_all(node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     return module
+
+
+def _takes_all(node: fx.Node) -> bool:
+    """Whether it is a slice of everything, as the first of ``x[:, 0]`` is: ExecuTorch drops it, and counts calls without it."""
+    if not is_call(node, torch.ops.aten.slice):
+        return False
+    before, after = (tuple(map(str, each.meta["val"].shape)) for each in (node.args[0], node))  # type: ignore[union-attr]
+    return before == after
 
 
 def _writes(node: fx.Node) -> bool:

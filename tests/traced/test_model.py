@@ -124,6 +124,17 @@ def test_batch_norm_that_cannot_be_folded_is_named(middle: nn.Module, reason: st
     assert "batch_norm.default" not in operators(traced)
 
 
+def test_slices_of_everything_are_left_out() -> None:
+    """As ExecuTorch does, so that its calls and the program's are counted alike."""
+
+    class Slices(nn.Module):
+        def forward(self, x: Tensor) -> Tensor:
+            return x[:, 1:][:, :, ::2]
+
+    traced = deploy(nn.Sequential(nn.Conv2d(8, 9, 1), Slices()))
+    assert sum("slice" in str(node.target) for node in traced.graph.nodes) == 2, "of five, with one for each axis up to its own"
+
+
 def test_overwriting_activations_become_new_values() -> None:
     traced = deploy(of(lambda x, m: m[1](m[0](x)), conv(), nn.ReLU6(inplace=True)))
     assert "hardtanh.default" in operators(traced)
