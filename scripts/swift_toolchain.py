@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Swift on a Linux machine, for tests of the iOS app's package: Debian's swiftlang in a root of its own, entered by namespaces.
 
-    scripts/swift_toolchain.py run swift test --package-path apps/ios/LavitEdge --scratch-path /build/LavitEdge
+    scripts/swift_toolchain.py run swift test --scratch-path /build/LavitEdge
     scripts/swift_toolchain.py lock                        # the versions that Debian has today -> swift_toolchain.lock
 
 Needs no root where unprivileged user namespaces are allowed. Inside, the checkout is the current folder, /repository, read-only;

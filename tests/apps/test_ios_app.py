@@ -1,17 +1,17 @@
-"""The iOS app's shell (apps/ios/App): type-checked on Linux against stubs of Apple's frameworks, and its Xcode project.
+"""The iOS app's shell and the package's product for Core ML: type-checked on Linux with stubs of Apple's; the Xcode project.
 
-As true as the stubs are: they declare what apps/ios/App uses of the frameworks, with which nobody has compiled it.
+As true as the stubs are: they declare what these sources use of the frameworks, with which nobody has compiled them.
 """
 
 from __future__ import annotations
 
-import importlib.util
 import os
 import re
 import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any, NoReturn
 
 import pytest
 
@@ -21,72 +21,81 @@ from lavit_edge.benchmark import ios
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "apps" / "ios" / "App"
-PACKAGE = "apps/ios/LavitEdge/Sources/LavitEdge"
+PACKAGE = ROOT / "apps" / "ios" / "LavitEdge" / "Sources"
+PRODUCT = PACKAGE / "LavitEdgeCoreML"
 # each needs some before it
 STUBS = ("CoreGraphics", "CoreVideo", "ImageIO", "QuartzCore", "CoreML", "AVFoundation", "UIKit", "SwiftUI", "PhotosUI")
 COMPILE = ["swiftc", "-swift-version", "6", "-parse-as-library", "-I", "/build"]
 
-Check = Callable[[Path], subprocess.CompletedProcess[str]]
+Check = Callable[[Path, str], subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="module")
-def check(tmp_path_factory: pytest.TempPathFactory) -> Check:
-    """Type-checks a folder of sources with the package and the stubs."""
-    spec = importlib.util.spec_from_file_location("swift_toolchain", ROOT / "scripts" / "swift_toolchain.py")
-    assert spec is not None
-    assert spec.loader is not None
-    toolchain = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(toolchain)
+def check(script: Callable[[str], Any], lack: Callable[[str], NoReturn], tmp_path_factory: pytest.TempPathFactory) -> Check:
+    """Type-checks a folder of sources as the module of that name, with the package and the stubs."""
+    toolchain = script("swift_toolchain")
     try:
         root = toolchain.prepare()
     except toolchain.Unavailable as error:
-        if os.environ.get("CI"):
-            pytest.fail(str(error))
-        pytest.skip(str(error))
+        lack(str(error))
     build = tmp_path_factory.mktemp("app")
 
     def run(*argv: str) -> subprocess.CompletedProcess[str]:
         command = toolchain.command(root, build, argv)
         return subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=1800)
 
-    modules = {name: [f"tests/apps/stubs/{name}.swift"] for name in STUBS}
-    modules["LavitEdge"] = [str(file.relative_to(ROOT)) for file in sorted((ROOT / PACKAGE).glob("*.swift"))]
-    for name, sources in modules.items():
-        made = run(*COMPILE, "-emit-module", "-module-name", name, "-o", f"/build/{name}.swiftmodule", *sources)
+    modules = {name: [ROOT / "tests" / "apps" / "stubs" / f"{name}.swift"] for name in STUBS}
+    modules |= {name: sorted((PACKAGE / name).glob("*.swift")) for name in ("LavitEdge", "LavitEdgeCoreML")}
+    for name, files in modules.items():
+        paths = [str(file.relative_to(ROOT)) for file in files]
+        made = run(*COMPILE, "-emit-module", "-module-name", name, "-o", f"/build/{name}.swiftmodule", *paths)
         assert made.returncode == 0, made.stderr
 
-    def sources(folder: Path) -> subprocess.CompletedProcess[str]:
+    def sources(folder: Path, module: str) -> subprocess.CompletedProcess[str]:
         shutil.rmtree(build / "sources", ignore_errors=True)
         shutil.copytree(folder, build / "sources")
         names = [f"/build/sources/{file.name}" for file in sorted(folder.glob("*.swift"))]
         # SIL, not types alone: only there the compiler sees data that two threads would share
-        return run(*COMPILE, "-warnings-as-errors", "-wmo", "-emit-sil", "-module-name", "App", "-o", "/build/app.sil", *names)
+        return run(
+            *COMPILE, "-warnings-as-errors", "-wmo", "-emit-sil", "-module-name", module, "-o", "/build/module.sil", *names
+        )
 
     return sources
 
 
-def test_the_app_is_sound(check: Check) -> None:
-    done = check(APP / "Sources")
+@pytest.mark.parametrize(("folder", "module"), [(APP / "Sources", "App"), (PRODUCT, "LavitEdgeCoreML")], ids=["app", "product"])
+def test_the_sources_are_sound(folder: Path, module: str, check: Check) -> None:
+    done = check(folder, module)
     assert done.returncode == 0, done.stdout + done.stderr
 
 
+def test_the_lines_of_the_docs_compile(check: Check, tmp_path: Path) -> None:
+    page = (ROOT / "docs" / "apps.md").read_text("utf-8")
+    (lines,) = (block for block in re.findall(r"```swift\n(.*?)```", page, re.DOTALL) if "Artifact.bundled" in block)
+    (tmp_path / "eye.swift").write_text(lines, encoding="utf-8")
+    done = check(tmp_path, "Embedding")
+    assert done.returncode == 0, done.stderr
+    (tmp_path / "eye.swift").write_text(lines.replace("classify(", "classifies("), encoding="utf-8")
+    assert "has no member 'classifies'" in check(tmp_path, "Embedding").stderr
+
+
 @pytest.mark.parametrize(
-    ("file", "right", "wrong", "words"),
+    ("source", "right", "wrong", "words"),
     [
-        ("Camera.swift", "session.addInput(input)", "session.addInput(output)", "expected argument type 'AVCaptureInput'"),
-        ("Artifact.swift", "units: units.coreML", "units: units", "expected argument type 'MLComputeUnits'"),
-        ("Recogniser.swift", "seal: artifact.seal", "seal: artifact.file", "cannot be used on instance"),
-        ("BenchmarkScreen.swift", "trial.interrupt(why)", "trial.stop(why)", "has no member 'stop'"),
-        ("LavitEdgeApp.swift", "await loaded.selfTest", "loaded.selfTest", "await"),
+        (APP / "Sources/Camera.swift", "session.addInput(input)", "session.addInput(output)", "argument type 'AVCaptureInput'"),
+        (PRODUCT / "Artifact.swift", "units: units.coreML", "units: units", "expected argument type 'MLComputeUnits'"),
+        (PRODUCT / "Artifact.swift", "try await MLModel", "try MLModel", "async"),
+        (PRODUCT / "LavitClassifier.swift", "seal: artifact.seal", "seal: artifact.file", "cannot convert"),
+        (APP / "Sources/BenchmarkScreen.swift", "trial.interrupt(why)", "trial.stop(why)", "has no member 'stop'"),
+        (APP / "Sources/CameraScreen.swift", "try await recogniser.classify(frame)", "try recogniser.classify(frame)", "await"),
     ],
 )
-def test_the_check_finds_mistakes(file: str, right: str, wrong: str, words: str, check: Check, tmp_path: Path) -> None:
-    shutil.copytree(APP / "Sources", tmp_path / "sources")
-    source = tmp_path / "sources" / file
-    text = source.read_text()
+def test_the_check_finds_mistakes(source: Path, right: str, wrong: str, words: str, check: Check, tmp_path: Path) -> None:
+    shutil.copytree(source.parent, tmp_path / "sources")
+    text = source.read_text("utf-8")
     assert right in text
-    source.write_text(text.replace(right, wrong))
-    done = check(tmp_path / "sources")
+    (tmp_path / "sources" / source.name).write_text(text.replace(right, wrong), encoding="utf-8")
+    done = check(tmp_path / "sources", "App" if source.is_relative_to(APP) else "LavitEdgeCoreML")
     assert done.returncode != 0
     assert words in done.stdout + done.stderr
 

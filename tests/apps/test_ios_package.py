@@ -99,7 +99,7 @@ def swift_test(swift: Swift, build: Path, folder: str, *more: str) -> str:
     paths = {"METADATA": "metadata.json", "TOLD": "told.json", "PACKAGE": "model.mlpackage", "REPORTS": "reports"}
     environment = [f"LAVIT_EDGE_{name}=/build/{folder}/{path}" for name, path in paths.items()]
     options = ["-c", "release", "-Xswiftc", "-enable-testing", "-Xswiftc", "-warnings-as-errors", *more]
-    done = swift("env", *environment, "swift", "test", "--package-path", PACKAGE, "--scratch-path", "/build/LavitEdge", *options)
+    done = swift("env", *environment, "swift", "test", "--scratch-path", "/build/LavitEdge", *options)
     assert done.returncode == 0, (done.stdout + done.stderr)[-6000:]
     return done.stdout + done.stderr
 
@@ -128,7 +128,7 @@ def test_the_app_asks_core_ml_for_what_an_exported_package_has(told: dict[str, A
     """Its input and output by name and kind; the size and the metadata's keys it takes from the package itself."""
     model = specification(build / "tiny" / "model.mlpackage").description
     kinds = {part.name: part.type.WhichOneof("Type") for part in [*model.input, *model.output]}
-    source = (ROOT / "apps/ios/App/Sources/CoreMLModel.swift").read_text("utf-8")
+    source = (ROOT / PACKAGE / "Sources/LavitEdgeCoreML/CoreMLModel.swift").read_text("utf-8")
     (taken,) = re.findall(r'inputDescriptionsByName\["(\w+)"\]\?\.imageConstraint', source)
     (filled,) = re.findall(r'dictionary: \["(\w+)": MLFeatureValue\(pixelBuffer:', source)
     (given,) = re.findall(r'featureValue\(for: "(\w+)"\)\?\.multiArrayValue', source)
@@ -146,9 +146,14 @@ def test_another_model_changes_no_line(
     other = handed_over(other_checkpoint, "int8", build / "other")
     assert all(other[name] != told[name] for name in ("labels", "image_size", "contract_sha256", "precision"))
     done = swift_test(
-        swift, build, "other", "--skip-build", "--filter", "ReportsForPython|RealArtifact|RealPackage|OfAnotherModel"
+        swift,
+        build,
+        "other",
+        "--skip-build",
+        "--filter",
+        "ReportsForPython|RealArtifact|RealPackage|AnotherModel|DamagedPackage",
     )
-    assert len(re.findall(r"Test Case '(\w+\.\w+)' passed", done)) == 5
+    assert len(re.findall(r"Test Case '(\w+\.\w+)' passed", done)) == 7
     report = reports.read_report(build / "other" / "reports" / "passed.json")
     assert report["artifact"] == {key: other[key] for key in report["artifact"]}
     assert report["self_test"]["passed"]
@@ -169,8 +174,36 @@ def test_a_report_by_swift_is_read_and_not_edited(name: str, output: str, told: 
         assert report["least_duration_met"]
 
 
+def test_from_an_empty_folder_to_a_call(swift: Swift, script: Callable[[str], Any], told: dict[str, Any], build: Path) -> None:
+    """The lines of docs/apps.md: the package is added by its URL, built, and reaches Core ML, of which Linux has none."""
+    embedding = script("embed_swift")
+    assert f"These are {embedding.typed()} lines" in (ROOT / "docs" / "apps.md").read_text("utf-8")
+    (build / "embedded").mkdir()
+    done = embedding.embed(build / "embedded", "/build/embedded", swift)
+    assert done.returncode == 0, (done.stdout + done.stderr)[-3000:]
+    damaged = build / "embedded" / "model.mlpackage"
+    shutil.copytree(build / "tiny" / "model.mlpackage", damaged)
+    (damaged / "Manifest.json").write_text("{ }", encoding="utf-8")
+    for package, words in (
+        (damaged, "is not what was exported"),
+        (build / "tiny" / "model.mlpackage", "this system has no Core ML"),
+    ):
+        ran = swift("/build/embedded/seeing/.build/debug/seeing", f"/build/{package.relative_to(build)}")
+        assert ran.returncode != 0
+        assert words in ran.stderr
+
+
 def test_the_format_is_swifts_own(swift: Swift) -> None:
-    done = swift("swift-format", "lint", "--strict", "--recursive", "--configuration", f"{PACKAGE}/.swift-format", "apps/ios")
+    done = swift(
+        "swift-format",
+        "lint",
+        "--strict",
+        "--recursive",
+        "--configuration",
+        f"{PACKAGE}/.swift-format",
+        "apps/ios",
+        "Package.swift",
+    )
     assert done.returncode == 0, done.stdout + done.stderr
 
 

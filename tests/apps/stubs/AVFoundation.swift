@@ -1,4 +1,4 @@
-// The declarations of Apple's AVFoundation that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's AVFoundation that apps/ios uses (CoreVideo.swift says why).
 @_exported import CoreVideo
 @_exported import Dispatch
 @_exported import QuartzCore

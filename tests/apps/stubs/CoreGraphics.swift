@@ -1,4 +1,4 @@
-// The declarations of Apple's CoreGraphics that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's CoreGraphics that apps/ios uses (CoreVideo.swift says why).
 @_exported import Foundation
 
 public typealias CFString = NSString

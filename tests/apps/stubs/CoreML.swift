@@ -1,4 +1,4 @@
-// The declarations of Apple's CoreML that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's CoreML that apps/ios uses (CoreVideo.swift says why).
 import CoreVideo
 import Foundation
 
@@ -52,8 +52,7 @@ public final class MLModel: NSObject {
     public init(contentsOf url: URL, configuration: MLModelConfiguration) throws {  // objc: modelWithContentsOfURLConfigurationError
         fatalError()
     }
-    @available(*, noasync)
-    public static func compileModel(at url: URL) throws -> URL { fatalError() }  // objc: compileModelAtURLError
+    public static func compileModel(at url: URL) async throws -> URL { fatalError() }  // objc: compileModelAtURLCompletionHandler
     public var modelDescription: MLModelDescription { fatalError() }
     public func prediction(from input: any MLFeatureProvider) throws -> any MLFeatureProvider {  // objc: predictionFromFeaturesError
         fatalError()

@@ -1,4 +1,4 @@
-// The declarations of Apple's CoreVideo that apps/ios/App uses, without bodies that work: the app is type-checked against them on Linux.
+// The declarations of Apple's CoreVideo that apps/ios uses, without bodies that work: the app is type-checked against them on Linux.
 // test_ios_names.py finds each of them among the names of the real frameworks in Objective-C; where a name there does not follow from
 // the one in Swift, a comment gives it.
 @_exported import CoreGraphics

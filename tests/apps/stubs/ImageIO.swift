@@ -1,4 +1,4 @@
-// The declarations of Apple's ImageIO that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's ImageIO that apps/ios uses (CoreVideo.swift says why).
 import CoreGraphics
 
 public final class CGImageSource {}  // objc: CGImageSourceCreateWithData

@@ -1,4 +1,4 @@
-// The declarations of Apple's PhotosUI for SwiftUI that apps/ios/App uses (SwiftUI.swift says what they lack).
+// The declarations of Apple's PhotosUI for SwiftUI that apps/ios uses (SwiftUI.swift says what they lack).
 import SwiftUI
 
 public struct PhotosPickerItem: Hashable, Sendable {

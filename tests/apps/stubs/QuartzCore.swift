@@ -1,4 +1,4 @@
-// The declarations of Apple's QuartzCore that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's QuartzCore that apps/ios uses (CoreVideo.swift says why).
 import Foundation
 
 open class CALayer: NSObject {}

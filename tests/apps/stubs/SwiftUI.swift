@@ -1,4 +1,4 @@
-// The declarations of Apple's SwiftUI that apps/ios/App uses (CoreVideo.swift says why). SwiftUI has no Objective-C, so that nothing
+// The declarations of Apple's SwiftUI that apps/ios uses (CoreVideo.swift says why). SwiftUI has no Objective-C, so that nothing
 // outside Apple's SDK names what is in it.
 import CoreGraphics
 @_exported import Foundation

@@ -1,4 +1,4 @@
-// The declarations of Apple's UIKit that apps/ios/App uses (CoreVideo.swift says why).
+// The declarations of Apple's UIKit that apps/ios uses (CoreVideo.swift says why).
 @_exported import Foundation
 import QuartzCore
 

@@ -1,4 +1,5 @@
 import LavitEdge
+import LavitEdgeCoreML
 import SwiftUI
 
 /// Measures the artifact and hands the report on.
@@ -55,6 +56,23 @@ struct BenchmarkScreen: View {
         for await step in steps { trial.step(step, number) }
         let file = FileManager.default.temporaryDirectory.appendingPathComponent("report-\(units.rawValue).json")
         trial.finish(await work.result, file: file, number)
+    }
+}
+
+extension Artifact {
+    /// A measurement of it, which `run(load:progress:)` starts.
+    func benchmark(_ units: Units, power: Device.Power) -> Benchmark {
+        let system = ProcessInfo.processInfo.operatingSystemVersion
+        var benchmark = Benchmark(
+            file: file, seal: seal,
+            runtimeVersion: "iOS \(system.majorVersion).\(system.minorVersion).\(system.patchVersion)",
+            backend: units.rawValue,
+            version: Bundle.main.infoDictionary?["CFBundleShortVersionString"] as? String ?? "unknown")
+        benchmark.power = { power }
+        benchmark.isStopped = { Task.isCancelled }
+        let compiling = compileNanoseconds.map { "in \($0 / 1_000_000) ms before it was loaded" } ?? "at an earlier launch"
+        benchmark.notes = ["Core ML compiled the package \(compiling)."]
+        return benchmark
     }
 }
 

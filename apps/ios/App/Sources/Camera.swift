@@ -1,24 +1,7 @@
 import AVFoundation
 import CoreVideo
 import LavitEdge
-
-/// A picture of the camera. The camera does not write to it any more, and only one reader has it.
-struct CameraFrame: @unchecked Sendable {
-    let buffer: CVPixelBuffer
-
-    /// Upright, since the connection turns it; BGRA, since the output was told so.
-    func withFrame<T>(_ work: (Frame) throws -> T) throws -> T {
-        let format = CVPixelBufferGetPixelFormatType(buffer)
-        guard format == kCVPixelFormatType_32BGRA else { throw CameraProblem.format(format) }
-        CVPixelBufferLockBaseAddress(buffer, .readOnly)
-        defer { CVPixelBufferUnlockBaseAddress(buffer, .readOnly) }
-        let (width, height) = (CVPixelBufferGetWidth(buffer), CVPixelBufferGetHeight(buffer))
-        let stride = CVPixelBufferGetBytesPerRow(buffer)
-        guard let base = CVPixelBufferGetBaseAddress(buffer) else { throw UserError("the camera's picture has no memory") }
-        let plane = Plane(bytes: UnsafeRawBufferPointer(start: base, count: stride * height), rowStride: stride, pixelStride: 4)
-        return try work(Frame(.bgra, width: width, height: height, planes: [plane]))
-    }
-}
+import LavitEdgeCoreML
 
 /// A camera, to be started once. Frames that come while one is being classified are dropped, so that answers do not lag behind.
 final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unchecked Sendable {
@@ -104,6 +87,6 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
 
     func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection) {
         guard let buffer = CMSampleBufferGetImageBuffer(sampleBuffer) else { return }
-        feed.yield(CameraFrame(buffer: buffer))
+        feed.yield(CameraFrame(buffer))
     }
 }

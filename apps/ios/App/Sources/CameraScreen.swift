@@ -1,5 +1,6 @@
 import AVFoundation
 import LavitEdge
+import LavitEdgeCoreML
 import PhotosUI
 import SwiftUI
 

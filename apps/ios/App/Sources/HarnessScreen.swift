@@ -1,4 +1,5 @@
 import LavitEdge
+import LavitEdgeCoreML
 import SwiftUI
 
 /// For `python -m lavit_edge.benchmark --device ios:NAME`: measures the artifact that it was given, writes the report, and ends.
@@ -20,7 +21,7 @@ struct HarnessScreen: View {
             let home = URL(fileURLWithPath: NSHomeDirectory())
             guard let launch = try Launch(arguments: CommandLine.arguments, home: home) else { return }
             let work = Task.detached(priority: .userInitiated) {
-                let artifact = try Artifact.open(launch.package, force: launch.force)
+                let artifact = try await Artifact.open(launch.package, force: launch.force)
                 var benchmark = artifact.benchmark(.all, power: power)
                 (benchmark.leastDuration, benchmark.force) = (launch.leastDuration, launch.force)
                 try benchmark.run(load: { try artifact.load(.all) }).write(to: launch.report)

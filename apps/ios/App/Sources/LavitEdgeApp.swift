@@ -1,4 +1,5 @@
 import LavitEdge
+import LavitEdgeCoreML
 import SwiftUI
 
 @main
@@ -27,7 +28,7 @@ struct LavitEdgeApp: App {
 final class AppState {
     private(set) var artifact: Artifact?
     /// Nil until its self-test has passed, so that what is wrong or not tested yet classifies nothing.
-    private(set) var recogniser: Recogniser?
+    private(set) var recogniser: LavitClassifier?
     private(set) var selfTest: SelfTest?
     /// What is wrong with the artifact, for people.
     private(set) var problem: String?
@@ -36,11 +37,11 @@ final class AppState {
         didSet { Task { await load() } }
     }
 
-    /// Checks, compiles, loads and tests the artifact; a new version of iOS may compile it otherwise, so this is done at every launch.
+    /// Checks, compiles, loads and tests the artifact; but for compiling, at every launch.
     func open() async {
         guard artifact == nil else { return }
         do {
-            artifact = try await Task.detached { try Artifact.open(Artifact.bundled()) }.value
+            artifact = try await Artifact.open(Artifact.bundled())
             await load()
         } catch {
             problem = "\(error)"
@@ -52,8 +53,8 @@ final class AppState {
         (recogniser, selfTest, problem) = (nil, nil, nil)
         let units = units
         do {
-            let loaded = try await Task.detached { try Recogniser(artifact, units: units) }.value
-            let tested = await loaded.selfTest
+            let loaded = try await Task.detached { try LavitClassifier(artifact, units: units) }.value
+            let tested = loaded.selfTest
             guard units == self.units else { return }  // it was changed once more meanwhile
             selfTest = tested
             problem = tested.failure.map { "self-test failed: \($0)" }

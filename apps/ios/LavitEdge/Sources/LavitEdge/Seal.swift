@@ -24,10 +24,7 @@ extension Seal {
         var (total, whole, blank) = (0, "", "")
         var found: [String] = []
         for path in try Self.files(package) {
-            guard let data = try? Data(contentsOf: package.appendingPathComponent(path)) else {
-                throw UserError("\(package.lastPathComponent): '\(path)' cannot be read")
-            }
-            var contents = [UInt8](data)
+            var contents = [UInt8](try Self.read(path, in: package))
             total += contents.count
             let actual = LavitEdge.sha256(contents)
             whole += "\(actual)  \(path)\n"
@@ -55,6 +52,14 @@ extension Seal {
             "\(name) is not what was exported: its bytes have SHA-256 \(content.prefix(16))..., it says \(stored.prefix(16))..."
     }
 
+    /// SHA-256 of all files of a folder, as ``sha256`` is of a package's.
+    ///
+    /// - Throws: ``UserError`` if it cannot be read, or holds a link.
+    public static func digest(folder: URL) throws -> String {
+        let lines = try files(folder).map { "\(LavitEdge.sha256([UInt8](try read($0, in: folder))))  \($0)\n" }
+        return LavitEdge.sha256(Array(lines.joined().utf8))
+    }
+
     /// Throws ``UserError`` unless a payload is that of the package itself: the contract of another would name the wrong labels.
     func check(_ payload: Payload, name: String) throws {
         guard payload.digest == stored else {
@@ -75,6 +80,13 @@ extension Seal {
             at = digits.upperBound
         }
         return places
+    }
+
+    private static func read(_ path: String, in folder: URL) throws -> Data {
+        guard let data = try? Data(contentsOf: folder.appendingPathComponent(path)) else {
+            throw UserError("\(folder.lastPathComponent): '\(path)' cannot be read")
+        }
+        return data
     }
 
     /// Paths of the files below a folder, in order.
