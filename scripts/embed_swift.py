@@ -27,10 +27,7 @@ FILES = ("Package.swift", "apps/ios/LavitEdge")
 def blocks() -> dict[str, str]:
     """The files and commands of docs/apps.md: blocks whose first line names them, ``// Package.swift`` and so on."""
     page = (ROOT / "docs" / "apps.md").read_text("utf-8")
-    return {
-        name: body
-        for name, body in re.findall(r"```\w+\n(?://|#) (Package\.swift|Sources/main\.swift|build)\n(.*?)```", page, re.S)
-    }
+    return dict(re.findall(r"```\w+\n(?://|#) (Package\.swift|Sources/main\.swift|build)\n(.*?)```", page, re.S))
 
 
 def typed() -> int:

@@ -5,6 +5,7 @@ As true as the stubs are: they declare what these sources use of the frameworks,
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 import pytest
+from PIL import Image
 
 from lavit_edge import __version__
 from lavit_edge.benchmark import ios
@@ -24,7 +26,10 @@ APP = ROOT / "apps" / "ios" / "App"
 PACKAGE = ROOT / "apps" / "ios" / "LavitEdge" / "Sources"
 PRODUCT = PACKAGE / "LavitEdgeCoreML"
 # each needs some before it
-STUBS = ("CoreGraphics", "CoreVideo", "ImageIO", "QuartzCore", "CoreML", "AVFoundation", "UIKit", "SwiftUI", "PhotosUI")
+STUBS = (
+    *("CoreGraphics", "CoreVideo", "ImageIO", "QuartzCore", "CoreML"),
+    *("KeyValueObserving", "AVFoundation", "UIKit", "SwiftUI", "PhotosUI"),
+)
 COMPILE = ["swiftc", "-swift-version", "6", "-parse-as-library", "-I", "/build"]
 
 Check = Callable[[Path, str], subprocess.CompletedProcess[str]]
@@ -116,4 +121,37 @@ def test_the_xcode_project_is_whole() -> None:
     versions = set(re.findall(r"MARKETING_VERSION = ([^;]+);", file.read_text()))
     assert versions == {__version__}
     assert set(re.findall(r'PRODUCT_BUNDLE_IDENTIFIER = "([^"]+)";', file.read_text())) == {ios.APP}
-    assert "INFOPLIST_KEY_NSCameraUsageDescription" in file.read_text()
+    assert {product.productName for product in project.objects.get_objects_in_section("XCSwiftPackageProductDependency")} == {
+        "LavitEdge",
+        "LavitEdgeCoreML",
+    }
+    for key in ("INFOPLIST_KEY_NSCameraUsageDescription", "ASSETCATALOG_COMPILER_APPICON_NAME = AppIcon"):
+        assert file.read_text().count(key) == 2  # Debug and Release
+    assert file.read_text().count("UIInterfaceOrientationLandscapeLeft") == 4
+
+
+def test_every_text_on_the_screens_is_in_the_catalogue() -> None:
+    """A line of the catalogue that no screen shows is as wrong as one that it lacks."""
+    catalogue = json.loads((APP / "Sources" / "Localizable.xcstrings").read_text("utf-8"))
+    manual = {key for key, entry in catalogue["strings"].items() if entry.get("extractionState") == "manual"}
+    shown = set()
+    views = r"\b(?:Text|Label|Button|Toggle|Link|Picker|PhotosPicker|ProgressView|ShareLink|Stepper)\("
+    literal = r'(?:[\w.]+ \? )?"((?:[^"\\]|\\.)*)"(?: : "(\w+)")?'  # or one of two
+    for file in (APP / "Sources").glob("*.swift"):
+        for texts in re.findall(views + literal, file.read_text("utf-8")):
+            shown |= {re.sub(r"\\\((?:[^()]|\([^()]*\))*\)", "*", text) for text in texts if text}
+    assert shown == {re.sub(r"%@|%lld", "*", key) for key in set(catalogue["strings"]) - manual}
+    problems = (PACKAGE / "LavitEdge" / "CameraProblem.swift").read_text("utf-8")
+    fixed = set(re.findall(r'case \.\w+: "([^"\\]+)"', problems))
+    assert len(fixed) > 4
+    assert manual == fixed | {f"this device has no {side} camera" for side in ("front", "back")}
+
+
+def test_the_icon_is_one_that_the_store_takes() -> None:
+    """1024 pixels square, opaque, and of the colours of apps/web/icon.svg."""
+    svg = (ROOT / "apps" / "web" / "icon.svg").read_text("utf-8")
+    with Image.open(APP / "Sources/Assets.xcassets/AppIcon.appiconset/AppIcon.png") as icon:
+        assert (icon.size, icon.mode) == ((1024, 1024), "RGB")
+        colours = icon.getcolors(1 << 20)
+    most = sorted(colours, reverse=True)[:3]
+    assert {f"#{bytes(colour).hex()}" for _, colour in most} == set(re.findall(r'"(#\w{6})"', svg))

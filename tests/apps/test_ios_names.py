@@ -1,7 +1,7 @@
 """The names that the stubs of Apple's frameworks declare are in Apple's SDK, by its Objective-C as NativeScript's types list it.
 
 The iOS app is type-checked against stubs (test_ios_app.py), which prove nothing of names that we only believe to exist. SwiftUI
-has no Objective-C, so ``SwiftUI.swift`` and ``PhotosUI.swift`` are not covered; neither are the types of arguments.
+and what Foundation has in Swift alone have no Objective-C, so their stubs are not covered; neither are the types of arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRAMEWORKS = {
     "QuartzCore": ("QuartzCore",),
     "UIKit": ("UIKit",),
 }
-NOT_COVERED = {"SwiftUI", "PhotosUI"}
+NOT_COVERED = {"SwiftUI", "PhotosUI", "KeyValueObserving"}
 MODIFIERS = r"(?:(?:@\w+|public|open|final|static|convenience|nonisolated\(unsafe\)|class(?= (?:func|var)))\s+)*"
 DECLARATION = re.compile(rf"({MODIFIERS})(class|struct|enum|protocol|func|var|let|case|init|subscript)\b\s*(.*)", re.DOTALL)
 
@@ -35,7 +35,7 @@ class Declaration:
     """
     Attributes:
         kind: ``class``, ``func``, ``case`` and so on.
-        scope: the kinds and names of the types around it.
+        scope: the kinds and names of the types around it; one that has another name in Objective-C stands alone.
         labels: of a function's arguments, those that have one.
         given: its name in Objective-C, if a comment gives it.
     """
@@ -79,8 +79,9 @@ def declarations(swift: str) -> Iterator[Declaration]:
                     found and found[1],
                 )
             if kind == "enum" and (inline := re.search(r"\{ case (.*) \}", rest)):
+                around = ((kind, found[1]),) if found else (*scope, (kind, names[0]))
                 for name in inline[1].split(", "):
-                    yield Declaration("case", name, (*scope, (kind, names[0])), (), False, False, None)
+                    yield Declaration("case", name, around, (), False, False, None)
             if code.count("{") > code.count("}") and kind in ("class", "struct", "enum", "protocol"):
                 scope.append((kind, names[0]))
                 continue
@@ -126,6 +127,8 @@ def unknown(declaration: Declaration, sdk: Sdk) -> str | None:
     kind, name, given = declaration.kind, declaration.name, declaration.given
     outer = "".join(part for _, part in declaration.scope)
     known = sdk.members(outer) | sdk.names if given else sdk.members(outer) if outer else sdk.names | set(sdk.own)
+    if kind == "enum" and given:
+        return None if given in sdk.own and given.endswith(name) else given
     if given:
         words = [name] if kind in ("func", "var", "let", "case") else []
         if given not in sdk.names:  # a function of C has no labels; "for" is a word that Swift adds
@@ -182,15 +185,21 @@ def test_the_stubs_names_are_in_the_sdk(stub: str, types: Path) -> None:
         ("CoreML", "case cpuOnly,", "case cpuAlone,"),
         ("CoreML", "var modelDescription", "var modelDetails"),
         ("CoreML", "func prediction(from", "func predict(from"),
+        ("CoreML", "objc: compileModelAtURLCompletionHandler", "objc: compileModelAtURLHandler"),
         ("CoreML", "var pixelsWide", "var pixelsAcross"),
         ("AVFoundation", "func canAddInput", "func mayAddInput"),
         ("AVFoundation", "queue: DispatchQueue?", "on: DispatchQueue?"),
         ("AVFoundation", "static let builtInWideAngleCamera", "static let builtInWideCamera"),
         ("AVFoundation", "static let wasInterruptedNotification", "static let interruptedNotification"),
         ("AVFoundation", "case videoDeviceInUseByAnotherClient", "case videoDeviceInUse"),
+        ("AVFoundation", "class RotationCoordinator", "class TurnCoordinator"),
+        ("AVFoundation", "HorizonLevelCapture", "LevelCapture"),
+        ("AVFoundation", "case off, on, auto", "case dark, on, auto"),
+        ("AVFoundation", "objc: AVCaptureTorchMode", "objc: AVTorchMode"),
         ("AVFoundation", "objc: connectionWithMediaType", "objc: connectionForMediaType"),
         ("CoreVideo", "func CVPixelBufferGetWidth", "func CVPixelBufferWidth"),
         ("CoreVideo", "let kCVPixelFormatType_32BGRA", "let kCVPixelFormatType_BGRA"),
+        ("UIKit", "let openSettingsURLString", "let settingsURLString"),
         ("UIKit", "var isIdleTimerDisabled", "var isIdleTimerOff"),
     ],
 )

@@ -1,6 +1,7 @@
 // The declarations of Apple's AVFoundation that apps/ios uses (CoreVideo.swift says why).
 @_exported import CoreVideo
 @_exported import Dispatch
+@_exported import KeyValueObserving
 @_exported import QuartzCore
 
 public final class CMSampleBuffer {}  // objc: CMSampleBufferGetImageBuffer
@@ -17,6 +18,16 @@ public final class AVCaptureDevice: NSObject {
         public static let builtInWideAngleCamera = DeviceType()  // objc: AVCaptureDeviceTypeBuiltInWideAngleCamera
     }
     public enum Position: Int, Sendable { case unspecified, back, front }
+    public enum TorchMode: Int, Sendable { case off, on, auto }  // objc: AVCaptureTorchMode
+    public final class RotationCoordinator: NSObject {
+        public init(device: AVCaptureDevice, previewLayer: CALayer?) { fatalError() }
+        public var videoRotationAngleForHorizonLevelCapture: CGFloat { fatalError() }
+        public var videoRotationAngleForHorizonLevelPreview: CGFloat { fatalError() }
+    }
+    public var hasTorch: Bool { fatalError() }
+    public var torchMode = TorchMode.off
+    public func lockForConfiguration() throws { fatalError() }  // objc: lockForConfiguration
+    public func unlockForConfiguration() { fatalError() }
     public class func authorizationStatus(for type: AVMediaType) -> AVAuthorizationStatus {  // objc: authorizationStatusForMediaType
         fatalError()
     }
@@ -68,6 +79,8 @@ public final class AVCaptureSession: NSObject {
     public static let wasInterruptedNotification = Notification.Name("")
     public static let runtimeErrorNotification = Notification.Name("")
     public var sessionPreset = Preset.vga640x480
+    public var isMultitaskingCameraAccessSupported: Bool { fatalError() }
+    public var isMultitaskingCameraAccessEnabled = false
     public func beginConfiguration() { fatalError() }
     public func commitConfiguration() { fatalError() }
     public func canAddInput(_ input: AVCaptureInput) -> Bool { fatalError() }
@@ -80,6 +93,7 @@ public final class AVCaptureSession: NSObject {
 
 public final class AVCaptureVideoPreviewLayer: CALayer {
     public var session: AVCaptureSession?
+    public var connection: AVCaptureConnection? { fatalError() }
 }
 
 public let AVCaptureSessionInterruptionReasonKey = ""

@@ -8,7 +8,7 @@ public struct PHPickerFilter: Sendable {
     public static let images = PHPickerFilter()
 }
 public struct PhotosPicker: Stub {
-    public init<S: StringProtocol>(_ title: S, selection: Binding<PhotosPickerItem?>, matching filter: PHPickerFilter? = nil) {
+    public init(_ key: LocalizedStringKey, selection: Binding<PhotosPickerItem?>, matching filter: PHPickerFilter? = nil) {
         fatalError()
     }
 }

@@ -54,7 +54,9 @@ extension State {
     public init() where Value: ExpressibleByNilLiteral { fatalError() }
 }
 public enum ScenePhase: Equatable, Sendable { case background, inactive, active }
+public enum UserInterfaceSizeClass: Equatable, Sendable { case compact, regular }
 public struct EnvironmentValues {
+    public var verticalSizeClass: UserInterfaceSizeClass? { fatalError() }
     public var scenePhase: ScenePhase { fatalError() }
 }
 @propertyWrapper public struct Environment<Value> {
@@ -82,14 +84,29 @@ extension Stub {
 }
 public struct Color: Sendable {
     public static let red = Color()
+    public static let primary = Color()
+    public static let secondary = Color()
 }
 public struct Font: Sendable {
     public static let caption = Font()
+    public static let headline = Font()
 }
 public enum HorizontalAlignment { case leading, center, trailing }
 
+/// A text of the app's catalogue, which a literal is unless it is asked for otherwise.
+public struct LocalizedStringKey: ExpressibleByStringInterpolation {
+    public struct StringInterpolation: StringInterpolationProtocol {
+        public init(literalCapacity: Int, interpolationCount: Int) {}
+        public mutating func appendLiteral(_ literal: String) {}
+        public mutating func appendInterpolation(_ text: String) {}
+        public mutating func appendInterpolation(_ number: Int) {}
+    }
+    public init(stringLiteral value: String) {}
+    public init(stringInterpolation: StringInterpolation) {}
+}
 public struct Text: Stub {
-    public init<S: StringProtocol>(_ text: S) { fatalError() }
+    public init(_ key: LocalizedStringKey) { fatalError() }
+    @_disfavoredOverload public init<S: StringProtocol>(_ text: S) { fatalError() }
     public init<F: FormatStyle>(_ value: F.FormatInput, format: F) where F.FormatInput: Equatable, F.FormatOutput == String { fatalError() }
 }
 public struct EmptyView: Stub {
@@ -100,25 +117,53 @@ public struct Image: Stub {
     public func resizable() -> Image { fatalError() }
 }
 public struct Label: Stub {
-    public init<S: StringProtocol>(_ text: S, systemImage: String) { fatalError() }
+    public init(_ key: LocalizedStringKey, systemImage: String) { fatalError() }
+    @_disfavoredOverload public init<S: StringProtocol>(_ text: S, systemImage: String) { fatalError() }
 }
 public struct Spacer: Stub {
     public init() {}
 }
 public struct ProgressView: Stub {
-    public init<S: StringProtocol>(_ text: S) { fatalError() }
+    public init(_ key: LocalizedStringKey) { fatalError() }
+    @_disfavoredOverload public init<S: StringProtocol>(_ text: S) { fatalError() }
 }
 public struct Button: Stub {
-    public init<S: StringProtocol>(_ text: S, action: @escaping @MainActor () -> Void) { fatalError() }
+    public init(_ key: LocalizedStringKey, action: @escaping @MainActor () -> Void) { fatalError() }
 }
 public struct ShareLink: Stub {
-    public init<S: StringProtocol>(_ text: S, item: URL) { fatalError() }
+    public init(_ key: LocalizedStringKey, item: URL) { fatalError() }
 }
 public struct Stepper: Stub {
-    public init<S: StringProtocol, V: Strideable>(_ text: S, value: Binding<V>, in range: ClosedRange<V>, step: V.Stride = 1) { fatalError() }
+    public init<V: Strideable>(_ key: LocalizedStringKey, value: Binding<V>, in range: ClosedRange<V>, step: V.Stride = 1) { fatalError() }
 }
 public struct Picker<Selection: Hashable>: Stub {
-    public init<S: StringProtocol>(_ text: S, selection: Binding<Selection>, @ViewBuilder content: () -> Some) { fatalError() }
+    public init(_ key: LocalizedStringKey, selection: Binding<Selection>, @ViewBuilder content: () -> Some) { fatalError() }
+}
+public struct Toggle: Stub {
+    public init(_ key: LocalizedStringKey, isOn: Binding<Bool>) { fatalError() }
+}
+public struct Link: Stub {
+    public init(_ key: LocalizedStringKey, destination: URL) { fatalError() }
+}
+public struct ScrollView: Stub {
+    public init(@ViewBuilder content: () -> Some) { fatalError() }
+}
+public protocol Layout {}
+public struct HStackLayout: Layout {
+    public init() {}
+}
+public struct VStackLayout: Layout {
+    public init() {}
+}
+public struct AnyLayout: Layout {
+    public init<L: Layout>(_ layout: L) { fatalError() }
+    @MainActor public func callAsFunction(@ViewBuilder _ content: () -> Some) -> Some { fatalError() }
+}
+public struct AccessibilityChildBehavior: Sendable {
+    public static let combine = AccessibilityChildBehavior()
+}
+public struct ButtonToggleStyle: Sendable {
+    public static let button = ButtonToggleStyle()
 }
 public struct ForEach<Data: RandomAccessCollection>: Stub {
     public init<ID: Hashable>(_ data: Data, id: KeyPath<Data.Element, ID>, @ViewBuilder content: @escaping (Data.Element) -> Some) { fatalError() }
@@ -152,6 +197,9 @@ extension View {
         id: T, priority: TaskPriority = .userInitiated, _ action: sending @escaping @isolated(any) () async -> Void
     ) -> Some { fatalError() }
     public func onChange<V: Equatable>(of value: V, initial: Bool = false, _ action: @escaping () -> Void) -> Some { fatalError() }
+    public func accessibilityElement(children: AccessibilityChildBehavior) -> Some { fatalError() }
+    public func toggleStyle(_ style: ButtonToggleStyle) -> Some { fatalError() }
+    public func sheet(isPresented: Binding<Bool>, @ViewBuilder content: @escaping () -> Some) -> Some { fatalError() }
     public func scaledToFit() -> Some { fatalError() }
     public func onDisappear(perform action: (() -> Void)? = nil) -> Some { fatalError() }
 }

@@ -15,5 +15,6 @@ import QuartzCore
 }
 @MainActor public final class UIApplication: NSObject {
     public class var shared: UIApplication { fatalError() }  // objc: sharedApplication
+    public static let openSettingsURLString = ""
     public var isIdleTimerDisabled = false
 }

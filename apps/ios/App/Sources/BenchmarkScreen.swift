@@ -18,13 +18,13 @@ struct BenchmarkScreen: View {
             switch trial.state {
             case .idle: EmptyView()
             case .running(let step): ProgressView(step)
-            case .failed(let problem): Text(problem).foregroundStyle(.red)
+            case .failed(let problem): Text(translated(problem)).foregroundStyle(.red)
             case .done(let figures, let file):
                 Text(figures)
                 ShareLink("Report", item: file)
             }
             if let problem = state.problem {
-                Text(problem).foregroundStyle(.red)
+                Text(translated(problem)).foregroundStyle(.red)
             }
         }
         .onChange(of: phase) {
@@ -41,8 +41,8 @@ struct BenchmarkScreen: View {
     private func measure() async {
         guard let artifact = state.artifact else { return }
         let number = trial.start()
-        UIApplication.shared.isIdleTimerDisabled = true  // a locked screen would stop a long one
-        defer { UIApplication.shared.isIdleTimerDisabled = false }
+        state.awake += 1  // a locked screen would stop a long one
+        defer { state.awake -= 1 }
         var benchmark = artifact.benchmark(state.units, power: .now())
         benchmark.leastDuration = seconds * 1_000_000_000
         benchmark.notes.append("The model was loaded before, by the camera's screen, in this process.")

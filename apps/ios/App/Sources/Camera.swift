@@ -9,9 +9,14 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
     let frames: AsyncStream<CameraFrame>
     /// Why there are no frames any more.
     let problems: AsyncStream<CameraProblem>
+    /// Nil until it has started.
+    private(set) var device: AVCaptureDevice?
     private let feed: AsyncStream<CameraFrame>.Continuation
     private let trouble: AsyncStream<CameraProblem>.Continuation
     private let queue = DispatchQueue(label: "camera")
+    private let output = AVCaptureVideoDataOutput()
+    private var coordinator: AVCaptureDevice.RotationCoordinator?
+    private var turning: NSKeyValueObservation?
     private var observers: [any NSObjectProtocol] = []
 
     override init() {
@@ -33,13 +38,14 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
             throw CameraProblem.missing(front: front)
         }
         try configure(device)
+        self.device = device
+        keepUpright(device)
         observe()
         queue.async { self.session.startRunning() }
     }
 
     private func configure(_ device: AVCaptureDevice) throws {
         let input = try AVCaptureDeviceInput(device: device)
-        let output = AVCaptureVideoDataOutput()
         output.videoSettings = [kCVPixelBufferPixelFormatTypeKey as String: kCVPixelFormatType_32BGRA]
         output.alwaysDiscardsLateVideoFrames = true
         output.setSampleBufferDelegate(self, queue: queue)
@@ -49,10 +55,27 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
         guard session.canAddInput(input), session.canAddOutput(output) else { throw CameraProblem.inUse }
         session.addInput(input)
         session.addOutput(output)
-        // The sensor lies on its side. The front camera's pictures are not mirrored, as the preview is: the model learnt from such.
-        if let connection = output.connection(with: .video), connection.isVideoRotationAngleSupported(90) {
-            connection.videoRotationAngle = 90
+        // beside another app on the screen
+        if session.isMultitaskingCameraAccessSupported { session.isMultitaskingCameraAccessEnabled = true }
+    }
+
+    /// The sensor lies in the device as it was built in, and the device in the hand as it is held: the model sees what stands upright,
+    /// also where the screen does not turn. The front camera's pictures are not mirrored, as the preview is: the model learnt from such.
+    private func keepUpright(_ device: AVCaptureDevice) {
+        let coordinator = AVCaptureDevice.RotationCoordinator(device: device, previewLayer: nil)
+        self.coordinator = coordinator
+        turning = coordinator.observe(\.videoRotationAngleForHorizonLevelCapture, options: [.initial, .new]) {
+            [weak self] coordinator, _ in
+            self?.output.connection(with: .video)?.turn(to: coordinator.videoRotationAngleForHorizonLevelCapture)
         }
+    }
+
+    /// Turns the lamp on or off, if it has one.
+    func light(_ on: Bool) throws {
+        guard let device, device.hasTorch else { return }
+        try device.lockForConfiguration()
+        defer { device.unlockForConfiguration() }
+        device.torchMode = on ? .on : .off
     }
 
     /// Another app, the system or the user may take the camera away at any time.
@@ -79,6 +102,7 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
     }
 
     func stop() {
+        turning = nil
         for observer in observers { NotificationCenter.default.removeObserver(observer) }
         feed.finish()
         trouble.finish()
@@ -88,5 +112,12 @@ final class Camera: NSObject, AVCaptureVideoDataOutputSampleBufferDelegate, @unc
     func captureOutput(_ output: AVCaptureOutput, didOutput sampleBuffer: CMSampleBuffer, from connection: AVCaptureConnection) {
         guard let buffer = CMSampleBufferGetImageBuffer(sampleBuffer) else { return }
         feed.yield(CameraFrame(buffer))
+    }
+}
+
+extension AVCaptureConnection {
+    /// Turns its pictures clockwise, in degrees, where it can.
+    func turn(to angle: CGFloat) {
+        if isVideoRotationAngleSupported(angle) { videoRotationAngle = angle }
     }
 }

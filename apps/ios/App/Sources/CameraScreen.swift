@@ -8,93 +8,151 @@ import SwiftUI
 struct CameraScreen: View {
     @Environment(AppState.self) private var state
     @Environment(\.scenePhase) private var phase
+    @Environment(\.verticalSizeClass) private var height
     @State private var live = Live()
-    @State private var session: AVCaptureSession?
+    @State private var camera: Camera?
+    @State private var torch = false
     @State private var picked: PhotosPickerItem?
     @State private var photo: Photo?
+    @State private var listing = false
 
     /// What the camera is started anew for, permission asked for included.
     private struct Watch: Equatable {
-        let front: Bool
+        let source: Int
         let resting: Bool
     }
 
     var body: some View {
-        @Bindable var state = state
-        VStack {
+        let layout = height == .compact ? AnyLayout(HStackLayout()) : AnyLayout(VStackLayout())
+        layout {
             if let photo {
                 Image(decorative: photo.image, scale: 1).resizable().scaledToFit()
             } else {
-                Preview(session: session)
+                Preview(camera: camera)
             }
-            if let problem = state.problem ?? live.problem {
-                Text(problem).foregroundStyle(.red)
-            } else if state.recogniser == nil {
-                ProgressView("self-test")
-            }
-            ForEach(live.seen?.answers ?? [], id: \.index) { answer in
-                HStack {
-                    Text(answer.label)
-                    Spacer()
-                    Text(answer.probability, format: .percent.precision(.fractionLength(1)))
-                }
-            }
-            if let seen = live.seen {
-                Text(times(seen)).font(.caption)
-            }
-            HStack {
-                Button(live.isPaused ? "Resume" : "Pause") { pause(!live.isPaused) }
-                Spacer()
-                Button(live.isFront ? "Back camera" : "Front camera") { live.switchCamera() }.disabled(live.isPaused)
-                Spacer()
-                PhotosPicker("Photo", selection: $picked, matching: .images)
-            }
-            Picker("Compute units", selection: $state.units) {
-                ForEach(Units.allCases) { Text($0.rawValue).tag($0) }
+            if height == .compact {
+                ScrollView { panel }
+            } else {
+                panel
             }
         }
         .padding()
-        .task(id: Watch(front: live.isFront, resting: live.isPaused || phase == .background)) { await watch() }
+        .sheet(isPresented: $listing) { LabelList(labels: state.recogniser?.payload.contract.labels ?? [], shown: $listing) }
+        .task(id: Watch(source: live.source, resting: live.isPaused || phase == .background)) { await watch() }
         .task(id: picked) { await look() }
         .onChange(of: state.recogniser == nil) {
             live.reset()  // what another model said
             Task { await classify() }
         }
+        .onChange(of: torch) { light() }
         .onChange(of: phase) {
             if phase == .background && !live.isPaused { live.reset() }
         }
     }
+
+    private var panel: some View {
+        @Bindable var state = state
+        return VStack {
+            if let problem = state.problem ?? live.problem {
+                Text(translated(problem)).foregroundStyle(.red)
+            } else if state.recogniser == nil {
+                ProgressView("Self-test")
+            }
+            if live.isDenied, let settings = URL(string: UIApplication.openSettingsURLString) {
+                Link("Settings", destination: settings)
+            }
+            if let seen = live.seen {
+                if let best = seen.best {
+                    Text(best.label).font(.headline)
+                } else {
+                    Text("Not sure").font(.headline)
+                }
+                ForEach(seen.answers, id: \.index) { answer in
+                    HStack {
+                        Text(answer.label)
+                        Spacer()
+                        Text(answer.probability, format: .percent.precision(.fractionLength(1)))
+                    }
+                    .foregroundStyle(seen.best == nil ? .secondary : .primary)
+                    .accessibilityElement(children: .combine)  // or VoiceOver reads the labels first and the numbers then
+                }
+                Text("prepared in \(milliseconds(seen.preparing)) ms, run in \(milliseconds(seen.running)) ms").font(.caption)
+                if let rate = live.framesPerSecond {
+                    Text("\(short(rate)) frames/s").font(.caption)
+                }
+            }
+            HStack {
+                Button(live.isPaused ? "Resume" : "Pause") { pause(!live.isPaused) }
+                Spacer()
+                Button("Switch camera") { live.switchCamera() }.disabled(live.isPaused)
+                Spacer()
+                PhotosPicker("Photo", selection: $picked, matching: .images)
+            }
+            HStack {
+                if camera?.device?.hasTorch == true {
+                    Toggle("Torch", isOn: $torch).toggleStyle(.button).disabled(live.isPaused)
+                    Spacer()
+                }
+                Button("What it knows") { listing = true }.disabled(state.recogniser == nil)
+                Spacer()
+                Picker("Compute units", selection: $state.units) {
+                    ForEach(Units.allCases) { Text($0.rawValue).tag($0) }
+                }
+            }
+        }
+    }
+
+    private func milliseconds(_ nanoseconds: Int) -> String { short(Double(nanoseconds) / 1e6) }
+
+    private func short(_ number: Double) -> String { number.formatted(.number.precision(.fractionLength(1))) }
 
     private func pause(_ paused: Bool) {
         (photo, picked) = (nil, nil)
         live.pause(paused)
     }
 
+    private func light() {
+        do {
+            try camera?.light(torch)
+        } catch {
+            live.fail(CameraProblem.failed(error.localizedDescription), turn: live.turn)
+        }
+    }
+
     /// Until the screen disappears or something else is to be watched, which cancels the task and so ends the streams.
     private func watch() async {
         guard !live.isPaused, phase != .background else { return }
-        let camera = Camera()
-        session = camera.session
-        defer { camera.stop() }
-        let turn = live.turn
+        let (source, camera) = (live.source, Camera())
+        state.awake += 1
+        defer {
+            camera.stop()
+            state.awake -= 1
+        }
         do {
             try await camera.start(front: live.isFront)
         } catch {
-            return live.fail("\(error)", turn: turn)
+            if let turn = live.turn(of: source) { live.fail(error, turn: turn) }
+            return
         }
+        guard live.turn(of: source) != nil else { return }
+        (self.camera, torch) = (camera, false)
         let trouble = Task {
-            for await problem in camera.problems { live.fail("\(problem)", turn: live.turn) }
+            for await problem in camera.problems {
+                if let turn = live.turn(of: source) { live.fail(problem, turn: turn) }
+            }
         }
         defer { trouble.cancel() }
+        var pace = Pace()
         for await frame in camera.frames {
-            guard let recogniser = state.recogniser else { continue }
-            let turn = live.turn
+            guard let recogniser = state.recogniser, let turn = live.turn(of: source),
+                pace.takes(at: Benchmark.uptime(), hot: Device.isHot)
+            else { continue }
             do {
                 let seen = try await recogniser.classify(frame)
                 guard recogniser === state.recogniser else { continue }
-                live.show(seen, turn: turn, at: Benchmark.uptime())
+                live.show(seen, of: recogniser.payload.contract, turn: turn, at: Benchmark.uptime())
             } catch {
-                live.fail("\(error)", turn: turn)  // the next frame may be sound
+                live.fail(error, turn: turn)  // the next frame may be sound
             }
         }
     }
@@ -115,7 +173,7 @@ struct CameraScreen: View {
             photo = decoded
             await classify()
         } catch {
-            live.fail("\(error)", turn: turn)
+            live.fail(error, turn: turn)
         }
     }
 
@@ -124,32 +182,26 @@ struct CameraScreen: View {
         guard let photo, let recogniser = state.recogniser else { return }
         let turn = live.turn
         do {
-            live.show(try await recogniser.classify(photo.picture), turn: turn, at: Benchmark.uptime())
+            live.show(try await recogniser.classify(photo.picture), turn: turn)
         } catch {
-            live.fail("\(error)", turn: turn)
+            live.fail(error, turn: turn)
         }
-    }
-
-    private func times(_ seen: Seen) -> String {
-        let (preparing, running) = (Double(seen.preparing) / 1e6, Double(seen.running) / 1e6)
-        let times = String(format: "prepared in %.1f ms, run in %.1f ms", preparing, running)
-        return live.framesPerSecond.map { times + String(format: ", %.1f frames/s", $0) } ?? times
     }
 }
 
-/// The camera's own preview.
-private struct Preview: UIViewRepresentable {
-    let session: AVCaptureSession?
+/// The labels that the model was trained on: of anything else it is not sure, or wrong.
+private struct LabelList: View {
+    let labels: [String]
+    @Binding var shown: Bool
 
-    final class LayerView: UIView {
-        override class var layerClass: AnyClass { AVCaptureVideoPreviewLayer.self }
-    }
-
-    func makeUIView(context: Context) -> LayerView {
-        LayerView()
-    }
-
-    func updateUIView(_ view: LayerView, context: Context) {
-        (view.layer as? AVCaptureVideoPreviewLayer)?.session = session
+    var body: some View {
+        VStack {
+            Text("What it knows").font(.headline)
+            List {
+                ForEach(labels, id: \.self) { Text($0) }
+            }
+            Button("Done") { shown = false }
+        }
+        .padding()
     }
 }

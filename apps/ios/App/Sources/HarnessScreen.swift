@@ -7,7 +7,7 @@ struct HarnessScreen: View {
     @Environment(\.scenePhase) private var phase
 
     var body: some View {
-        ProgressView("measuring for lavit_edge.benchmark")
+        ProgressView("Measuring for lavit_edge.benchmark")
             .task { await measure() }
             .onChange(of: phase) {
                 if phase == .background { Self.fail(UserError("the app went to the background; there is no report")) }

@@ -37,6 +37,11 @@ final class AppState {
         didSet { Task { await load() } }
     }
 
+    /// How many of the app's doings want the screen to stay on: it dims else while the camera is held before something.
+    var awake = 0 {
+        didSet { UIApplication.shared.isIdleTimerDisabled = awake > 0 }
+    }
+
     /// Checks, compiles, loads and tests the artifact; but for compiling, at every launch.
     func open() async {
         guard artifact == nil else { return }

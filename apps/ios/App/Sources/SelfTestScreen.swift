@@ -8,16 +8,17 @@ struct SelfTestScreen: View {
     var body: some View {
         List {
             if let problem = state.problem {
-                Text(problem).foregroundStyle(.red)
+                Text(translated(problem)).foregroundStyle(.red)
             }
             ForEach(state.selfTest?.checks ?? [], id: \.name) { check in
                 VStack(alignment: .leading) {
                     Label(check.name, systemImage: check.passed ? "checkmark" : "xmark")
                     Text(check.found).font(.caption)
                 }
+                .accessibilityElement(children: .combine)
             }
             if state.selfTest == nil && state.problem == nil {
-                ProgressView("self-test")
+                ProgressView("Self-test")
             }
         }
     }

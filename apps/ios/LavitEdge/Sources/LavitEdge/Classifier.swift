@@ -1,22 +1,5 @@
-/// What a picture showed, and how long that took.
-public struct Seen: Equatable, Sendable {
-    /// The most probable labels, the first of them first.
-    public let answers: [Answer]
-    /// From the frame to the model's input, in nanoseconds.
-    public let preparing: Int
-    /// The model, in nanoseconds.
-    public let running: Int
-
-    /// What was seen.
-    public init(answers: [Answer], preparing: Int, running: Int) {
-        (self.answers, self.preparing, self.running) = (answers, preparing, running)
-    }
-}
-
 /// From pictures to answers, by a model that has tested itself on this device. Not for two threads at once.
 public final class Classifier {
-    static let shown = 3  // labels
-
     /// What the artifact carries: labels, size and everything else that differs from model to model.
     public let payload: Payload
     /// What the golden pictures say here.
@@ -65,7 +48,10 @@ public final class Classifier {
         let ready = clock()
         let logits = try model.run()
         let done = clock()
-        let seen = try LavitEdge.answers(logits, labels: payload.contract.labels, count: Self.shown)
-        return Seen(answers: seen, preparing: ready - start, running: done - ready)
+        let contract = payload.contract
+        let probabilities = try probabilities(logits, contract)
+        return Seen(
+            probabilities, best: decide(probabilities, threshold: contract.threshold), labels: contract.labels,
+            preparing: ready - start, running: done - ready)
     }
 }

@@ -18,9 +18,10 @@ public struct InputContract: Equatable, Sendable {
         case bicubic
     }
 
-    /// The only format that this code reads.
-    public static let format = "lavit_edge.contract/1"
+    /// The formats that this code reads. The first has no temperature and no threshold: every answer counts.
+    public static let formats = ["lavit_edge.contract/1", "lavit_edge.contract/2"]
     static let largestSize = 4096
+    static let temperatures = 0.01...100
 
     /// Side of the square input in pixels.
     public let size: Int
@@ -32,6 +33,10 @@ public struct InputContract: Equatable, Sendable {
     public let interpolation: Interpolation
     /// Share of the short side that `crop` keeps, in (0, 1].
     public let cropFraction: Double
+    /// What logits are divided by before the softmax, so that probabilities are as often right as they say.
+    public let temperature: Double
+    /// An answer less probable than this is "not sure", in [0, 1).
+    public let threshold: Double
     /// SHA-256 of the text that it was read from, which the exporter writes canonically.
     public let sha256: String
 
@@ -40,10 +45,12 @@ public struct InputContract: Equatable, Sendable {
     /// - Throws: ``UserError`` on anything that is not a contract of this format.
     public init(json text: String) throws {
         let value = try JSON(text: text, source: "contract: the text")
-        guard case .object(let fields) = value, fields["format"]?.string == Self.format else {
-            throw UserError("contract: expected an object with format '\(Self.format)'\(otherFormat(value))")
+        guard case .object(let fields) = value, let format = fields["format"]?.string.flatMap(Self.formats.firstIndex) else {
+            let formats = Self.formats.joined(separator: "' or '")
+            throw UserError("contract: expected an object with format '\(formats)'\(otherFormat(value))")
         }
-        let known = ["crop_fraction", "format", "interpolation", "labels", "mean", "resize", "size", "std"]
+        let decision = format == 0 ? [] : ["temperature", "threshold"]
+        let known = ["crop_fraction", "format", "interpolation", "labels", "mean", "resize", "size", "std"] + decision
         if let unknown = fields.keys.sorted().first(where: { !known.contains($0) }) {
             throw UserError("contract: unknown field '\(unknown)'")
         }
@@ -71,6 +78,16 @@ public struct InputContract: Equatable, Sendable {
                 throw UserError("contract: \(name) must be three finite numbers, of std positive ones")
             }
         }
+        if let missing = decision.first(where: { fields[$0] == nil }) {
+            throw UserError("contract: field '\(missing)' is missing")
+        }
+        guard let temperature = (fields["temperature"] ?? 1).number, Self.temperatures ~= temperature else {
+            throw UserError("contract: temperature must be from 0.01 to 100")
+        }
+        guard let threshold = (fields["threshold"] ?? 0).number, 0 <= threshold, threshold < 1 else {
+            throw UserError("contract: threshold must be in [0, 1)")
+        }
+        (self.temperature, self.threshold) = (temperature, threshold)
         sha256 = LavitEdge.sha256(Array(text.utf8))
     }
 

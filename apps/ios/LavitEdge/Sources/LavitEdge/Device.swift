@@ -15,6 +15,9 @@ public enum Device {
         }
     }
 
+    /// Whether the system asks for less work, since the device is too warm.
+    public static var isHot: Bool { System.thermal == "serious" || System.thermal == "critical" }
+
     /// The field `device` of a report.
     static func facts() -> JSON {
         let process = ProcessInfo.processInfo

@@ -12,12 +12,12 @@ public struct CompiledModels: Sendable {
     /// In the caches of the app, which the system empties when it lacks room.
     public static let standard = CompiledModels(
         in: (FileManager.default.urls(for: .cachesDirectory, in: .userDomainMask).first ?? FileManager.default.temporaryDirectory)
-            .appendingPathComponent("org.lavit_edge.compiled"))
+            .appendingPathComponent("org.lavit_edge.compiled", isDirectory: true))
 
     /// In a folder, which need not be there yet.
     public init(in folder: URL, system: String = ProcessInfo.processInfo.operatingSystemVersionString) {
         root = folder
-        self.folder = folder.appendingPathComponent(sha256(Array(system.utf8)))
+        self.folder = folder.appendingPathComponent(sha256(Array(system.utf8)), isDirectory: true)
     }
 
     /// The compiled model of a package; nil if there is none that is whole.
@@ -49,6 +49,7 @@ public struct CompiledModels: Sendable {
     }
 
     private func places(_ seal: Seal) -> (model: URL, note: URL) {
-        (folder.appendingPathComponent("\(seal.sha256).mlmodelc"), folder.appendingPathComponent("\(seal.sha256).sha256"))
+        let name = folder.appendingPathComponent(seal.sha256)
+        return (URL(fileURLWithPath: name.path + ".mlmodelc", isDirectory: true), name.appendingPathExtension("sha256"))
     }
 }

@@ -16,10 +16,25 @@ final class ClassifierTests: XCTestCase {
         XCTAssertTrue(classifier.selfTest.passed)
         let seen = try classifier.classify(classifier.payload.golden[0].picture)
         XCTAssertEqual(seen.answers.map(\.label), ["犬", "château", "cat"])  // of logits 0, 2.5, 10
+        XCTAssertEqual(seen.best, seen.answers[0])
+        XCTAssertEqual(seen.probabilities, softmax([0, 2.5, 10]))
         XCTAssertGreaterThanOrEqual(min(seen.preparing, seen.running), 0)
         try [UInt8](repeating: 9, count: 4 * 70 * 80).withUnsafeBytes { bytes in
             let plane = Plane(bytes: bytes, rowStride: 280, pixelStride: 4)
             XCTAssertEqual(try classifier.classify(Frame(.bgra, width: 70, height: 80, planes: [plane])).answers.count, 3)
+        }
+    }
+
+    func testBelowTheThresholdItIsNotSure() throws {
+        for (threshold, sure) in [(0.5, true), (0.9, false)] {
+            var metadata = try madeMetadata()
+            metadata["org.lavit_edge.contract"] = try contractText([
+                "format": "lavit_edge.contract/2", "temperature": 8, "threshold": .double(threshold),
+            ])
+            let classifier = try made(metadata)
+            let seen = try classifier.classify(classifier.payload.golden[0].picture)  // 0.60 of logits 0, 2.5, 10 over 8
+            XCTAssertEqual(seen.best?.label, sure ? "犬" : nil)
+            XCTAssertEqual(seen.answers.map(\.label), ["犬", "château", "cat"])
         }
     }
 
@@ -58,11 +73,11 @@ final class ClassifierTests: XCTestCase {
     }
 
     func testArtifactsThatCannotBeUsed() throws {
-        let newer = try contractText(["format": "lavit_edge.contract/2"])
+        let newer = try contractText(["format": "lavit_edge.contract/3"])
         let cases: [(String, String, String?)] = [
             ("entry 'golden' is missing", "golden", nil),
             ("entry 'contract' is missing", "contract", nil),
-            ("not 'lavit_edge.contract/2'; a newer version of the app may read it", "contract", newer),
+            ("not 'lavit_edge.contract/3'; a newer version of the app may read it", "contract", newer),
             ("not 'lavit_edge.provenance/9'", "provenance", #"{"format":"lavit_edge.provenance/9"}"#),
             ("golden is damaged", "golden", "AAAA"),
             ("the compiled model is another one's", "digest", "org.lavit_edge.sha256:" + String(repeating: "a", count: 64)),

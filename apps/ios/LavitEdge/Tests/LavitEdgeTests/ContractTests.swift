@@ -21,6 +21,21 @@ final class ContractTests: XCTestCase {
         XCTAssertEqual(contract.cropFraction, 1)
     }
 
+    func testGoldenDecisions() throws {
+        let listed = try XCTUnwrap(try goldenJSON("decisions.json")["contracts"]?.array)
+        XCTAssertGreaterThan(listed.count, 15)
+        for facts in listed {
+            let text = try XCTUnwrap(facts["text"]?.string)
+            if facts["refused"] == true {
+                XCTAssertTrue(refusal { _ = try InputContract(json: text) }.hasPrefix("contract: "), text)
+            } else {
+                let contract = try InputContract(json: text)
+                XCTAssertEqual(contract.temperature, facts["temperature"]?.number)
+                XCTAssertEqual(contract.threshold, facts["threshold"]?.number)
+            }
+        }
+    }
+
     func testLabelsThatOnlyLookAlikeAreTwo() throws {
         let labels: JSON = ["\u{E9}", "e\u{301}"]
         XCTAssertEqual(try InputContract(json: contractText(["labels": labels])).labels.count, 2)
@@ -28,7 +43,7 @@ final class ContractTests: XCTestCase {
 
     func testWhatIsNoContract() throws {
         let cases: [(String, String, JSON)] = [
-            ("expected an object with format", "format", "lavit_edge.contract/2"),
+            ("expected an object with format", "format", "lavit_edge.contract/3"),
             ("expected an object with format", "format", nil),
             ("unknown field 'colour'", "colour", "RGB"), ("size", "size", 0), ("size", "size", -32), ("size", "size", 8192),
             ("size", "size", .double(64)), ("size", "size", "64"), ("labels", "labels", []), ("labels", "labels", ["a", ""]),
