@@ -22,7 +22,7 @@ sys.path.insert(0, str(Path(__file__).parent))
 from debian_packages import Unavailable, cache, empty_root, unpacked, write_lock
 
 LOCK = Path(__file__).with_suffix(".lock")
-WANTED = ("swiftlang", "libc6-dev", "libstdc++-14-dev", "git", "dash", "coreutils")
+WANTED = ("swiftlang", "libc6-dev", "libssl-dev", "libstdc++-14-dev", "git", "dash", "coreutils")
 CACHE = cache("lavit-edge-swift")
 REPOSITORY = Path(__file__).resolve().parent.parent
 # Debian keeps Swift's clang and linker apart from its own; links in /usr/bin are made by an installation, which this is not

@@ -27,7 +27,7 @@ PACKAGE = ROOT / "apps" / "ios" / "LavitEdge" / "Sources"
 PRODUCT = PACKAGE / "LavitEdgeCoreML"
 # each needs some before it
 STUBS = (
-    *("CoreGraphics", "CoreVideo", "ImageIO", "QuartzCore", "CoreML"),
+    *("CryptoKit", "CoreGraphics", "CoreVideo", "ImageIO", "QuartzCore", "CoreML"),
     *("KeyValueObserving", "AVFoundation", "UIKit", "SwiftUI", "PhotosUI"),
 )
 COMPILE = ["swiftc", "-swift-version", "6", "-parse-as-library", "-I", "/build"]

@@ -1,7 +1,7 @@
 """The names that the stubs of Apple's frameworks declare are in Apple's SDK, by its Objective-C as NativeScript's types list it.
 
-The iOS app is type-checked against stubs (test_ios_app.py), which prove nothing of names that we only believe to exist. SwiftUI
-and what Foundation has in Swift alone have no Objective-C, so their stubs are not covered; neither are the types of arguments.
+The iOS app is type-checked against stubs (test_ios_app.py), which prove nothing of names that we only believe to exist. SwiftUI,
+CryptoKit and what Foundation has in Swift alone have no Objective-C, so their stubs are not covered; nor are types of arguments.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ FRAMEWORKS = {
     "QuartzCore": ("QuartzCore",),
     "UIKit": ("UIKit",),
 }
-NOT_COVERED = {"SwiftUI", "PhotosUI", "KeyValueObserving"}
+NOT_COVERED = {"SwiftUI", "PhotosUI", "KeyValueObserving", "CryptoKit"}
 MODIFIERS = r"(?:(?:@\w+|public|open|final|static|convenience|nonisolated\(unsafe\)|class(?= (?:func|var)))\s+)*"
 DECLARATION = re.compile(rf"({MODIFIERS})(class|struct|enum|protocol|func|var|let|case|init|subscript)\b\s*(.*)", re.DOTALL)
 

@@ -1,5 +1,5 @@
-/// A JSON value. Foundation's reader turns integers into floating point on some systems and takes an object with a name twice; ours
-/// keeps what is written and refuses what two readers may understand differently.
+/// A JSON value, as it is written; what two readers may understand differently is refused. Both of Foundation's readers (Swift 6.0.3)
+/// take an object with a name twice, a comma too many, a byte-order mark and a zero behind the value, and 64.0 for an integer.
 public enum JSON: Equatable, Sendable {
     case null
     case bool(Bool)
