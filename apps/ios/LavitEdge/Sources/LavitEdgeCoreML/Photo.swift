@@ -37,7 +37,9 @@
                 context.draw(image, in: CGRect(x: 0, y: 0, width: width, height: height))
                 return true
             }
-            let colours = (0..<3 * width * height).map { pixels[$0 / 3 * 4 + $0 % 3] }
+            var colours: [UInt8] = []
+            colours.reserveCapacity(3 * width * height)
+            for pixel in stride(from: 0, to: pixels.count, by: 4) { colours += pixels[pixel..<pixel + 3] }
             guard drawn, let picture = Picture(width: width, height: height, pixels: colours) else {
                 throw UserError("no memory for a picture of \(width) x \(height) pixels")
             }
