@@ -25,9 +25,11 @@ FILES = ("Package.swift", "apps/ios/LavitEdge")
 
 
 def blocks() -> dict[str, str]:
-    """The files and commands of docs/apps.md: blocks whose first line names them, ``// Package.swift`` and so on."""
+    """What docs/apps.md has a person type: two files, named by their paths in front of their lines, and ``swift build``."""
     page = (ROOT / "docs" / "apps.md").read_text("utf-8")
-    return dict(re.findall(r"```\w+\n(?://|#) (Package\.swift|Sources/main\.swift|build)\n(.*?)```", page, re.S))
+    files = re.findall(r"`(Package\.swift|Sources/main\.swift)`\n\n```swift\n(.*?)```", page, re.DOTALL)
+    commands = re.findall(r"```sh\n(swift build)\n```", page)
+    return {**dict(files), "build": commands[0]}
 
 
 def typed() -> int:
