@@ -151,7 +151,7 @@ def test_another_model_changes_no_line(
         "other",
         "--skip-build",
         "--filter",
-        "ReportsForPython|RealArtifact|RealPackage|AnotherModel|DamagedPackage",
+        "ReportsForPython|RealArtifact|RealPackage|OfAnotherModel|DamagedPackageIsNotCompiled",
     )
     assert len(re.findall(r"Test Case '(\w+\.\w+)' passed", done)) == 7
     report = reports.read_report(build / "other" / "reports" / "passed.json")
