@@ -2,15 +2,16 @@
 
     python scripts/android_apk.py bundle/lavit_mobile_s_imagenette160-int8/model.pte --out lavit.apk
 
-Needs Debian's ``openjdk-17-jdk-headless aapt apksigner``; the rest is fetched as scripts/app_tools.py does. The APK shows that
-all of it fits together. It does not run on a phone: two small libraries of Facebook's that ExecuTorch needs are on Maven Central
-only, which Gradle reaches (apps/android/README.md).
+Needs Debian's ``openjdk-17-jdk-headless aapt apksigner binutils``; the rest is fetched as scripts/app_tools.py does. The Java of
+two small libraries of Facebook's that ExecuTorch needs is on Maven Central only, which Gradle reaches: scripts/fbjni stands in.
+What the APK has, lacks and cannot do is printed.
 """
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import shutil
 import struct
 import subprocess
@@ -28,7 +29,10 @@ import app_tools
 ROOT = Path(__file__).resolve().parent.parent
 ANDROID = ROOT / "apps" / "android"
 PACKAGE = "org.lavitedge.app"
-LIBRARY = "third-party/android/libs/executorch/arm64-v8a/libexecutorch.so"  # in the npm package
+PACKAGES = "openjdk-17-jdk-headless aapt apksigner binutils"  # of Debian
+STAND_INS = Path(__file__).resolve().parent / "fbjni"
+ABI = "arm64-v8a"
+SYSTEM = {"libandroid.so", "libc.so", "libdl.so", "liblog.so", "libm.so"}  # Android's own
 PAGE = 16384  # of newer phones; native libraries are mapped as they lie in the APK, so they begin at one
 # a short run of a compiler: half the CPU time of what the JVM does otherwise
 JAVA = ["-Xmx1g", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1"]
@@ -52,7 +56,14 @@ class Tools:
         self.stubs = next(find("android-stubs").glob("*.jar"))
         self.d8 = next(find("d8").glob("*.jar"))
         self.executorch = find("executorch-java") / "android" / "libs" / "classes.jar"
-        self.library = find("executorch-java") / LIBRARY
+        self._libraries = find("executorch-java") / "third-party" / "android" / "libs" / "executorch"
+        self._aar = next(find("react-native").glob("android/**/*.aar"))
+
+    def native(self, abi: str = ABI) -> dict[str, bytes]:
+        """ExecuTorch's library with those that it needs, by their file names in an APK."""
+        found = {"libexecutorch.so": (self._libraries / abi / "libexecutorch.so").read_bytes()}
+        with zipfile.ZipFile(self._aar) as archive:
+            return found | {name: archive.read(f"jni/{abi}/{name}") for name in ("libfbjni.so", "libc++_shared.so")}
 
     @property
     def stdlib(self) -> Path:
@@ -65,7 +76,7 @@ def run(*command: object) -> str:
     try:
         done = subprocess.run(words, capture_output=True, text=True, errors="replace")
     except FileNotFoundError as error:
-        raise RuntimeError(f"{words[0]} is missing; on Debian: apt-get install openjdk-17-jdk-headless aapt apksigner") from error
+        raise RuntimeError(f"{words[0]} is missing; on Debian: apt-get install {PACKAGES}") from error
     if done.returncode:
         raise RuntimeError(f"{Path(words[0]).name} failed:\n{(done.stderr + done.stdout)[:4000]}")
     return done.stdout
@@ -100,6 +111,12 @@ def resources(tools: Tools, work: Path) -> Path:
     return classes
 
 
+def stand_ins(work: Path) -> Path:
+    """The jar of what stands in for fbjni's and SoLoader's Java."""
+    run("javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-d", work / "fbjni", *STAND_INS.rglob("*.java"))
+    return _jar(work / "fbjni")
+
+
 def modules(tools: Tools, work: Path, generated: Path) -> dict[str, Module]:
     """The app's modules in the order in which they need each other."""
     core, classifier = work / "core.jar", work / "classifier.jar"
@@ -129,28 +146,18 @@ def compile_kotlin(kotlin: Path, work: Path, wanted: Sequence[Module]) -> None:
 
 
 def package(tools: Tools, work: Path, model: Path, out: Path) -> None:
-    """Shrinks and dexes what is compiled in ``work``, adds the model and ExecuTorch, aligns and signs."""
-    inputs = [work / f"{name}.jar" for name in ("core", "classifier", "app")]
-    with zipfile.ZipFile(work / "generated.jar", "w") as archive:
-        for file in (work / "generated").rglob("*.class"):
-            archive.write(file, file.relative_to(work / "generated"))
-    # all that the stubs of Android 6 lack, of which the app's Android 8 has this; R8 names anything else that is missing
-    (work / "newer.pro").write_text("-dontwarn java.time.**\n")
-    files = [work / "aapt.pro", work / "newer.pro", ANDROID / "classifier" / "consumer-rules.pro"]
-    rules = [word for file in files for word in ("--pg-conf", file)]
-    options = ["--release", "--min-api", versions()["minSdk"], "--lib", tools.stubs, *rules]
-    options += ["--pg-map-output", work / "mapping.txt", "--output", work]
-    annotations = tools.stdlib.with_name("annotations-13.0.jar")
-    jars = [*inputs, work / "generated.jar", tools.stdlib, annotations, tools.executorch]
-    run("java", *JAVA, "-cp", tools.d8, "com.android.tools.r8.R8", *options, *jars)
+    """Shrinks and dexes what is compiled in ``work``, adds the model and the native libraries, aligns and signs."""
+    inputs = [*(work / f"{name}.jar" for name in ("core", "classifier", "app")), _jar(work / "generated")]
+    shrink(tools, work, inputs, [work / "aapt.pro"], ["--min-api", versions()["minSdk"]], work)
     unsigned, key = work / "unsigned.apk", work / "key.p12"
-    stored = {"assets/model.pte": model, "lib/arm64-v8a/libexecutorch.so": tools.library}
+    stored = {"assets/model.pte": model.read_bytes()}
+    stored |= {f"lib/{ABI}/{name}": content for name, content in tools.native().items()}
     with zipfile.ZipFile(work / "base.apk") as base, zipfile.ZipFile(unsigned, "w") as target:
         for entry in base.infolist():
             _add(target, entry.filename, base.read(entry), entry.compress_type)
         _add(target, "classes.dex", (work / "classes.dex").read_bytes(), zipfile.ZIP_DEFLATED)
-        for name, file in stored.items():
-            _add(target, name, file.read_bytes(), zipfile.ZIP_STORED)
+        for name, content in stored.items():
+            _add(target, name, content, zipfile.ZIP_STORED)
     secret = ["-storepass", "throwaway", "-alias", "key", "-dname", "CN=throw-away key"]
     run("keytool", "-genkeypair", "-keystore", key, *secret, "-keyalg", "EC", "-groupname", "secp256r1")
     signing = [
@@ -167,6 +174,50 @@ def package(tools: Tools, work: Path, model: Path, out: Path) -> None:
     out.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(work / "signed.apk", out.with_name(out.name + ".part"))
     os.replace(out.with_name(out.name + ".part"), out)
+
+
+def shrink(tools: Tools, work: Path, inputs: Sequence[Path], rules: Sequence[Path], options: Sequence[object], out: Path) -> None:
+    """Runs R8 on ``inputs`` and all that they need, by the library's rules and ``rules``; ``work/mapping.txt`` tells new names.
+
+    ``work`` has the :func:`stand_ins`.
+    """
+    # all that the stubs of Android 6 lack, of which the app's Android 8 has this; R8 names anything else that is missing
+    (work / "newer.pro").write_text("-dontwarn java.time.**\n")
+    files = [*rules, work / "newer.pro", ANDROID / "classifier" / "consumer-rules.pro"]
+    words = ["--release", "--lib", tools.stubs, *(word for file in files for word in ("--pg-conf", file)), *options]
+    words += ["--pg-map-output", work / "mapping.txt", "--output", out]
+    annotations = tools.stdlib.with_name("annotations-13.0.jar")
+    needed = [tools.stdlib, annotations, tools.executorch, work / "fbjni.jar"]
+    run("java", *JAVA, "-cp", tools.d8, "com.android.tools.r8.R8", *words, *inputs, *needed)
+
+
+def facts(apk: Path) -> list[str]:
+    """What the APK has, lacks and cannot do, a line each."""
+    with zipfile.ZipFile(apk) as archive, tempfile.TemporaryDirectory() as temporary:
+        names = [name for name in archive.namelist() if name.endswith(".so")]
+        said = {name: run("readelf", "-dlW", archive.extract(name, temporary)) for name in names}
+    needed = {word for text in said.values() for word in re.findall(r"\(NEEDED\).*\[(.+)\]", text)}
+    missing = needed - {Path(name).name for name in names} - SYSTEM
+    small = [
+        Path(name).name
+        for name, text in said.items()
+        if any(int(word, 16) < PAGE for word in re.findall(r"^ +LOAD .* (0x\w+)$", text, re.MULTILINE))
+    ]
+    java = sorted({".".join(file.relative_to(STAND_INS).parent.parts) for file in STAND_INS.rglob("*.java")})
+    lines = [f"native libraries: {', '.join(Path(name).name for name in names)}"]
+    lines.append(f"missing native libraries: {', '.join(sorted(missing)) or 'none'}")
+    lines.append(f"Java of ours in place of Maven Central's: {', '.join(java)}")
+    if small:
+        lines.append(f"not for phones with pages of 16 KB, where these cannot be loaded: {', '.join(small)}")
+    return lines
+
+
+def _jar(folder: Path) -> Path:
+    made = folder.with_name(folder.name + ".jar")
+    with zipfile.ZipFile(made, "w") as archive:
+        for file in folder.rglob("*.class"):
+            archive.write(file, file.relative_to(folder))
+    return made
 
 
 def _add(target: zipfile.ZipFile, name: str, content: bytes, compression: int) -> None:
@@ -194,8 +245,10 @@ def build(model: Path, out: Path) -> None:
     tools = Tools()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
+        stand_ins(work)
         compile_kotlin(tools.kotlin, work, list(modules(tools, work, resources(tools, work)).values()))
         package(tools, work, model, out)
+    print("\n".join(facts(out)))
 
 
 def main() -> int:

@@ -18,10 +18,11 @@ def prepare() -> Path:
     Raises:
         debian_packages.Unavailable: no apt here, or Debian does not have those packages any more.
     """
-    return debian.unpacked(LOCK, CACHE, "arm64", _unpack)
+    return debian.unpacked(LOCK, CACHE, "arm64", unpack)
 
 
-def _unpack(debs: list[Path], whole: Path) -> None:
+def unpack(debs: list[Path], whole: Path) -> None:
+    """``whole/root`` of packages for arm64, and ``whole/qemu-aarch64``."""
     debian.empty_root(whole / "root")
     for deb in debs:
         if deb.name.startswith("qemu-user_"):

@@ -83,8 +83,8 @@ def empty_root(root: Path) -> None:
         (root / name).mkdir()
 
 
-def write_lock(lock: Path, wanted: Sequence[str], architecture: str) -> None:
-    """Resolves ``wanted`` against today's Debian and writes names, versions and hashes."""
+def write_lock(lock: Path, wanted: Sequence[str], architecture: str, *, only: bool = False) -> None:
+    """Resolves ``wanted`` against today's Debian and writes names, versions and hashes; ``only`` those, without their needs."""
     with tempfile.TemporaryDirectory() as temporary, _apt(Path(temporary), architecture) as environment:
         resolve = ["apt-get", "-s", "--no-install-recommends", "install", *wanted]
         told = subprocess.run(resolve, env=environment, check=True, capture_output=True, text=True).stdout
@@ -92,7 +92,8 @@ def write_lock(lock: Path, wanted: Sequence[str], architecture: str) -> None:
         for line in told.splitlines():
             if line.startswith("Inst "):
                 name, _, kind = line.split()[1].partition(":")
-                packages.append((name, kind or architecture, line.split("(")[1].split()[0]))
+                if not only or name in {name.partition(":")[0] for name in wanted}:
+                    packages.append((name, kind or architecture, line.split("(")[1].split()[0]))
         show = ["apt-cache", "show", *(f"{name}:{kind}={version}" for name, kind, version in packages)]
         records = subprocess.run(show, env=environment, check=True, capture_output=True, text=True).stdout
     fields = [

@@ -1,12 +1,14 @@
-"""The Android classifier and app: compiled, tested on the JVM on a real ``.pte``, and packed into an APK that is inspected.
+"""The Android classifier and app: compiled, tested on a JVM in ExecuTorch's own Android libraries, and packed into an APK.
+
+One JVM is this machine's, the other an emulated arm64's. The code is run as it was written and as R8 shrinks it.
 
 ``LAVIT_EDGE_PTE=model.pte pytest tests/apps/test_android_app.py`` takes that artifact instead of a small one that is made here.
 """
 
 from __future__ import annotations
 
+import functools
 import hashlib
-import importlib.util
 import json
 import os
 import re
@@ -27,12 +29,15 @@ from lavit_edge.artifact.seal import UNSEALED, seal
 from lavit_edge.benchmark import adb_app
 from lavit_edge.benchmark import report as reports
 from lavit_edge.benchmark.devices import BenchmarkConfig
+from lavit_edge.checkpoint import bundled_checkpoints
 from lavit_edge.contract import InputContract
+from lavit_edge.export.__main__ import DEFAULT_CHECKPOINT
 
 pytestmark = [pytest.mark.apps, pytest.mark.slow]
 ROOT = Path(__file__).parents[2]
 ANDROID = ROOT / "apps" / "android"
 JVM = Path(__file__).parent / "jvm"
+DRIVER = JVM / "driver"
 UNIT_TESTS = ANDROID / "app" / "src" / "test" / "kotlin"
 TESTS = sorted([*JVM.rglob("*Test.kt"), *UNIT_TESTS.rglob("*Test.kt")])
 PROGRAMS = {"javac": "openjdk-17-jdk-headless", "aapt2": "aapt", "zipalign": "zipalign", "apksigner": "apksigner", "g++": "g++"}
@@ -62,41 +67,31 @@ def work(
     kotlin = [tools.kotlin / "lib" / f"{name}.jar" for name in ("kotlin-stdlib", "kotlin-test", "kotlin-test-junit")]
     junit = [debian_file("/usr/share/java/junit4.jar", "junit4"), debian_file("/usr/share/java/hamcrest.jar", "libhamcrest-java")]
     # Android's stubs come last: they have a JUnit of their own
-    given = [*(module.jar for module in modules.values()), generated, *kotlin, *junit, tools.executorch, tools.stubs]
+    fbjni = apk_script.stand_ins(folder)
+    given = [*(module.jar for module in modules.values()), generated, *kotlin, *junit, tools.executorch, fbjni, tools.stubs]
     sources = folder / "tests"
     sources.mkdir()
-    for file in [*JVM.rglob("*.kt"), *UNIT_TESTS.rglob("*.kt")]:
+    for file in [*JVM.glob("kotlin/*.kt"), *UNIT_TESTS.rglob("*.kt")]:
         shutil.copy(file, sources)
     options = ["-jvm-target", "11", "-Werror", f"-Xfriend-paths={modules['app'].jar},{modules['classifier'].jar}"]
     tests = apk_script.Module(folder / "tests.jar", sources, given, options)
-    apk_script.compile_kotlin(tools.kotlin, folder, [*modules.values(), tests])
-    stand_ins = folder / "stand-ins"
-    apk_script.run("javac", "--release", "11", "-Xlint:all,-options", "-d", stand_ins, *JVM.rglob("*.java"))
-    return folder, ":".join(map(str, [tests.jar, stand_ins, *given]))
+    needed = [modules["classifier"].jar, modules["core"].jar, tools.stubs]
+    driver = apk_script.Module(folder / "driver.jar", DRIVER, needed, apk_script.OPTIONS)
+    apk_script.compile_kotlin(tools.kotlin, folder, [*modules.values(), tests, driver])
+    return folder, ":".join(map(str, [tests.jar, *given]))
 
 
 @pytest.fixture(scope="module")
-def library(apk_script: Any, tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The stand-in for ExecuTorch's JNI layer, on the C++ libraries of its wheel."""
-    spec = importlib.util.find_spec("executorch")
-    assert spec is not None
-    assert spec.submodule_search_locations
-    wheel = Path(next(iter(spec.submodule_search_locations)))
-    jdk = Path(shutil.which("javac") or "").resolve().parents[1]
-    made = tmp_path_factory.mktemp("jni") / "libexecutorch.so"
-    include = [
-        wheel / "include",
-        wheel / "include/executorch/runtime/core/portable_type/c10",
-        jdk / "include",
-        jdk / "include/linux",
-    ]
-    options = ["-std=c++17", "-O1", "-shared", "-fPIC", "-Wall", "-Wextra", "-Werror"]
-    options += ["-DC10_USING_CUSTOM_GENERATED_MACROS", "-DET_EVENT_TRACER_ENABLED", "-DET_USE_THREADPOOL"]
-    parts = ["", "_threadpool", "_kernels_optimized", "_kernels_quantized", "_backend_xnnpack"]
-    link = [f"-L{wheel / 'lib'}", f"-Wl,-rpath,{wheel / 'lib'}", "-Wl,--no-as-needed", *(f"-lexecutorch{part}" for part in parts)]
-    headers = [word for path in include for word in ("-isystem", path)]
-    apk_script.run("g++", *options, *headers, JVM / "executorch_jni.cpp", "-o", made, *link)
-    return made
+def jni(script: Callable[[str], Any], tools: Any, tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
+    """``jni("x86_64")``: a folder with ExecuTorch's library for Android, made loadable by that machine's JVM."""
+
+    @functools.cache
+    def make(abi: str) -> Path:
+        folder = tmp_path_factory.mktemp("jni")
+        script("android_jvm").libraries(tools.native(abi), abi, folder)
+        return folder
+
+    return make
 
 
 @pytest.fixture(scope="module")
@@ -153,17 +148,53 @@ def bad(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def output(java: str, work: tuple[Path, str], library: Path, artifact: Path, bad: Path) -> tuple[str, Path]:
+def output(java: str, work: tuple[Path, str], jni: Callable[[str], Path], artifact: Path, bad: Path) -> tuple[str, Path]:
     """What the tests on the JVM print, and the folder that they write to."""
+    libraries = jni("x86_64")
     out = work[0] / "out"
     out.mkdir()
-    paths = {"artifact": artifact, "bad": bad, "wrong": bad / "wrong", "out": out, "library.executorch": library}
+    paths = {"artifact": artifact, "bad": bad, "wrong": bad / "wrong", "out": out}
     given = [f"-Dlavit.{name}={path}" for name, path in paths.items()]
     names = [f"{re.findall(r'^package (.+)$', file.read_text(), re.MULTILINE)[0]}.{file.stem}" for file in TESTS]
-    command = [java, "-ea", *given, "-cp", work[1], "org.junit.runner.JUnitCore", *names]
-    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600)
+    options = ["-ea", "-Xcheck:jni", f"-agentpath:{libraries / 'libc.so'}"]
+    command = [java, *options, *given, "-cp", work[1], "org.junit.runner.JUnitCore", *names]
+    environment = {**os.environ, "LD_LIBRARY_PATH": str(libraries)}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, env=environment)
     assert done.returncode == 0, (done.stdout + done.stderr)[:6000]
     return done.stdout, out
+
+
+@pytest.fixture(scope="module")
+def bundled(make_pte: Callable[[Path, str], Path], read_by_python: Callable[[Path], Path]) -> Path:
+    """The model that comes with the package, in int8, and what Python's ExecuTorch makes of its golden pictures."""
+    return read_by_python(make_pte(bundled_checkpoints()[DEFAULT_CHECKPOINT], "int8"))
+
+
+@pytest.fixture(scope="module")
+def shrunk(work: tuple[Path, str], tools: Any, apk_script: Any, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The library with a small app, as R8 makes them for a release: a jar with all that it needs."""
+    folder = tmp_path_factory.mktemp("shrunk")
+    rules = folder / "app.pro"
+    # Kotlin's strings use java.lang.invoke, of which a JVM has more than the stubs of Android 6
+    rules.write_text("-keep class org.lavitedge.driver.DriverKt { *; }\n-dontwarn java.lang.invoke.**\n")
+    jars = [work[0] / f"{name}.jar" for name in ("core", "classifier", "driver")]
+    shutil.copy(work[0] / "fbjni.jar", folder)
+    apk_script.shrink(tools, folder, jars, [rules], ["--classfile"], folder / "shrunk.jar")
+    return folder / "shrunk.jar"
+
+
+def check_driven(command: list[str], environment: dict[str, str], folder: Path, off: float) -> None:
+    """Runs tests/apps/jvm/driver on the artifact in ``folder``: logits at most ``off`` from Python's, and its best answers."""
+    command = [*command, "org.lavitedge.driver.DriverKt", str(folder / "model")]
+    environment = {**os.environ, **environment}
+    done = subprocess.run(command, capture_output=True, text=True, errors="replace", timeout=600, env=environment)
+    assert done.returncode == 0, (done.stdout + done.stderr)[:6000]
+    assert "self-test: passed\n" in done.stdout
+    logits = [np.array(words.split(), float) for words in re.findall(r"^logits: (.+)$", done.stdout, re.MULTILINE)]
+    names = json.loads((folder / "facts.json").read_text())["names"]
+    expected = [np.fromfile(folder / f"logits.{index}", "<f4") for index in range(len(names))]
+    assert np.abs(np.array(logits) - np.array(expected)).max() <= off
+    assert re.findall(r"^answer: (\d+)$", done.stdout, re.MULTILINE) == [str(found.argmax()) for found in logits]
 
 
 @pytest.fixture(scope="module")
@@ -194,6 +225,31 @@ def test_python_reads_the_report_and_the_error_that_the_app_writes(output: tuple
     assert error.startswith('{"error"')  # by which adb_app tells it from a report
 
 
+def test_what_r8_leaves_runs_in_executorchs_own_library(
+    java: str, shrunk: Path, jni: Callable[[str], Path], bundled: Path
+) -> None:
+    names = zipfile.ZipFile(shrunk).namelist()
+    assert "com/facebook/jni/HybridData$Destructor.class" in names  # native code looks it up
+    assert not [name for name in names if "LavitClassifier" in name]  # it has a shorter name now
+    libraries = jni("x86_64")
+    command = [java, "-Xcheck:jni", f"-agentpath:{libraries / 'libc.so'}", "-cp", str(shrunk)]
+    check_driven(command, {"LD_LIBRARY_PATH": str(libraries)}, bundled, 1e-4)
+
+
+def test_on_an_arm64_jvm(
+    shrunk: Path, jni: Callable[[str], Path], bundled: Path, script: Callable[[str], Any], lack: Callable[[str], None]
+) -> None:
+    if shutil.which("aarch64-linux-gnu-gcc") is None:
+        lack("aarch64-linux-gnu-gcc is missing; on Debian: apt-get install g++-aarch64-linux-gnu")
+    jvm = script("android_jvm")
+    try:
+        command, environment = jvm.emulated_java("cortex-a76", jni("arm64-v8a"))
+    except jvm.debian.Unavailable as error:
+        lack(str(error))
+    facts = json.loads((bundled / "facts.json").read_text())
+    check_driven([*command, "-cp", str(shrunk)], environment, bundled, min(facts["tolerances"]) * facts["step"])
+
+
 def test_the_apk_is_signed_and_says_what_it_is(apk: Path, apk_script: Any) -> None:
     verified = apk_script.run("apksigner", "verify", "-v", "--min-sdk-version", "26", apk)
     assert "Verified using v2 scheme (APK Signature Scheme v2): true" in verified
@@ -207,24 +263,40 @@ def test_the_apk_is_signed_and_says_what_it_is(apk: Path, apk_script: Any) -> No
     assert "native-code: 'arm64-v8a'" in badging
 
 
-def test_what_lies_in_the_apk(apk: Path, artifact: Path, tools: Any, apk_script: Any) -> None:
+def test_what_lies_in_the_apk(apk: Path, artifact: Path, tools: Any, apk_script: Any, work: tuple[Path, str]) -> None:
     apk_script.run("zipalign", "-c", "-p", "4", apk)
     with zipfile.ZipFile(apk) as archive:
         entries = {entry.filename: entry for entry in archive.infolist()}
         assert archive.read("assets/model.pte") == (artifact / "model").read_bytes()
-        assert archive.read("lib/arm64-v8a/libexecutorch.so") == tools.library.read_bytes()
-    for name, multiple in (("assets/model.pte", 4), ("lib/arm64-v8a/libexecutorch.so", 16384)):
+        libraries = {f"lib/arm64-v8a/{name}": content for name, content in tools.native().items()}
+        assert {name: archive.read(name) for name in entries if name.endswith(".so")} == libraries
+    for name, multiple in (("assets/model.pte", 4), *((name, 16384) for name in libraries)):
         assert entries[name].compress_type == zipfile.ZIP_STORED
         header = apk.read_bytes()[entries[name].header_offset :][:30]
         name_length, extra_length = struct.unpack("<HH", header[26:30])
         assert (entries[name].header_offset + 30 + name_length + extra_length) % multiple == 0
-    segments = apk_script.run("readelf", "-lW", tools.library)
-    assert {line.split()[-1] for line in segments.splitlines() if " LOAD " in line} == {"0x4000"}
+    assert apk_script.facts(apk) == [
+        "native libraries: libexecutorch.so, libfbjni.so, libc++_shared.so",
+        "missing native libraries: none",
+        "Java of ours in place of Maven Central's: "
+        "com.facebook.jni, com.facebook.jni.annotations, com.facebook.soloader.nativeloader",
+        "not for phones with pages of 16 KB, where these cannot be loaded: libfbjni.so, libc++_shared.so",
+    ]
+    with zipfile.ZipFile(apk) as archive:
+        less = work[0] / "less.apk"
+        with zipfile.ZipFile(less, "w") as target:
+            target.writestr("lib/arm64-v8a/libexecutorch.so", archive.read("lib/arm64-v8a/libexecutorch.so"))
+    assert "missing native libraries: libfbjni.so" in apk_script.facts(less)
 
 
 def test_the_shrunk_code_keeps_what_native_code_and_android_look_up(apk: Path, work: tuple[Path, str], apk_script: Any) -> None:
     code = apk_script.run("dexdump", apk)
-    for name in ("org/lavitedge/app/MainActivity", "org/lavitedge/app/BenchmarkActivity", "org/pytorch/executorch/Module"):
+    for name in (
+        "org/lavitedge/app/MainActivity",
+        "org/lavitedge/app/BenchmarkActivity",
+        "org/pytorch/executorch/Module",
+        "com/facebook/jni/HybridData$Destructor",
+    ):
         assert f"Class descriptor  : 'L{name};'" in code
     for method in ("initHybrid", "executeNative", "nativeNewTensor", "getRawDataBuffer"):
         assert f"name          : '{method}'" in code

@@ -16,7 +16,7 @@ import kotlin.test.assertFailsWith
 import kotlin.test.assertNull
 import kotlin.test.assertTrue
 
-/** On a real `.pte`, in ExecuTorch's own C++ under its own Java classes; only the JNI layer between them is ours. */
+/** On a real `.pte`, in ExecuTorch's own Java classes and its own library for Android. */
 class LavitClassifierTest {
     private val model = given("artifact", "model")
 

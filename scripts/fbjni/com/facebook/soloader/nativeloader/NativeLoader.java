@@ -1,6 +1,6 @@
 package com.facebook.soloader.nativeloader;
 
-/** Stands in for SoLoader's: a test says where the library lies. */
+/** Stands in for SoLoader's: libraries are where the system looks for them, as its own SystemDelegate has it. */
 public class NativeLoader {
     public static boolean isInitialized() {
         return true;
@@ -9,7 +9,7 @@ public class NativeLoader {
     public static void init(NativeLoaderDelegate delegate) {}
 
     public static boolean loadLibrary(String name) {
-        System.load(System.getProperty("lavit.library." + name));
+        System.loadLibrary(name);
         return true;
     }
 }

@@ -1,0 +1,4 @@
+package com.facebook.jni;
+
+/** Stands in for fbjni's. */
+public abstract class HybridClassBase extends HybridData {}
