@@ -17,7 +17,6 @@ import struct
 import subprocess
 import sys
 import tempfile
-import tomllib
 import zipfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -83,7 +82,8 @@ def run(*command: object) -> str:
 
 
 def versions() -> dict[str, str]:
-    return tomllib.loads((ANDROID / "gradle" / "libs.versions.toml").read_text("utf-8"))["versions"]
+    """``versionName``, ``minSdk`` and ``targetSdk``, as Gradle has them."""
+    return dict(re.findall(r'^ +(\w+) = "?([\d.]+)"?$', (ANDROID / "app" / "build.gradle.kts").read_text("utf-8"), re.MULTILINE))
 
 
 def resources(tools: Tools, work: Path) -> Path:
@@ -94,7 +94,7 @@ def resources(tools: Tools, work: Path) -> Path:
     text = (main / "AndroidManifest.xml").read_text("utf-8").replace("<manifest ", f'<manifest package="{PACKAGE}" ', 1)
     manifest.write_text(text, "utf-8")
     run("aapt2", "compile", "--dir", main / "res", "-o", work / "resources.zip")
-    version = ["--version-code", "1", "--version-name", numbers["lavit-edge"]]
+    version = ["--version-code", "1", "--version-name", numbers["versionName"]]
     version += ["--min-sdk-version", numbers["minSdk"], "--target-sdk-version", numbers["targetSdk"]]
     files = ["-o", work / "base.apk", "-I", tools.stubs, "--manifest", manifest, "--java", java, "--proguard", work / "aapt.pro"]
     run("aapt2", "link", *files, *version, work / "resources.zip")
@@ -102,7 +102,7 @@ def resources(tools: Tools, work: Path) -> Path:
         f"package {PACKAGE};\n"
         "public final class BuildConfig {\n"
         '  public static final boolean DEBUG = Boolean.parseBoolean("false");\n'
-        f'  public static final String VERSION_NAME = "{numbers["lavit-edge"]}";\n'
+        f'  public static final String VERSION_NAME = "{numbers["versionName"]}";\n'
         '  public static final String EXECUTORCH_VERSION = "";\n'  # npm's package does not tell
         "}\n"
     )

@@ -1,7 +1,7 @@
-// Plugins that several modules use, so that they share one version of each.
+// Versions of the plugins that the modules name. Kotlin 2.4 needs R8 9.1.29, which the Android plugin has since 9.2, and that needs
+// Gradle 9.4.1 (gradle/wrapper). The Android plugin compiles Kotlin itself, with the version that is named here.
 plugins {
-    alias(libs.plugins.android.application) apply false
-    alias(libs.plugins.android.library) apply false
-    alias(libs.plugins.kotlin.android) apply false
-    alias(libs.plugins.kotlin.jvm) apply false
+    id("com.android.application") version "9.2.1" apply false
+    id("com.android.library") version "9.2.1" apply false
+    id("org.jetbrains.kotlin.jvm") version "2.4.20" apply false
 }

@@ -1,19 +1,18 @@
-// Never run by us (../README.md): scripts/android_apk.py does the same with the tools below Gradle.
+// Never run by us (../README.md): scripts/android_apk.py does the same with the tools below Gradle, and reads versions here.
 plugins {
-    alias(libs.plugins.android.application)
-    alias(libs.plugins.kotlin.android)
+    id("com.android.application")
 }
 
 android {
     namespace = "org.lavitedge.app"
-    compileSdk = libs.versions.targetSdk.get().toInt()
+    compileSdk = 35
     defaultConfig {
         applicationId = "org.lavitedge.app"
-        minSdk = libs.versions.minSdk.get().toInt()
-        targetSdk = libs.versions.targetSdk.get().toInt()
+        minSdk = 26
+        targetSdk = 35
         versionCode = 1
-        versionName = libs.versions.lavit.edge.get()
-        buildConfigField("String", "EXECUTORCH_VERSION", "\"${libs.versions.executorch.get()}\"")
+        versionName = "0.2.0"
+        buildConfigField("String", "EXECUTORCH_VERSION", "\"1.4.1\"")
         ndk { abiFilters += listOf("arm64-v8a", "x86_64") }
     }
     buildFeatures { buildConfig = true }
@@ -34,13 +33,12 @@ android {
 
 kotlin {
     compilerOptions {
-        jvmTarget.set(org.jetbrains.kotlin.gradle.dsl.JvmTarget.JVM_11)
         freeCompilerArgs.add("-progressive")
     }
 }
 
 dependencies {
     implementation(project(":classifier"))
-    testImplementation(libs.junit)
-    testImplementation(libs.kotlin.test.junit)
+    testImplementation("junit:junit:4.13.2")
+    testImplementation("org.jetbrains.kotlin:kotlin-test-junit:2.4.20")
 }

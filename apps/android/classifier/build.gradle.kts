@@ -1,14 +1,17 @@
 // Never run by us (../README.md): the tests compile the same sources with kotlinc against Android 6's stubs.
 plugins {
-    alias(libs.plugins.android.library)
-    alias(libs.plugins.kotlin.android)
+    id("com.android.library")
 }
+
+// by which a project that includes this build asks for it (docs/apps.md)
+group = "org.lavitedge"
+version = "0.2.0"
 
 android {
     namespace = "org.lavitedge.classifier"
-    compileSdk = libs.versions.targetSdk.get().toInt()
+    compileSdk = 35
     defaultConfig {
-        minSdk = libs.versions.minSdk.get().toInt()
+        minSdk = 26
         consumerProguardFiles("consumer-rules.pro")
     }
     compileOptions {
@@ -19,12 +22,11 @@ android {
 
 kotlin {
     compilerOptions {
-        jvmTarget.set(org.jetbrains.kotlin.gradle.dsl.JvmTarget.JVM_11)
         freeCompilerArgs.add("-progressive")
     }
 }
 
 dependencies {
     api(project(":core"))
-    implementation(libs.executorch.android)
+    implementation("org.pytorch:executorch-android:1.4.1") // brings androidx.core, fbjni and SoLoader's nativeloader
 }

@@ -1,7 +1,11 @@
 // Never run by us (../README.md): the tests compile the same sources with kotlinc.
 plugins {
-    alias(libs.plugins.kotlin.jvm)
+    id("org.jetbrains.kotlin.jvm")
 }
+
+// as the classifier's
+group = "org.lavitedge"
+version = "0.2.0"
 
 kotlin {
     compilerOptions {
@@ -25,6 +29,6 @@ tasks.test {
 }
 
 dependencies {
-    testImplementation(libs.junit)
-    testImplementation(libs.kotlin.test.junit)
+    testImplementation("junit:junit:4.13.2")
+    testImplementation("org.jetbrains.kotlin:kotlin-test-junit:2.4.20")
 }
