@@ -30,6 +30,7 @@ ANDROID = ROOT / "apps" / "android"
 PACKAGE = "org.lavitedge.app"
 PACKAGES = "openjdk-17-jdk-headless aapt apksigner binutils"  # of Debian
 STAND_INS = Path(__file__).resolve().parent / "fbjni"
+NEWER = Path(__file__).resolve().parent / "android_newer"
 ABI = "arm64-v8a"
 SYSTEM = {"libandroid.so", "libc.so", "libdl.so", "liblog.so", "libm.so"}  # Android's own
 PAGE = 16384  # of newer phones; native libraries are mapped as they lie in the APK, so they begin at one
@@ -111,22 +112,24 @@ def resources(tools: Tools, work: Path) -> Path:
     return classes
 
 
-def stand_ins(work: Path) -> Path:
-    """The jar of what stands in for fbjni's and SoLoader's Java."""
-    run("javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-d", work / "fbjni", *STAND_INS.rglob("*.java"))
-    return _jar(work / "fbjni")
+def stand_ins(work: Path) -> None:
+    """``work/fbjni.jar``, for fbjni's and SoLoader's Java, and ``work/android_newer.jar``, of later Androids than the stubs."""
+    for folder in (STAND_INS, NEWER):
+        made = work / folder.name
+        run("javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-d", made, *folder.rglob("*.java"))
+        _jar(made)
 
 
 def modules(tools: Tools, work: Path, generated: Path) -> dict[str, Module]:
-    """The app's modules in the order in which they need each other."""
+    """The app's modules in the order in which they need each other. ``work`` has the :func:`stand_ins`."""
     core, classifier = work / "core.jar", work / "classifier.jar"
-    # against Android's stubs instead of the JDK: a call that came after Android 6 is an error
-    android = [*OPTIONS, "-no-jdk"]
+    # against Android's stubs instead of the JDK: a call that came after Android 6, and is not in NEWER, is an error
+    android, system = [*OPTIONS, "-no-jdk"], [work / "android_newer.jar", tools.stubs]
     source = "src/main/kotlin"
     return {
         "core": Module(core, ANDROID / "core" / source, [], [*OPTIONS, "-Xjdk-release=11"]),
-        "classifier": Module(classifier, ANDROID / "classifier" / source, [tools.stubs, core, tools.executorch], android),
-        "app": Module(work / "app.jar", ANDROID / "app" / source, [tools.stubs, core, classifier, generated], android),
+        "classifier": Module(classifier, ANDROID / "classifier" / source, [*system, core, tools.executorch], android),
+        "app": Module(work / "app.jar", ANDROID / "app" / source, [*system, core, classifier, generated], android),
     }
 
 
@@ -184,7 +187,8 @@ def shrink(tools: Tools, work: Path, inputs: Sequence[Path], rules: Sequence[Pat
     # all that the stubs of Android 6 lack, of which the app's Android 8 has this; R8 names anything else that is missing
     (work / "newer.pro").write_text("-dontwarn java.time.**\n")
     files = [*rules, work / "newer.pro", ANDROID / "classifier" / "consumer-rules.pro"]
-    words = ["--release", "--lib", tools.stubs, *(word for file in files for word in ("--pg-conf", file)), *options]
+    words = ["--release", "--lib", work / "android_newer.jar", "--lib", tools.stubs, *options]
+    words += [word for file in files for word in ("--pg-conf", file)]
     words += ["--pg-map-output", work / "mapping.txt", "--output", out]
     annotations = tools.stdlib.with_name("annotations-13.0.jar")
     needed = [tools.stdlib, annotations, tools.executorch, work / "fbjni.jar"]

@@ -63,12 +63,13 @@ def work(
     """A folder with all that is compiled, and the class path of the JVM's tests."""
     folder = tmp_path_factory.mktemp("android")
     generated = apk_script.resources(tools, folder)
+    apk_script.stand_ins(folder)
     modules = apk_script.modules(tools, folder, generated)
     kotlin = [tools.kotlin / "lib" / f"{name}.jar" for name in ("kotlin-stdlib", "kotlin-test", "kotlin-test-junit")]
     junit = [debian_file("/usr/share/java/junit4.jar", "junit4"), debian_file("/usr/share/java/hamcrest.jar", "libhamcrest-java")]
     # Android's stubs come last: they have a JUnit of their own
-    fbjni = apk_script.stand_ins(folder)
-    given = [*(module.jar for module in modules.values()), generated, *kotlin, *junit, tools.executorch, fbjni, tools.stubs]
+    system = [folder / "fbjni.jar", folder / "android_newer.jar", tools.stubs]
+    given = [*(module.jar for module in modules.values()), generated, *kotlin, *junit, tools.executorch, *system]
     sources = folder / "tests"
     sources.mkdir()
     for file in [*JVM.glob("kotlin/*.kt"), *UNIT_TESTS.rglob("*.kt")]:
@@ -130,9 +131,9 @@ def bad(artifact: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     write("newer_program", replaced(b"ET12", b"ET99"), "is not a program that this app's ExecuTorch can load")
     write("no_golden", replaced(b"golden\0", b"goldem\0"), "entry 'golden' is missing")
     write("no_contract", replaced(b"contract\0", b"contrast\0"), "carries no contract")
-    for known in ("contract/1", "provenance/1", "golden/2"):
+    for known in (json.loads((artifact / "contract").read_text())["format"].partition(".")[2], "provenance/1", "golden/2"):
         old = f"lavit_edge.{known}".encode()
-        write(f"newer_{known[:-2]}", replaced(old, old[:-1] + b"9"), f"expected an object with format 'lavit_edge.{known}'")
+        write(f"newer_{known[:-2]}", replaced(old, old[:-1] + b"9"), f"expected an object with format 'lavit_edge.{known[:-1]}")
     size = f'"size":{contract.size}'.encode()
     write("other_size", replaced(size, size[:-2] + (b"96" if size[-2:] != b"96" else b"64")), "fails when it runs")
     fewer = replaced(b'"' + before + b'","' + last + b'"', b'"' + before + b",__" + last + b'"')
@@ -178,7 +179,8 @@ def shrunk(work: tuple[Path, str], tools: Any, apk_script: Any, tmp_path_factory
     # Kotlin's strings use java.lang.invoke, of which a JVM has more than the stubs of Android 6
     rules.write_text("-keep class org.lavitedge.driver.DriverKt { *; }\n-dontwarn java.lang.invoke.**\n")
     jars = [work[0] / f"{name}.jar" for name in ("core", "classifier", "driver")]
-    shutil.copy(work[0] / "fbjni.jar", folder)
+    for name in ("fbjni.jar", "android_newer.jar"):
+        shutil.copy(work[0] / name, folder)
     apk_script.shrink(tools, folder, jars, [rules], ["--classfile"], folder / "shrunk.jar")
     return folder / "shrunk.jar"
 

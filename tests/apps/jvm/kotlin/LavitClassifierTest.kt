@@ -56,8 +56,32 @@ class LavitClassifierTest {
                     assertEquals(topIndices(floats(given("artifact", "logits.$index")), 3), seen.answers.map { it.index })
                     assertEquals(seen.answers.map { classifier.payload.contract.labels[it.index] }, seen.answers.map { it.label })
                     assertTrue(seen.preparing > 0 && seen.running > 0)
+                    assertEquals(1.0, seen.probabilities.sum(), 1e-9)
+                    val threshold = classifier.payload.contract.threshold
+                    assertEquals(seen.answers.first().takeIf { it.probability >= threshold }, seen.answer)
                 }
                 assertEquals(classifier.payload.contract.labels.size, classifier.classify(noise(640, 480), 1000).answers.size)
+            }
+        }
+    }
+
+    @Test
+    fun transparentPixelsLieOverWhite() {
+        val random = java.util.Random(0)
+        val own = ByteArray(4 * 1000).also(random::nextBytes)
+        own[3] = 0
+        own[7] = -1
+        for (premultiplied in listOf(true, false)) {
+            val given = own.copyOf()
+            val expected = own.indices.map { index ->
+                val alpha = (own[index or 3].toInt() and 255) / 255.0
+                val level = (own[index].toInt() and 255) * alpha
+                if (premultiplied && index and 3 != 3) given[index] = Math.round(level).toInt().toByte()
+                level + 255 * (1 - alpha)
+            }
+            layOverWhite(given, given.size, premultiplied)
+            for (index in given.indices) {
+                if (index and 3 != 3) assertEquals(expected[index], (given[index].toInt() and 255).toDouble(), 0.51)
             }
         }
     }

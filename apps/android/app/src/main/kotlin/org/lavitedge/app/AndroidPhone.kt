@@ -50,7 +50,7 @@ class AndroidPhone(private val context: Context, private val artifact: File, pri
             os = "Android",
             osVersion = Build.VERSION.RELEASE,
             arch = architecture(Build.SUPPORTED_ABIS.firstOrNull()),
-            cpu = listOfNotNull(Newer.chip(), cpu.name).joinToString(": ").ifEmpty { null },
+            cpu = listOfNotNull(chip(), cpu.name).joinToString(": ").ifEmpty { null },
             cpuFeatures = cpu.features,
             cores = java.lang.Runtime.getRuntime().availableProcessors(),
             memoryBytes = memory.totalMem,
@@ -73,7 +73,7 @@ class AndroidPhone(private val context: Context, private val artifact: File, pri
             },
             batteryPermille = if (level < 0 || scale <= 0) null else 1000 * level / scale,
             lowPower = power.isPowerSaveMode,
-            thermal = thermalWord(Newer.thermalStatus(power)),
+            thermal = thermalWord(thermalStatus(power)),
             temperatureMillicelsius = null, // the CPU's sensors are not for apps, and the battery's is another thing
             governor = read("/sys/devices/system/cpu/cpu0/cpufreq/scaling_governor")?.trim(),
             loadPermille = null,
@@ -81,6 +81,9 @@ class AndroidPhone(private val context: Context, private val artifact: File, pri
     }
 
     override fun peakMemory(): Pair<Long, String>? = peakMemory(read("/proc/self/status").orEmpty())?.let { it to "VmHWM" }
+
+    private fun chip(): String? =
+        if (Build.VERSION.SDK_INT >= Build.VERSION_CODES.S) Build.SOC_MODEL.takeIf { it != "unknown" } else null
 
     private fun read(path: String): String? = try {
         File(path).readText()

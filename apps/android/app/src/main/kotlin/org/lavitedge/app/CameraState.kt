@@ -1,6 +1,6 @@
 package org.lavitedge.app
 
-import org.lavitedge.classifier.Seen
+import org.lavitedge.core.Answer
 import kotlin.math.roundToInt
 
 /** What the camera's screen shows. Only [Watching], [Paused] and [Photo] can show labels. */
@@ -28,8 +28,20 @@ sealed interface Screen {
     data class Photo(val sight: Sight?, val why: String?) : Screen
 }
 
-/** What a frame or picture showed; [framesPerSecond] of frames only. */
-class Sight(val seen: Seen, val framesPerSecond: Double?)
+/**
+ * What a frame or picture showed.
+ *
+ * @property answer null: not sure. [answers] are the most probable labels all the same; of frames both are averages.
+ * @property preparing nanoseconds, and [running]. [framesPerSecond] of frames only; [hot] if they are fewer for it.
+ */
+class Sight(
+    val answer: Answer?,
+    val answers: List<Answer>,
+    val preparing: Long,
+    val running: Long,
+    val framesPerSecond: Double? = null,
+    val hot: Boolean = false,
+)
 
 /** What happens to the screen. */
 sealed interface Event {
@@ -114,7 +126,7 @@ data class CameraState(
         is Event.FrameSeen -> if (watches && event.front == front) copy(trouble = null, sight = event.sight) else this
         Event.PauseOrResume -> if (trouble != null) copy(trouble = null, down = false) else copy(paused = !paused)
         Event.Switch -> if (canSwitch) copy(front = !front, trouble = null, down = false, sight = null, paused = false) else this
-        Event.PhotoPicked -> if (canPick) copy(photo = Screen.Photo(null, null)) else this
+        Event.PhotoPicked -> copy(photo = Screen.Photo(null, null))
         is Event.PhotoSeen -> if (photo != null) copy(photo = Screen.Photo(event.sight, null)) else this
         is Event.PhotoRefused -> if (photo != null) copy(photo = Screen.Photo(null, event.why)) else this
         Event.PhotoClosed -> copy(photo = null, sight = null)

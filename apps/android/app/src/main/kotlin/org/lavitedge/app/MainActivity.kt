@@ -2,12 +2,15 @@ package org.lavitedge.app
 
 import android.Manifest
 import android.app.Activity
+import android.app.AlertDialog
 import android.content.ActivityNotFoundException
 import android.content.Intent
 import android.content.pm.PackageManager
 import android.graphics.Bitmap
+import android.graphics.Color
 import android.graphics.Matrix
 import android.graphics.SurfaceTexture
+import android.hardware.display.DisplayManager
 import android.net.Uri
 import android.os.Bundle
 import android.provider.Settings
@@ -21,24 +24,29 @@ import android.widget.ToggleButton
 
 private const val PERMISSION = 1
 private const val PHOTO = 2
+private const val FAINT = 0.5f // of labels that the model is not sure of
 
 /** The camera's picture with what the model sees in it. It shows what [CameraState] says; [Worker] has the camera and the model. */
 class MainActivity :
     Activity(),
     Worker.Listener,
+    DisplayManager.DisplayListener,
     TextureView.SurfaceTextureListener {
     private lateinit var worker: Worker
     private lateinit var preview: TextureView
     private lateinit var picture: ImageView
     private lateinit var message: TextView
+    private lateinit var answer: TextView
     private lateinit var answers: TextView
     private lateinit var figures: TextView
     private lateinit var pause: Button
     private lateinit var flip: Button
     private lateinit var torch: ToggleButton
     private lateinit var photo: Button
+    private lateinit var labels: Button
 
     private var state = CameraState()
+    private var picked: Uri? = null // the picture on the screen
     private var resumed = false
     private var asked = false
     private var filming: Boolean? = null // by the front camera or not; null while the camera does not run
@@ -46,33 +54,44 @@ class MainActivity :
     override fun onCreate(saved: Bundle?) {
         super.onCreate(saved)
         asked = saved?.getBoolean("asked") ?: false
+        state = CameraState(front = saved?.getBoolean("front") ?: false)
         setContentView(R.layout.main)
         window.addFlags(WindowManager.LayoutParams.FLAG_KEEP_SCREEN_ON)
         preview = findViewById(R.id.preview) as TextureView
         picture = findViewById(R.id.picture) as ImageView
         message = findViewById(R.id.message) as TextView
+        answer = findViewById(R.id.answer) as TextView
         answers = findViewById(R.id.answers) as TextView
         figures = findViewById(R.id.figures) as TextView
         pause = findViewById(R.id.pause) as Button
         flip = findViewById(R.id.flip) as Button
         torch = findViewById(R.id.torch) as ToggleButton
         photo = findViewById(R.id.photo) as Button
+        labels = findViewById(R.id.labels) as Button
         preview.surfaceTextureListener = this
         preview.addOnLayoutChangeListener { _, _, _, _, _, _, _, _, _ -> fit() }
         pause.setOnClickListener { onPauseButton() }
         flip.setOnClickListener { on(Event.Switch) }
         torch.setOnClickListener { worker.torch(torch.isChecked) }
         photo.setOnClickListener { pick() }
+        labels.setOnClickListener { showLabels() }
         val benchmark: View = findViewById(R.id.benchmark) // its type is told, since newer Androids infer it
         benchmark.setOnClickListener { startActivity(Intent(this, BenchmarkActivity::class.java)) }
+        // a turn from one side to the other changes no layout
+        getSystemService(DisplayManager::class.java).registerDisplayListener(this, null)
         worker = Worker(this, this)
         worker.open()
+        @Suppress("DEPRECATION") // what took its place came with Android 13
+        val before = saved?.getParcelable<Uri>("picked")
+        before?.let(::look)
         render()
     }
 
     override fun onSaveInstanceState(out: Bundle) {
         super.onSaveInstanceState(out)
         out.putBoolean("asked", asked)
+        out.putBoolean("front", state.front)
+        out.putParcelable("picked", picked)
     }
 
     override fun onResume() {
@@ -96,6 +115,7 @@ class MainActivity :
 
     override fun onDestroy() {
         super.onDestroy()
+        getSystemService(DisplayManager::class.java).unregisterDisplayListener(this)
         worker.close()
     }
 
@@ -105,8 +125,17 @@ class MainActivity :
     override fun onActivityResult(code: Int, result: Int, data: Intent?) {
         val uri = data?.data
         if (code != PHOTO || result != RESULT_OK || uri == null) return
+        try { // so that it can be read when this screen is made anew
+            contentResolver.takePersistableUriPermission(uri, Intent.FLAG_GRANT_READ_URI_PERMISSION)
+        } catch (_: SecurityException) { // the other app gives it for now only
+        }
+        look(uri)
+    }
+
+    private fun look(uri: Uri) {
+        picked = uri
         on(Event.PhotoPicked)
-        worker.look(uri)
+        worker.look(uri) // when the model is open
     }
 
     /** From the worker, on this thread: what has happened. */
@@ -118,6 +147,7 @@ class MainActivity :
 
     override fun onPhoto(bitmap: Bitmap?, rotation: Int, mirrored: Boolean) {
         picture.setImageBitmap(bitmap)
+        picture.setBackgroundColor(if (bitmap?.hasAlpha() == true) Color.WHITE else Color.BLACK) // as the model sees it
         picture.rotation = rotation.toFloat()
         picture.scaleX = if (mirrored) -1f else 1f
     }
@@ -125,7 +155,10 @@ class MainActivity :
     private fun permitted() = checkSelfPermission(Manifest.permission.CAMERA) == PackageManager.PERMISSION_GRANTED
 
     private fun onPauseButton() = when {
-        state.screen is Screen.Photo -> on(Event.PhotoClosed)
+        state.screen is Screen.Photo -> {
+            picked = null
+            on(Event.PhotoClosed)
+        }
 
         state.screen !is Screen.NoPermission -> on(Event.PauseOrResume)
 
@@ -142,6 +175,10 @@ class MainActivity :
     } catch (_: ActivityNotFoundException) {
         on(Event.PhotoPicked)
         on(Event.PhotoRefused(getString(R.string.no_picker)))
+    }
+
+    private fun showLabels() {
+        AlertDialog.Builder(this).setTitle(R.string.labels_title).setItems(worker.labels.toTypedArray(), null).show()
     }
 
     /** Starts, changes or stops the camera as the state wants it. */
@@ -197,6 +234,7 @@ class MainActivity :
         flip.isEnabled = state.canSwitch && state.canPick && screen !is Screen.Photo
         torch.isEnabled = screen is Screen.Watching && worker.lens(state.front)?.torch == true
         photo.isEnabled = state.canPick
+        labels.isEnabled = worker.labels.isNotEmpty()
         show(
             when (screen) {
                 is Screen.Watching -> screen.sight
@@ -208,17 +246,27 @@ class MainActivity :
     }
 
     private fun show(sight: Sight?) {
-        answers.text = sight?.seen?.answers?.joinToString("\n") { "${percent(it.probability)}  ${it.label}" }.orEmpty()
+        val best = if (sight == null) "" else sight.answer?.label ?: getString(R.string.not_sure)
+        if (answer.text.toString() != best) answer.text = best // it is read aloud
+        answers.text = sight?.answers?.joinToString("\n") { "${percent(it.probability)}  ${it.label}" }.orEmpty()
+        answers.alpha = if (sight?.answer == null) FAINT else 1f
         figures.text = sight?.let {
-            val ran = milliseconds(it.seen.running)
-            val prepared = milliseconds(it.seen.preparing)
+            val ran = milliseconds(it.running)
+            val prepared = milliseconds(it.preparing)
             val rate = it.framesPerSecond
-            when (rate) {
-                null -> getString(R.string.figures, ran, prepared)
+            when {
+                rate == null -> getString(R.string.figures, ran, prepared)
+                it.hot -> getString(R.string.figures_hot, ran, prepared, rate)
                 else -> getString(R.string.figures_camera, ran, prepared, rate)
             }
         }.orEmpty()
     }
+
+    override fun onDisplayChanged(display: Int) = fit()
+
+    override fun onDisplayAdded(display: Int) = Unit
+
+    override fun onDisplayRemoved(display: Int) = Unit
 
     override fun onSurfaceTextureAvailable(texture: SurfaceTexture, width: Int, height: Int) = film()
 

@@ -12,15 +12,21 @@ import android.net.Uri
 import android.os.Handler
 import android.os.HandlerThread
 import android.os.Looper
+import android.os.PowerManager
 import org.lavitedge.classifier.LavitClassifier
+import org.lavitedge.classifier.Seen
+import org.lavitedge.core.Answer
 import org.lavitedge.core.Plane
+import org.lavitedge.core.Steady
 import org.lavitedge.core.UserError
+import org.lavitedge.core.answers
 import java.io.IOException
 
 /** The model inside the app. */
 const val ASSET = "model.pte"
 
 private const val LEAST = 480 // pixels of a frame's short side, or the model's if it wants more
+private const val ROWS = 3 // labels on the screen
 private const val LARGEST = 2048 // pixels of a picture's long side: a phone's photograph would take 200 MB
 
 /** The thread that has the model and the camera. Its methods are called, and [listener] is called back, on the main thread. */
@@ -44,8 +50,16 @@ internal class Worker(private val context: Context, private val listener: Listen
     private val handler = Handler(thread.looper)
     private val manager = context.getSystemService(CameraManager::class.java)
     private val rate = FrameRate()
+    private val pace = Pace()
+    private val heat = Heat(context.getSystemService(PowerManager::class.java)).apply { follow { pace.hot = it } }
     private val camera = Camera(manager, handler, Frames())
     private var classifier: LavitClassifier? = null
+    private var steady = Steady(0.0)
+
+    /** What the model knows; empty until it is open. */
+    @Volatile
+    var labels = emptyList<String>()
+        private set
 
     fun lens(front: Boolean): Lens? = lenses.find { it.front == front }
 
@@ -54,20 +68,25 @@ internal class Worker(private val context: Context, private val listener: Listen
         try {
             val opened = LavitClassifier.open(context, ASSET)
             classifier = opened
+            steady = Steady(opened.payload.contract.threshold)
+            labels = opened.payload.contract.labels
             tell(Event.Opened(opened.selfTest.failure))
             lenses = lenses(manager, maxOf(LEAST, opened.payload.contract.size))
             tell(Event.Cameras(back = lens(false) != null, front = lens(true) != null))
         } catch (error: UserError) {
             tell(Event.Refused(error.message.orEmpty()))
         } catch (_: OutOfMemoryError) {
-            tell(Event.Refused("there is not enough memory"))
+            tell(Event.Refused(context.getString(R.string.no_memory)))
         } catch (_: CameraAccessException) {
+            tell(Event.Cameras(back = false, front = false))
+        } catch (_: IllegalArgumentException) { // of a camera that vanished meanwhile
             tell(Event.Cameras(back = false, front = false))
         }
     }
 
     fun film(front: Boolean, texture: SurfaceTexture) = post {
         rate.restart()
+        steady.reset()
         lens(front)?.let { camera.start(it, texture) }
     }
 
@@ -76,21 +95,24 @@ internal class Worker(private val context: Context, private val listener: Listen
     fun stop() = post(camera::stop)
 
     fun close() {
+        heat.close()
         post {
             camera.stop()
             classifier?.close()
+            classifier = null
         }
         thread.quitSafely()
     }
 
-    /** Decodes and classifies a picture of another app. */
+    /** Decodes and classifies a picture of another app; nothing if the model cannot be used, which the screen says. */
     fun look(uri: Uri) = post {
+        val model = classifier ?: return@post
         try {
             val (rotation, mirrored) = exifTurn(orientation(uri))
             val bitmap = decode(uri) ?: throw UserError(context.getString(R.string.photo_unreadable))
             main.post { listener.onPhoto(bitmap, rotation, mirrored) }
-            val seen = checkNotNull(classifier).classify(bitmap, rotation, mirrored)
-            tell(Event.PhotoSeen(Sight(seen, null)))
+            val seen = model.classify(bitmap, rotation, mirrored, ROWS)
+            tell(Event.PhotoSeen(Sight(seen.answer, seen.answers, seen.preparing, seen.running)))
         } catch (error: UserError) {
             tell(Event.PhotoRefused(error.message.orEmpty()))
         } catch (_: IOException) {
@@ -98,7 +120,7 @@ internal class Worker(private val context: Context, private val listener: Listen
         } catch (_: SecurityException) { // the other app gives it no more
             tell(Event.PhotoRefused(context.getString(R.string.photo_unreadable)))
         } catch (_: OutOfMemoryError) {
-            tell(Event.PhotoRefused(context.getString(R.string.photo_unreadable)))
+            tell(Event.PhotoRefused(context.getString(R.string.no_memory)))
         }
     }
 
@@ -112,7 +134,7 @@ internal class Worker(private val context: Context, private val listener: Listen
     }
 
     private fun orientation(uri: Uri): Int = context.contentResolver.openInputStream(uri)?.use {
-        Newer.exif(it)?.getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
+        ExifInterface(it).getAttributeInt(ExifInterface.TAG_ORIENTATION, ExifInterface.ORIENTATION_NORMAL)
     } ?: ExifInterface.ORIENTATION_NORMAL
 
     private fun tell(event: Event) {
@@ -125,15 +147,28 @@ internal class Worker(private val context: Context, private val listener: Listen
 
     private inner class Frames : Camera.Listener {
         override fun onFrame(image: Image, lens: Lens) {
+            val model = classifier ?: return
+            val begin = System.nanoTime()
+            if (!pace.begin(begin)) return
             try {
                 val planes = image.planes.map { Plane(it.buffer, it.rowStride, it.pixelStride) }
                 val rotation = frameRotation(lens.sensor, display, lens.front)
                 val frame = cameraFrame(image.format, image.width, image.height, planes, rotation)
-                val seen = checkNotNull(classifier).classify(frame)
-                tell(Event.FrameSeen(Sight(seen, rate.add(System.nanoTime())), lens.front))
+                tell(Event.FrameSeen(sight(model.classify(frame), begin), lens.front))
             } catch (error: UserError) {
                 tell(Event.FrameRefused(error.message.orEmpty()))
+            } catch (_: OutOfMemoryError) {
+                tell(Event.FrameRefused(context.getString(R.string.no_memory)))
             }
+            pace.end(System.nanoTime())
+        }
+
+        private fun sight(seen: Seen, begin: Long): Sight {
+            val shown = steady.add(begin / 1e9, seen.probabilities)
+            val average = steady.average ?: seen.probabilities
+            val answer = shown?.let { Answer(it, labels[it], average[it]) }
+            val rows = answers(average, labels, ROWS)
+            return Sight(answer, rows, seen.preparing, seen.running, rate.add(System.nanoTime()), pace.hot)
         }
 
         override fun onFailure(text: Int) = tell(Event.CameraFailed(context.getString(text)))

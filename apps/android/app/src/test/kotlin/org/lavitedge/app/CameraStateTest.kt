@@ -1,7 +1,6 @@
 package org.lavitedge.app
 
 import org.junit.Test
-import org.lavitedge.classifier.Seen
 import org.lavitedge.core.Answer
 import kotlin.test.assertEquals
 import kotlin.test.assertFalse
@@ -11,7 +10,7 @@ import kotlin.test.assertSame
 import kotlin.test.assertTrue
 
 class CameraStateTest {
-    private val sight = Sight(Seen(listOf(Answer(0, "tench", 0.9)), 1, 2), 30.0)
+    private val sight = listOf(Answer(0, "tench", 0.9)).let { Sight(it.first(), it, 1, 2, 30.0) }
     private val seen = Event.FrameSeen(sight, front = false)
     private val ready = listOf(Event.Opened(null), Event.Cameras(back = true, front = true), Event.Permission(true))
 
@@ -99,7 +98,7 @@ class CameraStateTest {
         val paused = afterReady(seen, Event.PauseOrResume)
         assertEquals(Screen.Paused(sight), paused.screen)
         assertFalse(paused.watches)
-        val late = Event.FrameSeen(Sight(sight.seen, null), front = false)
+        val late = Event.FrameSeen(Sight(null, sight.answers, 1, 2), front = false)
         assertSame(sight, (paused.after(late).screen as Screen.Paused).sight)
         assertEquals(Screen.Paused(sight), paused.after(Event.CameraFailed("late")).screen)
         assertTrue(paused.after(Event.PauseOrResume).watches)
@@ -123,6 +122,42 @@ class CameraStateTest {
         assertEquals(Screen.Photo(null, "no picture"), picked.after(Event.PhotoRefused("no picture")).screen)
         assertEquals(Screen.Watching(null), picked.after(Event.PhotoSeen(sight)).after(Event.PhotoClosed).screen)
         assertIs<Screen.Watching>(afterReady(Event.PhotoSeen(sight)).screen) // it was closed meanwhile
+    }
+
+    @Test
+    fun aPictureThatWasPickedBeforeTheModelIsOpen() { // the screen was made anew
+        val early = after(Event.PhotoPicked)
+        assertEquals(Screen.Loading, early.screen)
+        assertEquals(Screen.Photo(null, null), early.after(Event.Opened(null)).screen)
+        assertEquals(Screen.Photo(sight, null), early.after(Event.Opened(null)).after(Event.PhotoSeen(sight)).screen)
+        assertIs<Screen.Unusable>(early.after(Event.Refused("damaged")).screen)
+        assertIs<Screen.SelfTestFailed>(
+            early.after(Event.Opened("off")).after(Event.PhotoRefused("it fails its self-test")).screen,
+        )
+    }
+
+    @Test
+    fun aHotPhoneLooksAtHalfAsManyFrames() {
+        for (work in listOf(5L, 20L, 100L, 400L)) {
+            val (cool, hot) = listOf(false, true).map { looked(Pace().apply { this.hot = it }, work) }
+            assertEquals(0.5, hot.toDouble() / cool, 0.06, "$work ms: $hot of $cool")
+        }
+    }
+
+    /** Frames looked at in a minute, of a camera with 30 a second whose waiting frames make way for newer ones. */
+    private fun looked(pace: Pace, work: Long): Int {
+        val frames = (0 until 1800).map { it * 1_000_000_000L / 30 }
+        var free = 0L
+        var count = 0
+        for ((index, frame) in frames.withIndex()) {
+            val now = maxOf(frame, free)
+            if (index + 1 < frames.size && frames[index + 1] <= now) continue // a newer one is there
+            if (!pace.begin(now)) continue
+            count++
+            free = now + work * 1_000_000
+            pace.end(free)
+        }
+        return count
     }
 
     @Test

@@ -51,7 +51,7 @@ class PhoneTest {
             0 to "012 345", 1 to "012 345", 2 to "210 543", 3 to "543 210", 4 to "345 012",
             5 to "03 14 25", 6 to "30 41 52", 7 to "52 41 30", 8 to "25 14 03", 9 to "012 345",
         )
-        val contract = Contract.parse("""{"format":"${Contract.FORMAT}","size":32,"labels":["a"]}""")
+        val contract = Contract.parse("""{"format":"${Contract.FORMATS[0]}","size":32,"labels":["a"]}""")
         val pixels = ByteArray(18) { (40 * (it / 3)).toByte() }
         for ((orientation, shown) in expected) {
             val (rotation, mirrored) = exifTurn(orientation)

@@ -9,16 +9,26 @@ import org.lavitedge.core.Payload
 import org.lavitedge.core.SelfTest
 import org.lavitedge.core.UserError
 import org.lavitedge.core.answers
+import org.lavitedge.core.decide
 import org.lavitedge.core.selfTest
+import org.lavitedge.core.softmax
 import java.io.File
 
 /**
  * What a picture shows.
  *
- * @property answers the most probable labels, the most probable first.
+ * @property answer the most probable label; null, "not sure", where it is less probable than the contract's threshold.
+ * @property answers the most probable labels, the most probable first, sure or not.
+ * @property probabilities of all labels, for a live view's [org.lavitedge.core.Steady].
  * @property preparing nanoseconds from the picture to the model's input. [running] is the model's.
  */
-class Seen(val answers: List<Answer>, val preparing: Long, val running: Long)
+class Seen(
+    val answer: Answer?,
+    val answers: List<Answer>,
+    val probabilities: DoubleArray,
+    val preparing: Long,
+    val running: Long,
+)
 
 /**
  * A LaViT with all that belongs to it: `LavitClassifier.open(context, "model.pte").classify(bitmap)`.
@@ -50,10 +60,13 @@ class LavitClassifier private constructor(private val name: String, private val 
         val logits = logits(input)
         if (!logits.all { it.isFinite() }) throw UserError("$name gives logits that are not finite")
         val ran = System.nanoTime()
-        return Seen(answers(logits, payload.contract.labels, count), ready - start, ran - ready)
+        val contract = payload.contract
+        val probabilities = softmax(logits, contract.temperature)
+        val best = decide(probabilities, contract.threshold)?.let { Answer(it, contract.labels[it], probabilities[it]) }
+        return Seen(best, answers(probabilities, contract.labels, count), probabilities, ready - start, ran - ready)
     }
 
-    /** The same of a bitmap; [rotation] and [mirrored] as [Frame] has them. */
+    /** The same of a bitmap, whose transparent pixels lie over white; [rotation] and [mirrored] as [Frame] has them. */
     fun classify(image: Bitmap, rotation: Int = 0, mirrored: Boolean = false, count: Int = 3): Seen =
         classify(bitmaps.frame(image, rotation, mirrored), count)
 

@@ -34,10 +34,10 @@ class AnswersTest {
 
     @Test
     fun answersHaveTheirLabels() {
-        val found = answers(floatArrayOf(0f, 2f, 1f), listOf("a", "b", "c"), 2)
+        val found = answers(softmax(floatArrayOf(0f, 2f, 1f)), listOf("a", "b", "c"), 2)
         assertEquals(listOf("b", "c"), found.map { it.label })
         assertEquals(listOf(1, 2), found.map { it.index })
         assertEquals(0.66524, found[0].probability, 1e-5)
-        assertFailsWith<IllegalArgumentException> { answers(floatArrayOf(0f), listOf("a", "b"), 1) }
+        assertFailsWith<IllegalArgumentException> { answers(doubleArrayOf(1.0), listOf("a", "b"), 1) }
     }
 }

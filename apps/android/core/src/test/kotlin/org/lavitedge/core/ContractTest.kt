@@ -26,10 +26,10 @@ class ContractTest {
 
     @Test
     fun anotherFormatIsRefusedInOneLine() {
-        for (format in listOf("\"lavit_edge.contract/2\"", "null", "1")) {
+        for (format in listOf("\"lavit_edge.contract/3\"", "null", "1")) {
             val text = """{"format":$format,"size":32,"labels":["a"]}"""
             val message = assertFailsWith<UserError> { Contract.parse(text) }.message!!
-            assertTrue("expected an object with format 'lavit_edge.contract/1'" in message, message)
+            assertTrue("expected an object with format 'lavit_edge.contract/1' or 'lavit_edge.contract/2'" in message, message)
         }
         for (text in listOf("[]", "1", "null", "\"lavit_edge.contract/1\"")) assertFailsWith<UserError> { Contract.parse(text) }
     }
