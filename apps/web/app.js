@@ -1,6 +1,6 @@
 /** The page: the model, the camera, a photo and the benchmark, brought together by the state (lib/state.js). */
 
-import { Steady, answer, ranked } from "./lib/answers.js";
+import { Steady, decide, ranked } from "./lib/answers.js";
 import { Awake } from "./lib/awake.js";
 import { keepOffline } from "./lib/offline.js";
 import { Film } from "./lib/film.js";
@@ -98,7 +98,7 @@ async function classifyPhoto(file) {
     const { probabilities } = await working.ask("classify", { source }, { transfer: [source] });
     if (mine !== state.photo) return; // another one was picked meanwhile
     const { labels, threshold } = state.model;
-    on({ kind: "photoSeen", sight: { rows: ranked(probabilities, labels, SHOWN), best: answer(probabilities, threshold) } });
+    on({ kind: "photoSeen", sight: { rows: ranked(probabilities, labels, SHOWN), best: decide(probabilities, threshold) } });
   } catch (error) {
     if (mine === state.photo && !(error instanceof Closed)) on({ kind: "photoRefused", why: TEXT.photoFailed(file.name, error.message) });
   }

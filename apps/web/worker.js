@@ -3,7 +3,7 @@
  * worker that has done nothing before, `benchmark` it.
  */
 
-import { answer, ranked, softmax } from "./lib/answers.js";
+import { decide, ranked, softmax } from "./lib/answers.js";
 import { benchmark, download } from "./lib/benchmark.js";
 import { Pixels } from "./lib/frames.js";
 import { ArtifactError, checkSeal, readMetadata, readPayload } from "./lib/payload.js";
@@ -52,7 +52,7 @@ const jobs = {
     if (!logits.every(Number.isFinite)) throw new ArtifactError("the model gives logits that are not finite");
     const times = { copy: copied - begin, prepare: prepared - copied, model: performance.now() - prepared };
     const probabilities = softmax(logits, contract.temperature);
-    const best = answer(probabilities, contract.threshold);
+    const best = decide(probabilities, contract.threshold);
     return { answers: ranked(probabilities, contract.labels, TOP), best, probabilities, times };
   },
 

@@ -1,5 +1,5 @@
 /**
- * Logits to what is shown, in float64, as in every language: tests/golden/answers.json.
+ * Logits to what is shown, in float64, as in every language: tests/golden/answers.json and decisions.json.
  *
  * @typedef {{label: string, index: number, probability: number}} Answer
  */
@@ -30,7 +30,7 @@ export function topOf(values) {
  * @param {number} threshold of the contract
  * @returns {number | null} the index of a label; null: not sure
  */
-export function answer(probabilities, threshold) {
+export function decide(probabilities, threshold) {
   const best = topOf(probabilities);
   return probabilities[best] >= threshold ? best : null;
 }
@@ -68,7 +68,7 @@ export class Steady {
   }
 
   /**
-   * @param {number} seconds when the frame was taken, by a clock that does not run back; one that does counts as 0 s after the last
+   * @param {number} seconds when the frame was taken, by a clock that runs on; no frame is before the last
    * @param {ArrayLike<number>} probabilities
    * @returns {number | null} the index of a label; null: not sure
    */
@@ -78,11 +78,10 @@ export class Steady {
       for (let index = 0; index < this.average.length; index++) {
         this.average[index] += share * (probabilities[index] - this.average[index]);
       }
-      this.last = Math.max(seconds, this.last);
     } else {
       this.average = Float64Array.from(probabilities);
-      this.last = seconds;
     }
+    this.last = seconds;
     const best = topOf(this.average);
     const [shown, leads] = [this.shown === null ? -1 : this.average[this.shown], this.average[best]];
     const keeps = this.shown !== null && shown >= this.threshold - MARGIN && leads - shown < MARGIN;

@@ -10,7 +10,10 @@ import { TEXT } from "./strings.js";
 export async function keepOffline(site) {
   if (!navigator.serviceWorker) return TEXT.keptNotSecure;
   try {
-    const registration = await navigator.serviceWorker.register(`sw.js?site=${site}`);
+    const script = new URL(`sw.js?site=${site}`, location.href).href;
+    const before = await navigator.serviceWorker.getRegistration();
+    if (before?.active?.scriptURL === script) return TEXT.kept; // to register it once more would wait for a server that is silent
+    const registration = await navigator.serviceWorker.register(script);
     const made = registration.installing ?? registration.waiting ?? registration.active;
     await new Promise((resolve, reject) => {
       const look = () => {

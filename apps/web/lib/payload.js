@@ -27,6 +27,7 @@ const ENTRIES = ["contract", "provenance", "golden", "digest"];
 const MARK = new TextEncoder().encode(`${KEY}sha256:`);
 const DIGITS = 64;
 const METADATA_PROPS = 14; // field of ModelProto
+const COLDEST = 0.01; // a temperature below it makes any lead a certainty
 const LARGEST_SIDE = 4096; // of a golden picture and of an input
 const BYTES = { U8: 1, F32: 4 };
 
@@ -165,7 +166,7 @@ export function readPayload(metadata) {
     if (metadata.has(KEY + name)) return metadata.get(KEY + name);
     throw new ArtifactError(`payload: entry '${name}' is missing; only an artifact exported by lavit-edge can test itself`);
   });
-  const contract = checkContract(object(contractText, "contract", CONTRACT_FORMAT, OLD_CONTRACT_FORMAT));
+  const contract = readContract(contractText);
   const provenance = object(provenanceText, "provenance", "lavit_edge.provenance/1");
   delete provenance.format;
   return { contract, contractText, provenance, ...readGolden(base64(goldenText), contract.labels.length) };
@@ -215,7 +216,12 @@ function readGolden(blob, classes) {
 
 const isPositive = (value) => Number.isFinite(value) && value > 0;
 
-function checkContract({ format, ...fields }) {
+/**
+ * @param {string} text canonical JSON
+ * @returns {Contract}
+ */
+export function readContract(text) {
+  const { format, ...fields } = object(text, "contract", CONTRACT_FORMAT, OLD_CONTRACT_FORMAT);
   const need = (sound, name) => {
     if (!sound) throw new ArtifactError(`contract: ${name} is not one that lavit-edge writes`);
   };
@@ -232,7 +238,7 @@ function checkContract({ format, ...fields }) {
   need(Number.isFinite(crop) && crop > 0 && crop <= 1, "crop_fraction");
   need(Array.isArray(mean) && mean.length === 3 && mean.every(Number.isFinite), "mean");
   need(Array.isArray(std) && std.length === 3 && std.every(isPositive), "std");
-  need(isPositive(temperature), "temperature");
+  need(Number.isFinite(temperature) && temperature >= COLDEST && temperature <= 1 / COLDEST, "temperature");
   need(Number.isFinite(threshold) && threshold >= 0 && threshold < 1, "threshold");
   return contract;
 }

@@ -14,7 +14,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.serve import server as serve
 
 PATIENCE = 60_000  # ms; on a busy machine the runtime alone takes seconds to compile
-CAMERA = "--use-fake-device-for-media-stream"
+CAMERA = "--use-fake-device-for-media-stream=device-count=2"
 
 
 @pytest.fixture(scope="module")

@@ -151,8 +151,6 @@ def test_the_label_follows_what_the_camera_shows(
     for figure in ("fps", "model-ms", "prepare-ms", "copy-ms"):
         assert float(page.inner_text(f"#{figure}")) > 0
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "wider than the screen"
-    page.click("#start")
-    assert page.locator("#answers li").count() == 0
     browser.close()
 
 
@@ -179,8 +177,6 @@ def test_a_picture_gets_pythons_labels_and_probabilities(
         for label, share in zip(labels, shares, strict=True):
             assert abs(float(share.removesuffix(" %")) / 100 - expected[label]) < step
         assert len(labels) == 3
-        page.click("#start")  # clears it
-        page.click("#start")
     (tmp_path / "no.png").write_bytes(b"no picture")
     page.set_input_files("#file", tmp_path / "no.png")
     page.wait_for_selector("#problem:visible")
