@@ -3,9 +3,9 @@
     python benchmarks/web_app.py bundle/lavit_mobile_s_imagenette160-int8 --clip camera.mp4
 
 The film is played at its own rate, 640 x 480, for ever. Where a table of the same name lies beside it (``camera.csv``:
-``first_frame``, ``last_frame``, and ``name`` or ``content``), twenty times a second it is looked at what the camera's picture is and
-what stands under it: how often the answer changes for each change of the scene, and, of names, how often it is the scene's. Needs
-Chromium and ffmpeg.
+``first_frame``, ``last_frame``, and ``name`` or ``content``), twenty times a second it is looked at what the camera's picture is
+and what stands under it: how often the answer changes for each change of the scene, and, of names, how often it is the scene's.
+Needs Chromium and ffmpeg.
 """
 
 from __future__ import annotations
@@ -120,7 +120,8 @@ def compare(page: Any, scenes: list[tuple[str, np.ndarray]], seconds: float) -> 
     right, late = found.pop("right", 0), found.pop("late", 0)
     flicker = f"{changes} changes of the answer in {cuts} of the scene ({changes / max(cuts, 1):.2f} each)"
     wrong = ", ".join(f"{what} {count} times" for what, count in found.items()) or "never wrong"
-    return f"{flicker}; the label is the picture's in {right} of {right + late + found.total()} looks, the one before's in {late}; {wrong}"
+    looks = right + late + found.total()
+    return f"{flicker}; the label is the picture's in {right} of {looks} looks, the one before's in {late}; {wrong}"
 
 
 def convert(clip: Path, film: Path) -> list[tuple[str, np.ndarray]]:

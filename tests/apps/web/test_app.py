@@ -156,9 +156,8 @@ def test_another_state_of_the_server_is_kept_whole_and_replaces_the_one_before(
     contract = read_payload(read_entries(resealed_onnx())).contract
     other = serve.site(resealed_onnx(contract=replace(contract, threshold=0.5).to_json()))
     other["/lib/added.js"] = serve.file_of(".js", b"export {};")
-    other["/files.json"] = serve.file_of(
-        ".json", json.dumps([*json.loads(other["/files.json"].content), "lib/added.js"]).encode()
-    )
+    listed = [*json.loads(other["/files.json"].content), "lib/added.js"]
+    other["/files.json"] = serve.file_of(".json", json.dumps(listed).encode())
     served, kept = dict(files), "#offline:has-text('it works offline')"
     with serve.serving("127.0.0.1", 0, served) as port:
         page = visit(at=f"http://localhost:{port}/")
@@ -177,16 +176,17 @@ def test_another_state_of_the_server_is_kept_whole_and_replaces_the_one_before(
 
 
 def test_what_is_missing_is_named(visit: Callable[..., Any], files: dict[str, serve.File]) -> None:
+    model = "The model model.onnx cannot be used: "
     served = {path: file for path, file in files.items() if path != "/model.onnx"}
     with serve.serving("127.0.0.1", 0, served) as port:
         page = visit(ready="#problem:visible", at=f"http://localhost:{port}/")
         for name, said in (
-            ("model.onnx", "The model model.onnx cannot be used: cannot be fetched (HTTP 404). Nothing is classified."),
+            ("model.onnx", f"{model}cannot be fetched (HTTP 404). Nothing is classified."),
             (
                 "runtime/ort.wasm.min.mjs",
-                "The model model.onnx cannot be used: ONNX Runtime Web cannot be loaded (ort.wasm.min.mjs: ",
+                f"{model}ONNX Runtime Web cannot be loaded (ort.wasm.min.mjs: ",
             ),
-            ("worker.js", "The model model.onnx cannot be used: worker.js or a file that it imports cannot be loaded. "),
+            ("worker.js", f"{model}worker.js or a file that it imports cannot be loaded. "),
             ("about.json", "about.json: HTTP 404. Nothing is classified."),
         ):
             served.clear()
