@@ -154,6 +154,37 @@ def test_the_label_follows_what_the_camera_shows(
     browser.close()
 
 
+def test_a_film_that_flickers_has_a_steady_answer(
+    playwright: Any, visit: Callable[..., Any], tiny_onnx: Path, tmp_path: Path
+) -> None:
+    clip(tiny_onnx, tmp_path / "calm.y4m")
+    head, *shown = (tmp_path / "calm.y4m").read_bytes().split(b"FRAME\n")
+    with (tmp_path / "clip.y4m").open("wb") as file:  # a frame of the one, a frame of the other
+        file.write(head)
+        for _ in range(20):
+            file.write(b"FRAME\n" + shown[0] + b"FRAME\n" + shown[10])
+    browser = launch(playwright, CAMERA, f"--use-file-for-fake-video-capture={tmp_path}/clip.y4m")
+    page = visit(by=browser, model=tiny_onnx.read_bytes())
+    page.evaluate("""() => {
+        [globalThis.plain, globalThis.shown] = [[], []]; // of each frame by itself, as the worker says it; on the screen
+        const post = Worker.prototype.postMessage;
+        let heard = null;
+        Worker.prototype.postMessage = function (...given) {
+            if (heard !== this) this.addEventListener("message", ({ data }) => data.value?.times && plain.push(data.value.best));
+            heard = this;
+            return post.apply(this, given);
+        };
+        new MutationObserver(() => shown.push(document.querySelector("#answers .best .label")?.textContent ?? null))
+            .observe(document.getElementById("answers"), { subtree: true, childList: true, characterData: true, attributes: true });
+    }""")
+    page.click("#start")
+    page.wait_for_function("() => plain.length >= 40")
+    changes = "(list) => list.filter((item, index) => index && item !== list[index - 1]).length"
+    assert page.evaluate(f"({changes})(plain)") >= 5, "frame by frame it flickers"
+    assert page.evaluate(f"({changes})(shown)") <= 2
+    browser.close()
+
+
 @pytest.mark.parametrize("which", ["tiny_onnx", "other_onnx"])
 def test_a_picture_gets_pythons_labels_and_probabilities(
     which: str, request: pytest.FixtureRequest, visit: Callable[..., Any], tmp_path: Path
