@@ -2,8 +2,8 @@
 
     python scripts/web_screens.py model.onnx --live lavit_edge/pictures_cc0/val/coffee/00.jpg --photo .../astronaut/00.jpg
 
-The model knows what is on ``--live`` and ``--photo``, as one does that was fine-tuned on ``lavit_edge/pictures_cc0``; "not sure" is asked
-of a drawing of stripes. One sheet a screen and scheme; in all less than 400 kB. Needs Chromium and playwright.
+The model knows what is on ``--live`` and ``--photo``, as one does that was fine-tuned on ``lavit_edge/pictures_cc0``; it is not
+sure of a drawing of stripes. One sheet a screen and scheme; in all less than 400 kB. Needs Chromium and playwright.
 """
 
 from __future__ import annotations

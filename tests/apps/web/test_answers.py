@@ -175,7 +175,7 @@ def test_a_film_that_flickers_has_a_steady_answer(
             return post.apply(this, given);
         };
         new MutationObserver(() => shown.push(document.querySelector("#answers .best .label")?.textContent ?? null))
-            .observe(document.getElementById("answers"), { subtree: true, childList: true, characterData: true, attributes: true });
+            .observe(document.getElementById("answers"), { subtree: true, childList: true, characterData: true });
     }""")
     page.click("#start")
     page.wait_for_function("() => plain.length >= 40")
