@@ -159,10 +159,10 @@ def test_a_film_that_flickers_has_a_steady_answer(
 ) -> None:
     clip(tiny_onnx, tmp_path / "calm.y4m")
     head, *shown = (tmp_path / "calm.y4m").read_bytes().split(b"FRAME\n")
-    with (tmp_path / "clip.y4m").open("wb") as file:  # a frame of the one, a frame of the other
+    with (tmp_path / "clip.y4m").open("wb") as file:  # of two pictures by turns, in an order that no frame rate can make calm
         file.write(head)
-        for _ in range(20):
-            file.write(b"FRAME\n" + shown[0] + b"FRAME\n" + shown[10])
+        for index in range(64):
+            file.write(b"FRAME\n" + shown[10 * (index.bit_count() % 2)])
     browser = launch(playwright, CAMERA, f"--use-file-for-fake-video-capture={tmp_path}/clip.y4m")
     page = visit(by=browser, model=tiny_onnx.read_bytes())
     page.evaluate("""() => {
@@ -178,9 +178,9 @@ def test_a_film_that_flickers_has_a_steady_answer(
             .observe(document.getElementById("answers"), { subtree: true, childList: true, characterData: true });
     }""")
     page.click("#start")
-    page.wait_for_function("() => plain.length >= 40")
     changes = "(list) => list.filter((item, index) => index && item !== list[index - 1]).length"
-    assert page.evaluate(f"({changes})(plain)") >= 5, "frame by frame it flickers"
+    page.wait_for_function(f"() => ({changes})(plain) >= 12")  # frame by frame it flickers
+    assert page.evaluate("shown.length") > 0
     assert page.evaluate(f"({changes})(shown)") <= 2
     browser.close()
 
