@@ -179,7 +179,7 @@ def test_what_is_missing_is_named(visit: Callable[..., Any], files: dict[str, se
     model = "The model model.onnx cannot be used: "
     served = {path: file for path, file in files.items() if path != "/model.onnx"}
     with serve.serving("127.0.0.1", 0, served) as port:
-        page = visit(ready="#problem:visible", at=f"http://localhost:{port}/")
+        page = visit(ready="#problem:visible", at=f"http://localhost:{port}/", service_workers="block")
         for name, said in (
             ("model.onnx", f"{model}cannot be fetched (HTTP 404). Nothing is classified."),
             (
