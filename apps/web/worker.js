@@ -3,7 +3,7 @@
  * worker that has done nothing before, `benchmark` it.
  */
 
-import { answers } from "./lib/answers.js";
+import { decide, ranked, softmax } from "./lib/answers.js";
 import { benchmark, download } from "./lib/benchmark.js";
 import { Pixels } from "./lib/frames.js";
 import { ArtifactError, checkSeal, readMetadata, readPayload } from "./lib/payload.js";
@@ -11,7 +11,7 @@ import { Preprocessor, toTensor } from "./lib/picture.js";
 import { openModel, openRuntime } from "./lib/runtime.js";
 import { selftest } from "./lib/selftest.js";
 
-const SHOWN = 3; // labels
+const TOP = 3; // labels
 const pixels = new Pixels();
 let opened = null; // what `classify` needs
 
@@ -27,34 +27,33 @@ const jobs = {
     const { contract, provenance, ...rest } = readPayload(readMetadata(bytes));
     const { ort, version, threads } = await openRuntime(runtime, wanted);
     const model = await openModel(ort, bytes, contract.size);
-    const { checks, ...tested } = await selftest({ contract, ...rest }, model.run);
-    const failed = checks.find((check) => !check.passed);
+    const tested = await selftest({ contract, ...rest }, model.run);
+    const failed = tested.checks.find((check) => !check.passed);
     if (failed) throw new ArtifactError(`fails its self-test here: ${failed.name}: ${failed.found}`);
-    opened = {
-      model,
-      labels: contract.labels,
-      preprocessor: new Preprocessor(contract),
-      tensor: new Float32Array(3 * contract.size ** 2),
-    };
+    opened = { model, contract, preprocessor: new Preprocessor(contract), tensor: new Float32Array(3 * contract.size ** 2) };
     const { checkpoint, precision } = provenance;
-    return { name: checkpoint?.name, precision, size: contract.size, labels: contract.labels.length, tested, threads, version };
+    const { size, labels, threshold } = contract;
+    return { name: checkpoint?.name, precision, size, labels, threshold, tested, threads, version };
   },
 
   /**
    * @param {{source: VideoFrame | ImageBitmap}} given
-   * @returns the most probable labels, and how long each part took, in ms
+   * @returns `answers`, the most probable labels; `best`, the index of the one that the picture is called by, null: not sure; all
+   *   `probabilities`, which a live view's Steady wants; `times`, how long each part took, in ms
    */
   async classify({ source }) {
-    const { model, labels, preprocessor, tensor } = opened;
+    const { model, contract, preprocessor, tensor } = opened;
     const begin = performance.now();
     const picture = await pixels.read(source);
     const copied = performance.now();
     toTensor(preprocessor.run(picture.pixels, picture.width, picture.height, 4), tensor);
     const prepared = performance.now();
     const logits = await model.run(tensor);
-    if (!logits.every(Number.isFinite)) throw new ArtifactError("gives logits that are not finite");
+    if (!logits.every(Number.isFinite)) throw new ArtifactError("the model gives logits that are not finite");
     const times = { copy: copied - begin, prepare: prepared - copied, model: performance.now() - prepared };
-    return { answers: answers(logits, labels, SHOWN), times };
+    const probabilities = softmax(logits, contract.temperature);
+    const best = decide(probabilities, contract.threshold);
+    return { answers: ranked(probabilities, contract.labels, TOP), best, probabilities, times };
   },
 
   /** @param {import("./lib/benchmark.js").Job} given without its functions */

@@ -92,8 +92,10 @@ def site(model: Path) -> dict[str, File]:
     found |= {f"/runtime/{file.name}": file for file in sorted(runtime.iterdir())}
     found["/model.onnx"] = model
     files = {path: file_of(file.suffix, file.read_bytes()) for path, file in found.items()}
-    files["/about.json"] = file_of(".json", json.dumps({"version": __version__, "file": model.name}).encode())
     files["/"] = files.pop("/index.html")
+    state = hashlib.sha256("\n".join(f"{path} {file.tag}" for path, file in sorted(files.items())).encode()).hexdigest()[:16]
+    about = {"version": __version__, "file": model.name, "site": state}  # another state is another cache of the service worker
+    files["/about.json"] = file_of(".json", json.dumps(about).encode())
     names = [path.removeprefix("/") or "./" for path in files]
     return files | {"/files.json": file_of(".json", json.dumps(names).encode())}  # what the service worker keeps
 

@@ -94,9 +94,13 @@ export async function benchmark(job) {
 
 /** Bytes of an artifact. @throws {ArtifactError} */
 export async function download(url) {
-  const response = await fetch(url);
-  if (!response.ok) throw new ArtifactError(`cannot be fetched (HTTP ${response.status})`);
-  return new Uint8Array(await response.arrayBuffer());
+  try {
+    const response = await fetch(url);
+    if (!response.ok) throw new Error(`HTTP ${response.status}`);
+    return new Uint8Array(await response.arrayBuffer());
+  } catch (error) {
+    throw new ArtifactError(`cannot be fetched (${error.message})`);
+  }
 }
 
 /** What an artifact is, before the runtime sees it. */

@@ -1,12 +1,7 @@
-/** The camera, and what to tell a user when there is none. */
+/** The camera: opened, read frame by frame, and what to tell a user when there is none. */
 
-const REASONS = {
-  NotAllowedError: "The camera is not permitted. Allow it in the browser's settings for this site, then start it again.",
-  NotFoundError: "There is no camera here. A picture can be classified instead.",
-  NotReadableError: "The camera cannot be read; another app may be using it.",
-  OverconstrainedError: "No camera here gives such frames.",
-};
-const NOT_SECURE = "Browsers give a camera to pages over https or from localhost only.";
+import { TEXT } from "./strings.js";
+
 const WANTED = { width: { ideal: 640 }, height: { ideal: 480 } };
 
 /** Its message is for the user. */
@@ -18,15 +13,21 @@ export class CameraError extends Error {}
  * @throws {CameraError}
  */
 export async function openCamera(facing) {
-  if (!navigator.mediaDevices?.getUserMedia) throw new CameraError(NOT_SECURE);
+  if (!navigator.mediaDevices?.getUserMedia) throw new CameraError(TEXT.camera.insecure);
   try {
     return await navigator.mediaDevices.getUserMedia({ audio: false, video: { ...WANTED, facingMode: { ideal: facing } } });
   } catch (error) {
-    throw new CameraError(REASONS[error.name] ?? `The camera cannot be opened (${error.message || error.name}).`);
+    throw new CameraError(TEXT.camera[error.name] ?? TEXT.camera.other(error.message || error.name));
   }
 }
 
 /** What a video shows now, to be handed to a worker. Browsers without VideoFrame copy it. */
 export async function frameOf(video) {
   return typeof VideoFrame === "function" ? new VideoFrame(video) : createImageBitmap(video);
+}
+
+/** How many cameras there are. Before one has been permitted browsers say one at most. */
+export async function countCameras() {
+  const devices = await navigator.mediaDevices.enumerateDevices().catch(() => []);
+  return devices.filter(({ kind }) => kind === "videoinput").length;
 }

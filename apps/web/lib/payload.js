@@ -5,7 +5,7 @@
  * points behind the end, or a number that does not end, is an error; nothing is allocated by what a file says of itself.
  *
  * @typedef {{format: string, size: number, labels: string[], resize: "squash"|"crop", interpolation: "bilinear"|"bicubic",
- *   crop_fraction: number, mean: number[], std: number[]}} Contract
+ *   crop_fraction: number, mean: number[], std: number[], temperature: number, threshold: number}} Contract
  * @typedef {{name: string, width: number, height: number, picture: Uint8Array, sample: Uint8Array, logits: Float32Array,
  *   tolerance: number}} Golden `picture`: RGB, height x width x 3; `sample`: 16 x 16 x 3 of the input; `logits`: one per label;
  *   `tolerance`: the largest difference of a logit that passes, in steps.
@@ -19,10 +19,15 @@ export const KEY = "org.lavit_edge.";
 export const GRID = 16; // an input is remembered as GRID x GRID of its pixels
 const GOLDEN_FORMAT = "lavit_edge.golden/2";
 const OLD_GOLDEN_FORMAT = "lavit_edge.golden/1"; // one tolerance for all, and the step is 1/255 of the range of all expected logits
+const CONTRACT_FORMAT = "lavit_edge.contract/2";
+const OLD_CONTRACT_FORMAT = "lavit_edge.contract/1"; // one that always answers: temperature 1, threshold 0
+const FIELDS = ["size", "labels", "resize", "interpolation", "crop_fraction", "mean", "std"];
+const ANSWER_FIELDS = ["temperature", "threshold"]; // of the newer format alone
 const ENTRIES = ["contract", "provenance", "golden", "digest"];
 const MARK = new TextEncoder().encode(`${KEY}sha256:`);
 const DIGITS = 64;
 const METADATA_PROPS = 14; // field of ModelProto
+const COLDEST = 0.01; // a temperature below it makes any lead a certainty
 const LARGEST_SIDE = 4096; // of a golden picture and of an input
 const BYTES = { U8: 1, F32: 4 };
 
@@ -161,7 +166,7 @@ export function readPayload(metadata) {
     if (metadata.has(KEY + name)) return metadata.get(KEY + name);
     throw new ArtifactError(`payload: entry '${name}' is missing; only an artifact exported by lavit-edge can test itself`);
   });
-  const contract = checkContract(object(contractText, "contract", "lavit_edge.contract/1"));
+  const contract = readContract(contractText);
   const provenance = object(provenanceText, "provenance", "lavit_edge.provenance/1");
   delete provenance.format;
   return { contract, contractText, provenance, ...readGolden(base64(goldenText), contract.labels.length) };
@@ -211,11 +216,20 @@ function readGolden(blob, classes) {
 
 const isPositive = (value) => Number.isFinite(value) && value > 0;
 
-function checkContract(contract) {
+/**
+ * @param {string} text canonical JSON
+ * @returns {Contract}
+ */
+export function readContract(text) {
+  const { format, ...fields } = object(text, "contract", CONTRACT_FORMAT, OLD_CONTRACT_FORMAT);
   const need = (sound, name) => {
     if (!sound) throw new ArtifactError(`contract: ${name} is not one that lavit-edge writes`);
   };
-  const { size, labels, resize, interpolation, crop_fraction: crop, mean, std } = contract;
+  const names = format === CONTRACT_FORMAT ? [...FIELDS, ...ANSWER_FIELDS] : FIELDS;
+  for (const name of names) need(name in fields, `${name}, which is missing,`);
+  for (const name of Object.keys(fields)) need(names.includes(name), `field ${JSON.stringify(name.slice(0, 60))} of ${format}`);
+  const contract = { format, temperature: 1, threshold: 0, ...fields };
+  const { size, labels, resize, interpolation, crop_fraction: crop, mean, std, temperature, threshold } = contract;
   need(Number.isInteger(size) && size >= 1 && size <= LARGEST_SIDE, "size");
   need(Array.isArray(labels) && labels.length && labels.every((label) => typeof label === "string" && label.trim()), "labels");
   need(new Set(labels).size === labels.length, "labels");
@@ -223,7 +237,9 @@ function checkContract(contract) {
   need(interpolation === "bilinear" || interpolation === "bicubic", "interpolation");
   need(Number.isFinite(crop) && crop > 0 && crop <= 1, "crop_fraction");
   need(Array.isArray(mean) && mean.length === 3 && mean.every(Number.isFinite), "mean");
-  need(Array.isArray(std) && std.length === 3 && std.every((value) => Number.isFinite(value) && value > 0), "std");
+  need(Array.isArray(std) && std.length === 3 && std.every(isPositive), "std");
+  need(Number.isFinite(temperature) && temperature >= COLDEST && temperature <= 1 / COLDEST, "temperature");
+  need(Number.isFinite(threshold) && threshold >= 0 && threshold < 1, "threshold");
   return contract;
 }
 

@@ -16,6 +16,8 @@ WebAssembly.Memory = new Proxy(WebAssembly.Memory, {
   },
 });
 
+const RUNTIME = "ort.wasm.min.mjs";
+
 /** An .onnx of one Identity. To open it makes the runtime fetch and compile its WebAssembly and start its threads. */
 const NOTHING = "CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXkSCgoICAESBAoCCAFCBAoAEBQ=";
 
@@ -26,11 +28,17 @@ const NOTHING = "CAg6NwoQCgF4EgF5IghJZGVudGl0eRIBZ1oPCgF4EgoKCAgBEgQKAggBYg8KAXk
  */
 export async function openRuntime(base, threads) {
   const folder = new URL(base, location.href).href; // the runtime fetches its WebAssembly from its own place, not the page's
-  const ort = await import(`${folder}ort.wasm.min.mjs`);
+  const ort = await import(`${folder}${RUNTIME}`).catch((error) => {
+    throw new Error(`ONNX Runtime Web cannot be loaded (${RUNTIME}: ${error.message})`);
+  });
   ort.env.wasm.wasmPaths = folder;
   ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? threads : 1;
   ort.env.logLevel = "error";
-  await (await ort.InferenceSession.create(Uint8Array.from(atob(NOTHING), (letter) => letter.charCodeAt(0)))).release();
+  try {
+    await (await ort.InferenceSession.create(Uint8Array.from(atob(NOTHING), (letter) => letter.charCodeAt(0)))).release();
+  } catch (error) {
+    throw new Error(`ONNX Runtime Web cannot start its WebAssembly (${error.message ?? error})`);
+  }
   return { ort, version: ort.env.versions.web, threads: ort.env.wasm.numThreads };
 }
 

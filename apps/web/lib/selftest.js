@@ -6,6 +6,7 @@
  * @typedef {{passed: boolean, pictures: number, same_top1: number, worst_millisteps: number | null, checks: Check[]}} Selftest
  */
 
+import { topOf } from "./answers.js";
 import { Preprocessor, sampleOf, toTensor } from "./picture.js";
 
 export const GREY_LEVELS = 1; // that an input may be off
@@ -99,9 +100,4 @@ function stepsOff(golden, logits, payload) {
 function centred(values) {
   const mean = values.reduce((sum, value) => sum + value, 0) / values.length;
   return Array.from(values, (value) => value - mean);
-}
-
-/** Index of the largest value, the first of equal ones. */
-export function topOf(values) {
-  return values.reduce((best, value, index) => (value > values[best] ? index : best), 0);
 }

@@ -12,7 +12,7 @@ export class Workplace {
     this.asked = 0;
     this.worker = new Worker(new URL("../worker.js", import.meta.url), { type: "module" });
     this.worker.onmessage = ({ data }) => this.#hear(data);
-    this.worker.onerror = (event) => this.#end(new Error(event.message || "the page's worker cannot be loaded"));
+    this.worker.onerror = (event) => this.#end(new Error(event.message ? `worker.js: ${event.message}` : "worker.js or a file that it imports cannot be loaded"));
   }
 
   /**

@@ -4,10 +4,10 @@ import assert from "node:assert/strict";
 import { readFileSync } from "node:fs";
 import { test } from "node:test";
 
-import { answers } from "../lib/answers.js";
+import { Steady, decide, ranked, softmax, topOf } from "../lib/answers.js";
+import { ArtifactError, readContract } from "../lib/payload.js";
 import { Preprocessor } from "../lib/picture.js";
 import { digest, latency } from "../lib/report.js";
-import { topOf } from "../lib/selftest.js";
 
 const golden = (name) => readFileSync(new URL(`../../../tests/golden/${name}`, import.meta.url));
 const listed = (name) => JSON.parse(golden(`${name}.json`));
@@ -51,13 +51,50 @@ test("the digest of a document", async () => {
 });
 
 test("labels in order, and their probabilities", () => {
-  for (const { logits, softmax, top } of listed("answers")) {
+  for (const { logits, softmax: shares, top } of listed("answers")) {
     assert.equal(topOf(logits), top[0]);
     const labels = logits.map((_, index) => `label ${index}`);
-    const made = answers(Float32Array.from(logits), labels, 3);
+    const probabilities = softmax(Float32Array.from(logits), 1);
+    const made = ranked(probabilities, labels, 3);
     assert.deepEqual(made.map(({ index }) => index), top);
     assert.deepEqual(made.map(({ label }) => label), top.map((index) => labels[index]));
-    for (const { index, probability } of made) assert.ok(Math.abs(probability - softmax[index]) <= 1e-4);
-    assert.equal(answers(logits, labels, 99).length, logits.length);
+    for (const { index, probability } of made) assert.ok(Math.abs(probability - shares[index]) <= 1e-4);
+    assert.equal(ranked(probabilities, labels, 99).length, logits.length);
+  }
+});
+
+const close = (made, wanted) => made.forEach((value, index) => assert.ok(Math.abs(value - wanted[index]) <= 1e-9, `${value}`));
+
+test("contracts of both formats say when a model is sure", () => {
+  const { contracts } = listed("decisions");
+  assert.ok(contracts.length > 10);
+  for (const { text, refused, temperature, threshold } of contracts) {
+    if (refused) assert.throws(() => readContract(text), ArtifactError, text);
+    else assert.deepEqual([readContract(text).temperature, readContract(text).threshold], [temperature, threshold]);
+  }
+});
+
+test("an answer, or none", () => {
+  const { answers } = listed("decisions");
+  assert.ok(answers.length > 10);
+  for (const { logits, temperature, threshold, probabilities, answer } of answers) {
+    const made = softmax(logits, temperature);
+    close(made, probabilities);
+    assert.equal(decide(made, threshold), answer);
+  }
+});
+
+test("a live view's answer is steady", () => {
+  const { live } = listed("decisions");
+  for (const { threshold, frames } of live) {
+    assert.ok(frames.length > 10);
+    const steady = new Steady(threshold);
+    for (const { seconds, probabilities, average, shown } of frames) {
+      assert.equal(steady.add(seconds, probabilities), shown);
+      close(steady.average, average);
+    }
+    steady.reset();
+    steady.add(0, frames[0].probabilities);
+    close(steady.average, frames[0].probabilities); // nothing of before
   }
 });

@@ -23,7 +23,7 @@ const readAll = (bytes) => readPayload(readMetadata(bytes));
 test("the payload is Python's", async () => {
   for (const [name, text] of Object.entries(expected.entries)) assert.equal(metadata().get(KEY + name), text);
   const payload = readAll(model);
-  assert.deepEqual(payload.contract, expected.contract);
+  assert.deepEqual(payload.contract, { temperature: 1, threshold: 0, ...expected.contract });
   assert.equal(await sha256(new TextEncoder().encode(payload.contractText)), expected.contract_sha256);
   assert.deepEqual(payload.provenance, expected.provenance);
   assert.equal(payload.step, expected.step);
@@ -104,7 +104,9 @@ test("a payload that lacks something or is of another format is refused", () => 
     ["digest", null, /entry 'digest' is missing/],
     ["contract", "[]", /contract is not an object/],
     ["contract", "{", /contract is not JSON/],
-    ["contract", '{"format":"lavit_edge.contract/2"}', /lavit_edge.contract\/1/],
+    ["contract", '{"format":"lavit_edge.contract/3"}', /lavit_edge.contract\/2', not .*3'; a newer one/],
+    ["contract", JSON.stringify({ ...expected.contract, format: "lavit_edge.contract/2" }), /contract: temperature, which is missing/],
+    ["contract", JSON.stringify({ ...expected.contract, threshold: 0.5 }), /contract: field "threshold" of lavit_edge.contract\/1/],
     ["contract", JSON.stringify({ ...expected.contract, size: 64.5 }), /contract: size/],
     ["contract", JSON.stringify({ ...expected.contract, labels: ["a", "a"] }), /contract: labels/],
     ["contract", JSON.stringify({ ...expected.contract, labels: ["a", "b"] }), /logits 0/],

@@ -14,7 +14,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.serve import server as serve
 
 PATIENCE = 60_000  # ms; on a busy machine the runtime alone takes seconds to compile
-CAMERA = "--use-fake-device-for-media-stream"
+CAMERA = "--use-fake-device-for-media-stream=device-count=2"
 
 
 @pytest.fixture(scope="module")
@@ -65,8 +65,10 @@ def visit(browser: Any, url: str) -> Iterator[Callable[..., Any]]:
         camera: bool = True,
         **options: Any,
     ) -> Any:
-        options |= {"permissions": ["camera"]} if camera else {}
-        context = by.new_context(viewport={"width": 360, "height": 740}, service_workers="block" if model else "allow", **options)
+        standard: dict[str, Any] = {"viewport": {"width": 360, "height": 740}, "service_workers": "block" if model else "allow"}
+        if camera:
+            standard["permissions"] = ["camera"]
+        context = by.new_context(**(standard | options))
         contexts.append(context)
         context.set_default_timeout(PATIENCE)
         page = context.new_page()

@@ -6,12 +6,14 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlsplit
 
 import pytest
 
@@ -50,7 +52,7 @@ def test_artifacts_that_cannot_be_used_are_refused_with_a_reason(
 ) -> None:
     whole, payload = tiny_onnx.read_bytes(), read_payload(read_entries(tiny_onnx))
     text = payload.contract.to_json().encode()
-    newer = json.dumps({**payload.contract.to_dict(), "format": "lavit_edge.contract/2"})
+    newer = json.dumps({**payload.contract.to_dict(), "format": "lavit_edge.contract/3"})
     otherwise = replace(payload.contract, resize="crop", interpolation="bilinear").to_json()
     first, *rest = payload.golden
     answers = replace(payload, golden=(replace(first, logits=first.logits[::-1].copy()), *rest)).metadata()[
@@ -62,7 +64,7 @@ def test_artifacts_that_cannot_be_used_are_refused_with_a_reason(
         (b"no model", "has no digest"),
         (bytes([whole[0] ^ 255]) + whole[1:], "is not what was exported"),
         (resealed_onnx(golden=None).read_bytes(), "entry 'golden' is missing"),
-        (resealed_onnx(contract=newer).read_bytes(), "not 'lavit_edge.contract/2'; a newer one needs a newer lavit-edge"),
+        (resealed_onnx(contract=newer).read_bytes(), "not 'lavit_edge.contract/3'; a newer one needs a newer lavit-edge"),
         (resealed_onnx(contract=otherwise).read_bytes(), "fails its self-test here: .* resizing or channel order differs"),
         (resealed_onnx(golden=answers).read_bytes(), f"fails its self-test here: {first.name}: logits: at most"),
     ]
@@ -74,7 +76,7 @@ def test_artifacts_that_cannot_be_used_are_refused_with_a_reason(
         page.reload()
         page.wait_for_selector("#problem:visible")
         said = page.inner_text("#problem")
-        assert said.startswith("The model cannot be used: ")
+        assert said.startswith("The model model.onnx cannot be used: ")
         assert re.search(reason, said), said
         assert said.endswith("Nothing is classified.")
         assert page.locator("#start:disabled, #measure:disabled, #file:disabled").count() == 3
@@ -114,7 +116,7 @@ def test_a_benchmark_of_a_page_that_is_hidden_reports_nothing(visit: Callable[..
         document.dispatchEvent(new Event("visibilitychange"));
     }""")
     page.wait_for_selector("#problem:visible")
-    assert page.inner_text("#problem").startswith("The page was hidden during the benchmark")
+    assert page.inner_text("#problem").startswith("Benchmark of model.onnx: the page was hidden")
     page.wait_for_selector("#start:enabled")
     assert not page.is_visible("#report")
     assert page.inner_text("#result") == ""
@@ -140,6 +142,58 @@ def test_offline_and_installable(visit: Callable[..., Any], tiny_onnx: Path, tmp
     assert page.evaluate("crossOriginIsolated"), "threads offline too"
     page.click("#start")
     page.wait_for_selector("#answers .label")
+    with socket.create_server(("127.0.0.1", urlsplit(address).port)):  # takes connections and says nothing
+        page.reload()
+        page.wait_for_selector("#start:enabled")
+        page.wait_for_selector("#offline:has-text('it works offline')")
+        waited = "performance.getEntriesByType('resource').filter((file) => file.responseEnd - file.startTime > 2500).length"
+        assert page.evaluate(waited) <= 1, "such a server is waited for once, not for each file"
+
+
+def test_another_state_of_the_server_is_kept_whole_and_replaces_the_one_before(
+    visit: Callable[..., Any], files: dict[str, serve.File], resealed_onnx: Callable[..., Path]
+) -> None:
+    contract = read_payload(read_entries(resealed_onnx())).contract
+    other = serve.site(resealed_onnx(contract=replace(contract, threshold=0.5).to_json()))
+    other["/lib/added.js"] = serve.file_of(".js", b"export {};")
+    listed = [*json.loads(other["/files.json"].content), "lib/added.js"]
+    other["/files.json"] = serve.file_of(".json", json.dumps(listed).encode())
+    served, kept = dict(files), "#offline:has-text('it works offline')"
+    with serve.serving("127.0.0.1", 0, served) as port:
+        page = visit(at=f"http://localhost:{port}/")
+        page.wait_for_selector(kept)
+        (before,) = page.evaluate("caches.keys()")
+        served.clear()
+        served.update(other)
+        page.reload()
+        page.wait_for_selector(kept)
+        (after,) = page.evaluate("caches.keys()")
+        assert after != before
+        names = page.evaluate("async () => (await (await caches.open((await caches.keys())[0])).keys()).map((file) => file.url)")
+        assert {url.removeprefix(f"http://localhost:{port}") for url in names} == other.keys() - {"/files.json"}
+        tag = "async () => (await caches.match('model.onnx')).headers.get('ETag')"
+        assert page.evaluate(tag) == other["/model.onnx"].tag
+
+
+def test_what_is_missing_is_named(visit: Callable[..., Any], files: dict[str, serve.File]) -> None:
+    model = "The model model.onnx cannot be used: "
+    served = {path: file for path, file in files.items() if path != "/model.onnx"}
+    with serve.serving("127.0.0.1", 0, served) as port:
+        page = visit(ready="#problem:visible", at=f"http://localhost:{port}/", service_workers="block")
+        for name, said in (
+            ("model.onnx", f"{model}cannot be fetched (HTTP 404). Nothing is classified."),
+            (
+                "runtime/ort.wasm.min.mjs",
+                f"{model}ONNX Runtime Web cannot be loaded (ort.wasm.min.mjs: ",
+            ),
+            ("worker.js", f"{model}worker.js or a file that it imports cannot be loaded. "),
+            ("about.json", "about.json: HTTP 404. Nothing is classified."),
+        ):
+            served.clear()
+            served.update({path: file for path, file in files.items() if path != f"/{name}"})
+            page.reload()
+            page.wait_for_selector("#problem:visible")
+            assert page.inner_text("#problem").startswith(said)
 
 
 def test_a_phone_on_the_network_has_https_and_with_it_a_camera_and_threads(

@@ -22,14 +22,18 @@ def test_the_camera_can_be_stopped_and_started_at_any_moment(visit: Callable[...
     for _ in range(3):
         page.click("#start")
         page.click("#start")  # perhaps before the camera is open
-        assert page.inner_text("#start") == "Camera", page.inner_text("#problem")
+        assert page.inner_text("#start") in ("Start camera", "Resume"), page.inner_text("#problem")
         page.click("#start")
         page.wait_for_selector("#answers .label, #problem:visible")
         page.click("#turn")
         page.wait_for_selector("#answers .label, #problem:visible")
         assert not page.is_visible("#problem"), page.inner_text("#problem")
+        shown = page.locator("#answers .label").count()
         page.click("#start")
-        assert not page.locator("#answers li").count()
+        assert page.inner_text("#start") == "Resume"
+        assert (page.is_visible("#picture"), page.is_visible("#video")) == (True, False), "its last picture stays"
+        assert page.locator("#answers .label").count() == shown
+        assert page.evaluate("document.getElementById('video').srcObject") is None
 
 
 def test_a_camera_that_is_not_permitted_then_permitted_then_taken_away(visit: Callable[..., Any]) -> None:
@@ -45,7 +49,7 @@ def test_a_camera_that_is_not_permitted_then_permitted_then_taken_away(visit: Ca
     page.wait_for_selector("#problem:visible")
     assert page.inner_text("#problem").startswith("The camera was taken away.")
     assert not page.locator("#answers li").count()
-    assert page.inner_text("#start") == "Camera"
+    assert page.inner_text("#start") == "Try again"
 
 
 def test_without_a_camera(playwright: Any, visit: Callable[..., Any]) -> None:
@@ -64,7 +68,7 @@ def test_a_frame_of_unexpected_format_stops_the_camera(visit: Callable[..., Any]
     page.wait_for_selector("#answers .label")
     worker.evaluate("VideoFrame.prototype.copyTo = async () => [{ offset: 0, stride: 4096 }]")
     page.wait_for_selector("#problem:visible")
-    assert page.inner_text("#problem").startswith("Stopped: a frame of unexpected format: 640 x 480, ")
+    assert page.inner_text("#problem").startswith("Camera stopped: a frame of unexpected format: 640 x 480, ")
     assert not page.locator("#answers li").count()
 
 
