@@ -34,12 +34,16 @@ def level_summands(model: nn.Module, picture: Tensor) -> list[str]:
     grown: list[str] = []
     layers = dict(model.named_modules())
 
+    def same(output: Tensor, summand: Tensor) -> bool:
+        """Reshaped and transposed it is still in the same place."""
+        return output.untyped_storage().data_ptr() == summand.untyped_storage().data_ptr()
+
     def note(path: str, quantizer: Any) -> Any:
         return lambda module, inputs, output: made.append((output, path, quantizer))
 
     def level(module: nn.Module, summands: tuple[Tensor, ...]) -> None:
-        sources = [next(((path, q) for output, path, q in reversed(made) if output is summand), None) for summand in summands]
-        if None in sources:  # a value that is not int8, or was reshaped since
+        sources = [next(((path, q) for output, path, q in reversed(made) if same(output, summand)), None) for summand in summands]
+        if None in sources:  # a value that is not int8
             return
         (coarse, _), (fine, (path, quantizer)) = sorted(
             ((float(source[1].get_parameters_for_torch_fq()[2]), source) for source in sources if source),

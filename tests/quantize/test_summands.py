@@ -33,7 +33,8 @@ class Branches(nn.Module):
         self.last, self.sum = layer(coarse * 2 * MOST), QuantizedAdd(on_grid(coarse * 2 * MOST))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.sum(self.last(x), self.add(self.coarse(x), self.fine(x)))
+        fine = self.fine(x).flatten(2).transpose(1, 2)  # through tokens and back
+        return self.sum(self.last(x), self.add(self.coarse(x), fine.transpose(1, 2).unflatten(2, x.shape[2:])))
 
 
 def step(model: nn.Module) -> float:
