@@ -113,7 +113,7 @@ def test_options_become_fields_of_their_types() -> None:
         (QuantizeConfig, {"device": "gpu"}, "--device must be cpu or cuda, not 'gpu'"),
         (QuantizeConfig, {"min_sqnr": 40.0}, "goes with --max-drop"),
         (TrainConfig, {"workers": -1}, "--workers must be at least 0"),
-        (TrainConfig, {"precision": "fp16"}, "--precision must be auto, bf16 or fp32"),
+        (TrainConfig, {"precision": "fp16"}, "--precision must be auto or bf16 or fp32"),
         (VerifyConfig, {"pictures": 0}, "--pictures must be at least 1"),
         (EvaluateConfig, {"pictures": 0}, "--pictures must be at least 1"),
         (EvaluateConfig, {"worst": -1}, "--worst must be at least 0"),

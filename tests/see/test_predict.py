@@ -91,7 +91,7 @@ def test_json_csv_and_page(tiny_onnx: Path, pictures: Path, capsys: pytest.Captu
     assert page.read_text("utf-8").count("data:image/jpeg;base64,") == 2
     assert predict([*arguments, "--csv"]) == 1
     rows = list(csv.reader(io.StringIO(capsys.readouterr().out)))
-    assert rows[0] == ["picture", "rank", "label", "probability"]
+    assert rows[0] == ["picture", "rank", "label", "probability", "sure"]
     assert [row[1] for row in rows[1:]] == ["1", "2", "1", "2"]
     assert predict([str(tiny_onnx), str(pictures / "a.png")]) == 0
     assert "class" in capsys.readouterr().out
