@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 
-import numpy as np
-import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from lavit_edge import metrics
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.folder import batches as folder_batches
+from lavit_edge.models.deployed import to_input
 
 TELLING = 4.5  # pictures
 
@@ -34,22 +33,6 @@ def batches(folder: PictureFolder, contract: InputContract, size: int) -> Iterat
     """The folder's pictures as the program takes them: float32 ``(B, 3, size, size)``, contiguous, 0..255; and their classes."""
     for pictures, targets in folder_batches(folder, contract, size):
         yield to_input(pictures), targets.tolist()
-
-
-def to_input(pictures: np.ndarray) -> Tensor:
-    """uint8 ``(B, size, size, 3)`` -> float32 ``(B, 3, size, size)``, contiguous, 0..255."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().contiguous()
-
-
-@torch.no_grad()
-def logits(model: nn.Module, inputs: Iterable[tuple[Tensor, list[int]]], device: str = "cpu") -> tuple[Tensor, Tensor]:
-    """``(N, K)`` logits and ``(N,)`` class indices, both on the CPU."""
-    model = model.to(device).eval()
-    outputs, targets = [], []
-    for pictures, labels in inputs:
-        outputs.append(model(pictures.to(device)).cpu())
-        targets += labels
-    return torch.cat(outputs), torch.tensor(targets)
 
 
 def sqnr(reference: Tensor, other: Tensor) -> float:

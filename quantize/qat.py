@@ -18,9 +18,8 @@ from torch.nn.functional import cross_entropy
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import UnreadablePicture, load_input
 from lavit_edge.data.folder import PictureFolder
-from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.deployed import Deployed, to_input
 from lavit_edge.quantize.calibrate import AsymmetricQuantizer, SymmetricQuantizer, hold_ranges
-from lavit_edge.quantize.evaluate import to_input
 
 Batch = tuple[Tensor, Tensor]
 

@@ -23,12 +23,12 @@ from lavit_edge.data.folder import FREE_PICTURES, PictureFolder
 from lavit_edge.data.outside import outside
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
-from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.deployed import Deployed, logits, to_input
 from lavit_edge.quantize import kernels
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.cost import Cost
 from lavit_edge.quantize.equalize import equalize
-from lavit_edge.quantize.evaluate import batches, better, logits, measure, sqnr, to_input
+from lavit_edge.quantize.evaluate import batches, better, measure, sqnr
 from lavit_edge.quantize.in_float import in_float
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.quantize.render import card
@@ -209,9 +209,8 @@ def quantized_form(
         judge.check(deciding[kept], f"int8 after {kept.upper()}")
     decision = None
     if folders.labelled:
-        fake, others = _fake(deployed, forms[kept], float_layers).eval(), (to_input(x[None]) for x in outside(contract))
-        with torch.no_grad():
-            unknown = torch.cat([fake(picture) for picture in others])
+        fake = _fake(deployed, forms[kept], float_layers)
+        unknown, _ = logits(fake, ((to_input(picture[None]), []) for picture in outside(contract)), device)
         wanted = config.answers_right / 100
         decision = fit_decision(answers[kept].numpy(), targets.numpy(), contract, wanted, unknown.numpy())
     order = [path for path, _ in deployed.model.named_modules()]

@@ -16,10 +16,10 @@ from torch import Tensor
 
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.errors import UserError
-from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.deployed import Deployed, logits
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.cost import Cost
-from lavit_edge.quantize.evaluate import Metrics, better, logits, measure
+from lavit_edge.quantize.evaluate import Metrics, better, measure
 from lavit_edge.quantize.scheme import check_tensors, quantizable, quantizable_additions, quantized_model, replace
 
 Paths = frozenset[str]

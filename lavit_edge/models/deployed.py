@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Protocol
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -36,3 +38,19 @@ class Deployed(nn.Module):
 
     def forward(self, pictures: Tensor) -> Tensor:
         return self.model(pictures * self.scale + self.shift)
+
+
+def to_input(pictures: np.ndarray) -> Tensor:
+    """uint8 ``(B, size, size, 3)`` -> float32 ``(B, 3, size, size)``, contiguous, 0..255."""
+    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float().contiguous()
+
+
+@torch.no_grad()
+def logits(model: nn.Module, inputs: Iterable[tuple[Tensor, list[int]]], device: str = "cpu") -> tuple[Tensor, Tensor]:
+    """``(N, K)`` logits and ``(N,)`` class indices, both on the CPU."""
+    model = model.to(device).eval()
+    outputs, targets = [], []
+    for pictures, labels in inputs:
+        outputs.append(model(pictures.to(device)).cpu())
+        targets += labels
+    return torch.cat(outputs), torch.tensor(targets)

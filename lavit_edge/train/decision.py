@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from pathlib import Path
 
-import numpy as np
 import torch
 
-from lavit_edge.checkpoint import CARD, load_checkpoint, save_checkpoint
+from lavit_edge.checkpoint import CARD, Checkpoint, load_checkpoint, save_checkpoint
 from lavit_edge.contract.decision import FEWEST, Decision, fit_decision
 from lavit_edge.data.folder import Pictures, batches
 from lavit_edge.data.outside import outside
-from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.deployed import Deployed, logits, to_input
 
 BATCH = 64
 
 
-@torch.inference_mode()
-def settle(folder: Path, val: Pictures, wanted: float, device: torch.device) -> Decision | None:
-    """Gives a checkpoint of this package's models the temperature and the threshold that fit it.
+def settle(folders: Sequence[Path], val: Pictures, wanted: float, device: torch.device) -> list[Decision | None]:
+    """Gives checkpoints of one run the temperature and the threshold that fit each; those with the same weights are asked once.
 
     Args:
         wanted: share of the answers that shall be right, 0..1.
@@ -28,34 +26,34 @@ def settle(folder: Path, val: Pictures, wanted: float, device: torch.device) -> 
         None where the val split is too small to tell; the checkpoint stays as it is then.
     """
     if len(val) < FEWEST:
-        return None
-    checkpoint = load_checkpoint(folder)
-    contract, model = checkpoint.contract, Deployed(checkpoint.model, checkpoint.contract).eval().to(device)
+        return [None] * len(folders)
+    checkpoints = [load_checkpoint(folder) for folder in folders]
+    found: dict[str, Decision | None] = {}
+    for checkpoint in checkpoints:
+        weights = str(checkpoint.config["sha256"])
+        if weights not in found:
+            found[weights] = _fit(checkpoint, val, wanted, device)
+        if decision := found[weights]:
+            _write(checkpoint, decision)
+    return [found[str(checkpoint.config["sha256"])] for checkpoint in checkpoints]
 
-    def answers(pictures: Iterable[np.ndarray]) -> np.ndarray:
-        """float32 logits ``(N, classes)`` of batches of uint8 ``(B, size, size, 3)``."""
-        planes = (torch.from_numpy(each).permute(0, 3, 1, 2).float().contiguous() for each in pictures)
-        return torch.cat([model(each.to(device)).cpu() for each in planes]).numpy()
 
-    targets: list[int] = []
+def _fit(checkpoint: Checkpoint, val: Pictures, wanted: float, device: torch.device) -> Decision | None:
+    contract, model = checkpoint.contract, Deployed(checkpoint.model, checkpoint.contract)
+    judged = ((to_input(pictures), targets.tolist()) for pictures, targets in batches(val, contract, BATCH))
+    answers, targets = logits(model, judged, str(device))
+    unknown, _ = logits(model, ((to_input(picture[None]), []) for picture in outside(contract)), str(device))
+    return fit_decision(answers.numpy(), targets.numpy(), contract, wanted, unknown.numpy())
 
-    def seen() -> Iterable[np.ndarray]:
-        for pictures, classes in batches(val, contract, BATCH):
-            targets.extend(classes.tolist())
-            yield pictures
 
-    logits = answers(seen())
-    decision = fit_decision(logits, np.array(targets), contract, wanted, answers(each[None] for each in outside(contract)))
-    if decision is None:
-        return None
-    card = (folder / CARD).read_text(encoding="utf-8").rstrip()
-    facts = {name: value for name, value in checkpoint.config.items() if name not in ("format", "model", "contract", "sha256")}
+def _write(checkpoint: Checkpoint, decision: Decision) -> None:
+    card = (checkpoint.path / CARD).read_text(encoding="utf-8").rstrip()
+    own = {"format", "model", "contract", "sha256"}
     save_checkpoint(
-        folder,
+        checkpoint.path,
         checkpoint.model.state_dict(),
         model=checkpoint.config["model"],
-        contract=decision.of(contract),
+        contract=decision.of(checkpoint.contract),
         card=f"{card}\n\n{decision.sentence()}\n",
-        facts={**facts, "decision": decision.to_dict()},
+        facts={name: value for name, value in checkpoint.config.items() if name not in own} | {"decision": decision.to_dict()},
     )
-    return decision

@@ -101,13 +101,11 @@ def train(
     trained = Trained(out / CHECKPOINT, run.top1, run.val_pictures, out / BEST, best["val_top1"], best["epoch"])
     if world.main:
         tell(f"val top-1 {100 * trained.top1:.2f} % on {trained.pictures} pictures; checkpoint in {trained.checkpoint}")
-        decisions = [
-            settle(folder, run.val, config.answers_right / 100, world.device) for folder in (trained.best, trained.checkpoint)
-        ]
+        _, decision = settle((trained.best, trained.checkpoint), run.val, config.answers_right / 100, world.device)
         page = write_page(out)
         tell(f"best: {100 * trained.best_top1:.2f} % after epoch {trained.best_epoch}; checkpoint in {trained.best}")
-        if decisions[1]:
-            tell(f"not sure: {decisions[1].sentence()}")
+        if decision:
+            tell(f"not sure: {decision.sentence()}")
         tell(f"curves, confusion and mistakes: {page}")
     return trained
 

@@ -17,11 +17,12 @@ from lavit_edge.contract import decision
 from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.outside import outside
 from lavit_edge.errors import UserError
+from lavit_edge.models.deployed import logits, to_input
 
 pytest.importorskip("nncf")
 from lavit_edge.quantize import fake_quantized
 from lavit_edge.quantize.__main__ import main
-from lavit_edge.quantize.evaluate import batches, logits, to_input
+from lavit_edge.quantize.evaluate import batches
 
 
 def command(checkpoint, data, out, *more: str) -> list[str]:

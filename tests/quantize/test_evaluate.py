@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from lavit_edge.quantize.evaluate import to_input
+from lavit_edge.models.deployed import to_input
 
 
 def test_planes_are_red_green_and_blue_in_this_order() -> None:

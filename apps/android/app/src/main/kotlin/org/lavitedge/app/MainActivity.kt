@@ -225,7 +225,7 @@ class MainActivity :
         val label = when (screen) {
             Screen.NoPermission -> R.string.allow
             is Screen.Trouble -> R.string.retry
-            is Screen.Photo -> R.string.back
+            is Screen.Photo -> R.string.resume
             is Screen.Paused -> R.string.resume
             else -> R.string.pause
         }
