@@ -97,14 +97,15 @@ def tiny_onnx(tiny_checkpoint: Path, shared: Shared) -> Path:
 
 @pytest.fixture(scope="session")
 def resealed_onnx(tiny_onnx: Path, tmp_path_factory: pytest.TempPathFactory) -> Callable[..., Path]:
-    """``resealed_onnx(golden=None, contract="{}")``: a copy with other entries (None: without one), and a digest that fits."""
+    """``resealed_onnx(source, golden=None, contract="{}")``: a copy of an ``.onnx``, the tiny one unless told,
+    with other entries (None: without one), and a digest that fits."""
     import onnx
 
     from lavit_edge.artifact.payload import KEY
     from lavit_edge.artifact.seal import UNSEALED, seal
 
-    def make(**entries: str | None) -> Path:
-        model = onnx.load(tiny_onnx)
+    def make(source: Path = tiny_onnx, **entries: str | None) -> Path:
+        model = onnx.load(source)
         metadata = {prop.key: prop.value for prop in model.metadata_props} | {KEY + "digest": UNSEALED}
         changed = metadata | {KEY + name: value for name, value in entries.items()}
         onnx.helper.set_model_props(model, {key: value for key, value in changed.items() if value is not None})
