@@ -13,6 +13,7 @@ from lavit_edge.checkpoint import bundled_checkpoints, load_checkpoint
 from lavit_edge.export.__main__ import DEFAULT_CHECKPOINT
 from lavit_edge.export.__main__ import main as export
 from lavit_edge.selftest import selftest
+from lavit_edge.verdict import pte
 
 
 @pytest.fixture(scope="module")
@@ -51,6 +52,13 @@ def test_its_three_artifacts_pass_the_default_gates(path: Path, bundle: Path) ->
     assert sizes["model.pte"] < 0.35 * weights
     assert sizes["model.onnx"] < 0.35 * weights
     assert sizes["model.mlpackage"] < 0.35 * weights
+
+
+@pytest.mark.slow
+def test_its_pte_is_one_call_of_the_delegate(bundle: Path) -> None:
+    plan = pte.read(bundle / "model.pte")
+    assert plan.calls == 1
+    assert {op.instruction for op in plan.ops} == {0}, "an operator outside of it"
 
 
 @pytest.mark.slow

@@ -232,22 +232,6 @@ def quantised(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("precision", ["float", "int8"])
-def test_the_pte_is_one_call_of_the_delegate(quantised: Path, precision: str) -> None:
-    pytest.importorskip("executorch")
-    from lavit_edge.export import executorch
-    from lavit_edge.export.targets import ExecutorchOptions
-    from lavit_edge.quantize.program import float_program, int8_program
-
-    program = {"float": float_program, "int8": int8_program}[precision](load_checkpoint(quantised))
-    manager = executorch.lower(program, ExecutorchOptions())
-    assert executorch.undelegated(manager) == {}
-    (plan,) = manager.to_executorch().executorch_program.execution_plan
-    calls = [instruction.instr_args for chain in plan.chains for instruction in chain.instructions]
-    assert [type(call).__name__ for call in calls] == ["DelegateCall"]
-
-
 def test_onnx_runtime_computes_in_int8_all_but_the_first_convolution(quantised: Path, tmp_path: Path) -> None:
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")
