@@ -53,6 +53,7 @@ def to_onnx(program: ExportedProgram) -> Any:
     assert exported is not None
     model = exported.model_proto
     fold_weight_transposes(model)
+    fold_paddings(model)
     unsigned_activations(model)
     own_zero_points(model)
     _drop_traces(model)
@@ -85,6 +86,53 @@ def fold_weight_transposes(model: Any) -> None:
         source.output[0] = node.output[0]
         graph.node.remove(node)
     del graph.value_info[:]  # holds the old shapes
+
+
+def fold_paddings(model: Any) -> None:
+    """Leaves the zeros around an int8 map to the convolution, in place, which can put other numbers on either side.
+
+    ONNX Runtime does so in float, but computes ``DequantizeLinear -> Pad -> QuantizeLinear`` as it stands.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    for convolution in [node for node in graph.node if node.op_type == "Conv"]:
+        chain = list(_makers(makers, convolution.input[0]))
+        if [node.op_type for node in chain] != ["DequantizeLinear", "QuantizeLinear", "Pad", "DequantizeLinear"]:
+            continue
+        _, quantize, pad, dequantize = chain
+        grids = [[numpy_helper.to_array(stored[name]).item() for name in node.input[1:]] for node in (quantize, dequantize)]
+        sides, value = (numpy_helper.to_array(stored[name]) for name in pad.input[1:3])
+        of_maps = sides.size == 8 and sides.min() >= 0 and not sides[[0, 1, 4, 5]].any()  # before all axes, then behind them
+        if grids[0] != grids[1] or value != 0 or not of_maps:
+            continue
+        own = next((attribute for attribute in convolution.attribute if attribute.name == "pads"), None)
+        total = sides[[2, 3, 6, 7]] + (own.ints if own else 0)
+        if own:
+            convolution.attribute.remove(own)
+        convolution.attribute.append(helper.make_attribute("pads", total.tolist()))
+        convolution.input[0] = dequantize.output[0]
+    _drop_unused(graph)
+
+
+def _makers(makers: dict[str, Any], name: str) -> Iterator[Any]:
+    """The nodes that a value comes from, through the first input of each, four at the most."""
+    for _ in range(4):
+        if name not in makers:
+            return
+        yield makers[name]
+        name = makers[name].input[0]
+
+
+def _drop_unused(graph: Any) -> None:
+    """Takes out nodes that nobody reads."""
+    used = collections.Counter([*(name for node in graph.node for name in node.input), *(value.name for value in graph.output)])
+    for node in reversed(list(graph.node)):
+        if not any(used[name] for name in node.output):
+            used.subtract(node.input)
+            graph.node.remove(node)
 
 
 def unsigned_activations(model: Any) -> None:

@@ -20,7 +20,8 @@ from torch.export import ExportedProgram
 
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.graph import LAYER_OPS
-from lavit_edge.quantize.program import SHAPE_OPS, export_program, is_call
+from lavit_edge.quantize.program import export_program
+from lavit_edge.traced.nodes import SHAPE_OPS, is_call, zeros_around
 
 aten = torch.ops.aten
 
@@ -125,6 +126,8 @@ def _carried(node: fx.Node, axes: dict[fx.Node, int]) -> dict[fx.Node, int] | No
     if is_call(node, aten.add) and [(other.meta["val"].shape, at) for other, at in others] == [(shape, axis)]:
         return {**axes, node: axis}
     if is_call(node, aten.mean) and len(node.args) > 1 and all(dim % len(shape) > axis for dim in node.args[1]):  # type: ignore[operator, union-attr]
+        return {**axes, node: axis}
+    if (sides := zeros_around(node)) and axis < len(shape) - len(sides) // 2:
         return {**axes, node: axis}
     if is_call(node, *SHAPE_OPS):
         numbers = torch.arange(shape[axis]).reshape(-1, *[1] * (len(shape) - axis - 1)).expand(shape)

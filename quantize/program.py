@@ -24,7 +24,7 @@ from lavit_edge.quantize.scheme import (
     quantizable_additions,
     quantized_model,
 )
-from lavit_edge.traced.nodes import SHAPE_OPS, clamp_of, is_call
+from lavit_edge.traced.nodes import clamp_of, is_call, moves
 
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
 ROUNDING = 1e-6  # 255 times a 255th in float32
@@ -105,9 +105,9 @@ def tidy(module: fx.GraphModule) -> fx.GraphModule:
         if (clamp := clamp_of(node)) and is_call(node.args[0], DEQUANTIZE) and _within(node.args[0], *clamp):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
-    for node in list(graph.nodes):  # int8 all the way through reshapes and transposes
+    for node in list(graph.nodes):  # int8 all the way through reshapes, transposes and zeros around a map
         source = node.args[0] if node.args else None
-        if is_call(node, *SHAPE_OPS) and isinstance(source, fx.Node) and is_call(source, DEQUANTIZE):
+        if moves(node) and isinstance(source, fx.Node) and is_call(source, DEQUANTIZE):
             _requantize(graph, node, source.args[1:])
     for node in list(graph.nodes):  # quantise again what was just dequantised: drop
         if is_call(node, QUANTIZE) and is_call(node.args[0], DEQUANTIZE) and node.args[1:] == node.args[0].args[1:]:

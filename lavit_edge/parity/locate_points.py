@@ -18,7 +18,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
 from lavit_edge.toolchain import quiet, toolchain
-from lavit_edge.traced.nodes import SHAPE_OPS
+from lavit_edge.traced.nodes import moves
 
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
@@ -223,11 +223,6 @@ def _is_point(node: fx.Node) -> bool:
 
 def _source(node: Any) -> fx.Node:
     return node.args[0]
-
-
-def moves(node: fx.Node) -> bool:
-    """Whether it only reshapes or transposes."""
-    return getattr(node.target, "overloadpacket", None) in SHAPE_OPS
 
 
 def operator(node: fx.Node) -> str:

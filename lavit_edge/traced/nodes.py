@@ -35,10 +35,25 @@ def clamp_of(node: fx.Node) -> tuple[float, float] | None:
     )
 
 
+def zeros_around(node: fx.Node) -> list[int] | None:
+    """How many zeros a padding operator puts before and behind each axis, the last one first; None for other operators."""
+    if not is_call(node, torch.ops.aten.constant_pad_nd, torch.ops.aten.pad):
+        return None
+    named = arguments(node)
+    sides = list(named["pad"])
+    zeros = named.get("mode", "constant") == "constant" and not named["value"]
+    return sides if zeros and all(isinstance(side, int) and side >= 0 for side in sides) else None
+
+
+def moves(node: fx.Node) -> bool:
+    """Whether a node only moves the codes of its input, and puts zeros around them at the most, which every grid has."""
+    return is_call(node, *SHAPE_OPS) or zeros_around(node) is not None
+
+
 def hands_on(node: fx.Node) -> bool:
-    """Whether a node gives the int8 codes of its input: a reshape, or a ReLU or the like of what nobody else reads."""
+    """Whether a node gives the int8 codes of its input: it moves them, or is a ReLU or the like of what nobody else reads."""
     clamps = clamp_of(node) is not None and isinstance(node.args[0], fx.Node) and len(node.args[0].users) == 1
-    return is_call(node, *SHAPE_OPS) or clamps
+    return moves(node) or clamps
 
 
 def behind(nodes: Iterable[fx.Node], some: Collection[fx.Node]) -> set[fx.Node]:

@@ -23,6 +23,47 @@ def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
         onnx_target.fold_weight_transposes(model)
 
 
+def padded(sides: list[int], value: float = 0.0, grid: float = 0.1, own: list[int] | None = None) -> onnx.ModelProto:
+    """A map of codes, other numbers around it, the codes again, a convolution."""
+    chain = ["QuantizeLinear", "DequantizeLinear", "Pad", "QuantizeLinear", "DequantizeLinear"]
+    inputs = [["s", "z"], ["s", "z"], ["sides", "value"], ["t", "z"], ["t", "z"]]
+    nodes = [
+        onnx.helper.make_node(kind, [f"v{index}" if index else "x", *names], [f"v{index + 1}"])
+        for index, (kind, names) in enumerate(zip(chain, inputs, strict=True))
+    ]
+    nodes.append(onnx.helper.make_node("Conv", ["v5", "w"], ["y"], **({"pads": own} if own else {})))
+    weight = np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32)
+    stored = {"s": np.float32(0.1), "t": np.float32(grid), "z": np.int8(-3), "value": np.float32(value)}
+    stored |= {"sides": np.array(sides), "w": weight}
+    tensors = [onnx.numpy_helper.from_array(np.asarray(tensor), name) for name, tensor in stored.items()]
+    ends = [onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, [1, None, None, None]) for name in "xy"]
+    model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", ends[:1], ends[1:], tensors))
+    return model
+
+
+@pytest.mark.parametrize(
+    ("model", "folded"),
+    [
+        (padded([0, 0, 0, 1, 0, 0, 2, 3]), [0, 1, 2, 3]),
+        (padded([0, 0, 1, 0, 0, 0, 0, 0], own=[1, 2, 3, 4]), [2, 2, 3, 4]),
+        (padded([0, 0, 0, 0, 0, 0, 1, 1], value=1.0), None),
+        (padded([0, 0, 0, 0, 0, 0, 1, 1], grid=0.2), None),
+        (padded([0, 0, 0, 0, 0, 0, -1, 1]), None),
+        (padded([0, 1, 0, 0, 0, -1, 1, 1]), None),
+    ],
+)
+def test_a_convolution_puts_the_zeros_around_its_map(model: onnx.ModelProto, folded: list[int] | None) -> None:
+    stored, inputs = model.SerializeToString(), {"x": np.random.default_rng(1).normal(size=(1, 2, 8, 8)).astype(np.float32)}
+    onnx_target.fold_paddings(model)
+    if folded is None:
+        assert model.SerializeToString() == stored
+        return
+    assert [node.op_type for node in model.graph.node] == ["QuantizeLinear", "DequantizeLinear", "Conv"]
+    assert [list(each.ints) for each in model.graph.node[-1].attribute] == [folded]
+    before, after = (onnx.reference.ReferenceEvaluator(each).run(None, inputs)[0] for each in (stored, model))
+    np.testing.assert_array_equal(after, before)
+
+
 @pytest.mark.parametrize("axis", [0, 1, -1])
 def test_folding_keeps_the_axis_of_the_scales(axis: int) -> None:
     """A square weight, so that either axis would fit its scales."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import Any
 
 import pytest
 import torch
@@ -170,6 +171,25 @@ def test_every_padding_is_that_of_a_quantisable_layer(padding: str) -> None:
     assert isinstance(found, nn.Conv2d)
     assert found.padding_mode == "zeros"
     assert found.padding == ((1, 1) if padding == "same" else (0, 0))
+
+
+@pytest.mark.parametrize(
+    ("sides", "own", "by_the_layer"),
+    [((2, 2, 1, 1), 0, (1, 2)), ((1, 1, 1, 1), (0, 2), (1, 3)), ((0, 1, 0, 1), 0, None), ((-1, -1, 1, 1), 1, None)],
+)
+def test_zeros_on_both_sides_of_a_map_are_left_to_the_layer(
+    sides: tuple[int, ...], own: Any, by_the_layer: tuple[int, int] | None
+) -> None:
+    layer = nn.Conv2d(8, 8, 3, padding=own)
+    traced = deploy(of(lambda x, m: m[0](F.pad(x, sides)), layer))
+    assert traced.get_submodule("middle.0").padding == (by_the_layer or layer.padding)
+    assert ("pad.default" in operators(traced)) == (by_the_layer is None)
+
+
+@pytest.mark.parametrize("options", [{"value": 1.0}, {"mode": "reflect"}])
+def test_other_numbers_than_zeros_around_a_map_stay(options: dict[str, Any]) -> None:
+    traced = deploy(of(lambda x, m: m[0](F.pad(x, (1, 1, 1, 1), **options)), nn.Conv2d(8, 8, 3)))
+    assert traced.get_submodule("middle.0").padding == (0, 0)
 
 
 def four_axes(x: Tensor, m: nn.Module) -> Tensor:
