@@ -91,8 +91,10 @@ def artifacts_of(
     Args:
         make: of name and pixels.
         seen: pictures to calibrate with; by default some of the free ones.
-        ours: nets of timm quantised by this package, too, as the precision :data:`OURS`.
+        ours: quantised by the runtimes' own tools, and by this package as the precision :data:`OURS`; else nets of timm are
+            by the former, and those of this package by it, alone.
     """
+    by_tools = ours or name in TIMM
     model = functools.cache(lambda: make(name, pixels))
     program = functools.cache(lambda: export_program(model(), pixels))
     int8 = functools.cache(lambda: quantised(model(), seen or pictures(pixels)))
@@ -105,12 +107,12 @@ def artifacts_of(
             raise RuntimeError(f"no fp32 model: {float_onnx.failure}")
         ort_static(float_onnx.path, path, seen or pictures(pixels))
 
-    if name in TIMM:
+    if by_tools:
         row = Row(name, pixels, "int8", "ExecuTorch", "XNNPACKQuantizer")
         yield made(row, work, lambda path: save_pte(pt2e(model(), seen or pictures(pixels)), path))
         yield made(Row(name, pixels, "int8", "ONNX Runtime", "quantize_static"), work, by_onnx_runtime)
     if ours or name not in TIMM:
-        form = OURS if name in TIMM else "int8"
+        form = OURS if by_tools else "int8"
         yield made(Row(name, pixels, form, "ExecuTorch", "lavit-edge"), work, lambda path: save_pte(int8(), path))
         yield made(Row(name, pixels, form, "ONNX Runtime", "lavit-edge"), work, lambda path: save_onnx(int8(), path))
 
