@@ -84,17 +84,17 @@ def artifacts_of(
     work: Path,
     make: Callable[[str, int], Deployed] = random_model,
     seen: Sequence[Tensor] = (),
-    ours: bool = False,
+    both: bool = False,
 ) -> Iterator[Row]:
     """Both precisions in both runtimes; made in ``work`` unless they are there.
 
     Args:
         make: of name and pixels.
         seen: pictures to calibrate with; by default some of the free ones.
-        ours: quantised by the runtimes' own tools, and by this package as the precision :data:`OURS`; else nets of timm are
+        both: quantised by the runtimes' own tools, and by this package as the precision :data:`OURS`; else nets of timm are
             by the former, and those of this package by it, alone.
     """
-    by_tools = ours or name in TIMM
+    by_tools = both or name in TIMM
     model = functools.cache(lambda: make(name, pixels))
     program = functools.cache(lambda: export_program(model(), pixels))
     int8 = functools.cache(lambda: quantised(model(), seen or pictures(pixels)))
@@ -111,7 +111,7 @@ def artifacts_of(
         row = Row(name, pixels, "int8", "ExecuTorch", "XNNPACKQuantizer")
         yield made(row, work, lambda path: save_pte(pt2e(model(), seen or pictures(pixels)), path))
         yield made(Row(name, pixels, "int8", "ONNX Runtime", "quantize_static"), work, by_onnx_runtime)
-    if ours or name not in TIMM:
+    if both or not by_tools:
         form = OURS if by_tools else "int8"
         yield made(Row(name, pixels, form, "ExecuTorch", "lavit-edge"), work, lambda path: save_pte(int8(), path))
         yield made(Row(name, pixels, form, "ONNX Runtime", "lavit-edge"), work, lambda path: save_onnx(int8(), path))
@@ -341,7 +341,7 @@ def main() -> int:
     rows: list[Row] = []
     cases = list(itertools.product(arguments.sizes, arguments.models))
     for pixels, name in track(cases, "making the artifacts", console=console, transient=True):
-        rows += artifacts_of(name, pixels, arguments.work, ours=True)
+        rows += artifacts_of(name, pixels, arguments.work, both=name in TIMM)
     load = os.getloadavg()[0]
     for pixels in arguments.sizes:
         compare([row for row in rows if row.pixels == pixels], pictures(pixels, others=True))

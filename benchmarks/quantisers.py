@@ -50,7 +50,7 @@ def main() -> int:
             checkpoint = find_checkpoint(name)
             contract, deployed = checkpoint.contract, Deployed(checkpoint.model, checkpoint.contract).eval()
             seen = pictures(contract, "train", arguments.calibration)
-            own = list(artifacts_of(Path(name).name, contract.size, Path(folder), lambda *_, net=deployed: net, seen, ours=True))
+            own = list(artifacts_of(Path(name).name, contract.size, Path(folder), lambda *_, net=deployed: net, seen, both=True))
             compare(own, pictures(contract, "val", arguments.pictures))
             rows += own
         measure(rows, [1], arguments.rounds, Console(stderr=True))
