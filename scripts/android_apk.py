@@ -112,11 +112,11 @@ def resources(tools: Tools, work: Path) -> Path:
     return classes
 
 
-def stand_ins(work: Path) -> None:
+def stand_ins(tools: Tools, work: Path) -> None:
     """``work/fbjni.jar``, for fbjni's and SoLoader's Java, and ``work/android_newer.jar``, of later Androids than the stubs."""
     for folder in (STAND_INS, NEWER):
         made = work / folder.name
-        run("javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-d", made, *folder.rglob("*.java"))
+        run("javac", "--release", "8", "-Xlint:all,-options", "-Werror", "-cp", tools.stubs, "-d", made, *folder.rglob("*.java"))
         _jar(made)
 
 
@@ -249,7 +249,7 @@ def build(model: Path, out: Path) -> None:
     tools = Tools()
     with tempfile.TemporaryDirectory() as temporary:
         work = Path(temporary)
-        stand_ins(work)
+        stand_ins(tools, work)
         compile_kotlin(tools.kotlin, work, list(modules(tools, work, resources(tools, work)).values()))
         package(tools, work, model, out)
     print("\n".join(facts(out)))

@@ -20,7 +20,7 @@ def classpath(folder: Path) -> str:
     """Makes ``folder``. Raises RuntimeError if a tool is missing or fails."""
     tools = android_apk.Tools()
     folder.mkdir(parents=True, exist_ok=True)
-    android_apk.stand_ins(folder)
+    android_apk.stand_ins(tools, folder)
     jars = [tools.executorch, folder / "fbjni.jar", folder / "android_newer.jar", tools.stubs]
     return os.pathsep.join(map(str, jars))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import math
 import os
 import shutil
@@ -24,6 +25,17 @@ CALIBRATION = 30  # pictures
 STEPS = 200  # that the net of the gratings is trained for
 
 Shared = Callable[[str, Callable[[Path], Any]], Path]
+
+
+@pytest.fixture(scope="session")
+def profiles() -> dict[str, bytes]:
+    """ICC profiles that tests make (icc.py): ``adobe_rgb``, ``display_p3``, ``grey`` (gamma 1) and ``cmyk``."""
+    spec = importlib.util.spec_from_file_location("icc", Path(__file__).with_name("icc.py"))
+    assert spec is not None
+    assert spec.loader is not None
+    icc = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(icc)
+    return icc.profiles()
 
 
 @pytest.fixture(scope="session")

@@ -4,6 +4,7 @@ import { Steady, decide, ranked } from "./lib/answers.js";
 import { Awake } from "./lib/awake.js";
 import { keepOffline } from "./lib/offline.js";
 import { Film } from "./lib/film.js";
+import { decode } from "./lib/frames.js";
 import { Pace } from "./lib/pace.js";
 import { label, render } from "./lib/screen.js";
 import { after, controlsOf, initial, watches } from "./lib/state.js";
@@ -89,9 +90,7 @@ async function classifyPhoto(file) {
   const mine = state.photo;
   const working = workplace;
   try {
-    // upright as the file says, its colours as they are: so does lavit_edge/contract/pictures.py
-    const decode = () => createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "none" });
-    const source = await decode().catch(() => null);
+    const source = await decode(file).catch(() => null);
     if (mine !== state.photo) return source?.close();
     if (!source) return on({ kind: "photoRefused", why: TEXT.photoUndecoded(file.name) });
     draw(source, source.width, source.height, false);

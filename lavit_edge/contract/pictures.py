@@ -94,11 +94,12 @@ def upright_rgb(image: Image.Image) -> Image.Image:
         # PIL's own conversion clips 16-bit greys to 255
         image = Image.fromarray((np.clip(np.asarray(image, dtype=np.int64), 0, 65535) >> 8).astype(np.uint8))
     profile = image.info.get("icc_profile") if image.mode in ("RGB", "RGBA", "P") else None
-    if image.has_transparency_data:
-        image = image.convert("RGBA")
-        white = Image.new("RGBA", image.size, "white")
-        image = Image.alpha_composite(white, image)
-    return _to_srgb(image.convert("RGB"), profile)
+    if not image.has_transparency_data:
+        return _to_srgb(image.convert("RGB"), profile)
+    whole = image.convert("RGBA")
+    image = _to_srgb(whole.convert("RGB"), profile)  # before it is laid over white, as browsers do
+    image.putalpha(whole.getchannel("A"))
+    return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image).convert("RGB")
 
 
 def _from_wide(image: Image.Image) -> Image.Image:
@@ -115,7 +116,7 @@ def _from_wide(image: Image.Image) -> Image.Image:
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
     """Colours of another RGB space, such as Display P3 of phones or Adobe RGB, in sRGB, as browsers show them. A profile that
-    cannot be read is ignored, as it is there."""
+    cannot be read is ignored, as it is there; so are those of greys and of CMYK."""
     if not profile:
         return image
     try:

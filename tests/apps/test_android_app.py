@@ -64,7 +64,7 @@ def work(
     """A folder with all that is compiled, and the class path of the JVM's tests."""
     folder = tmp_path_factory.mktemp("android")
     generated = apk_script.resources(tools, folder)
-    apk_script.stand_ins(folder)
+    apk_script.stand_ins(tools, folder)
     modules = apk_script.modules(tools, folder, generated)
     kotlin = [tools.kotlin / "lib" / f"{name}.jar" for name in ("kotlin-stdlib", "kotlin-test", "kotlin-test-junit")]
     junit = [debian_file("/usr/share/java/junit4.jar", "junit4"), debian_file("/usr/share/java/hamcrest.jar", "libhamcrest-java")]

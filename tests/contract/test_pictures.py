@@ -124,21 +124,9 @@ def test_floats_and_32_bit_values_without_a_known_white_are_refused(values: np.n
         open_picture(file)
 
 
-def wide_gamut() -> bytes:
-    """A profile with the primaries of Adobe RGB (1998) and a gamma of 2.2: sRGB's, its colorants exchanged."""
-    profile = bytearray(ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes())
-    colorants = {b"rXYZ": (0.60974, 0.31111, 0.01947), b"gXYZ": (0.20528, 0.62567, 0.06087), b"bXYZ": (0.14919, 0.06322, 0.74457)}
-    (tags,) = struct.unpack_from(">I", profile, 128)
-    for tag in range(tags):
-        name, offset, _ = struct.unpack_from(">4sII", profile, 132 + 12 * tag)
-        if name in colorants:
-            struct.pack_into(">3i", profile, offset + 8, *(round(65536 * value) for value in colorants[name]))
-    return bytes(profile).replace("sRGB".encode("utf-16-be"), "wide".encode("utf-16-be"))
-
-
-def test_a_wide_gamut_becomes_srgb() -> None:
+def test_a_wide_gamut_becomes_srgb(profiles: dict[str, bytes]) -> None:
     image = Image.fromarray(np.array([[[255, 255, 255], [128, 128, 128], [100, 200, 100], [0, 255, 0]]], np.uint8))
-    white, grey, green, purest = pixels(encoded(image, icc_profile=wide_gamut()))[0].astype(int)
+    white, grey, green, purest = pixels(encoded(image, icc_profile=profiles["adobe_rgb"]))[0].astype(int)
     assert np.abs(white - 255).max() <= 1
     assert np.abs(grey - 128).max() <= 1
     assert green[0] < 60  # Adobe's red and green stand closer together: in sRGB there is less red in it
@@ -146,10 +134,25 @@ def test_a_wide_gamut_becomes_srgb() -> None:
     assert purest.tolist() == [0, 255, 0], "outside of sRGB it is cut"
 
 
-def test_a_profile_that_is_srgb_or_damaged_changes_nothing() -> None:
+def test_colours_become_srgb_before_they_are_laid_over_white(profiles: dict[str, bytes]) -> None:
+    image = Image.new("RGB", (1, 1), (100, 200, 100))
+    opaque = pixels(encoded(image, icc_profile=profiles["adobe_rgb"]))[0, 0].astype(int)
+    image.putalpha(128)
+    half = pixels(encoded(image, icc_profile=profiles["adobe_rgb"]))[0, 0].astype(int)
+    np.testing.assert_allclose(half, (opaque * 128 + 255 * 127) / 255, atol=1)
+
+
+def test_profiles_of_greys_and_of_cmyk_are_ignored(profiles: dict[str, bytes]) -> None:
+    grey, cmyk = Image.fromarray(grid()[..., 0]), Image.new("CMYK", (2, 2), (10, 60, 200, 30))
+    np.testing.assert_array_equal(pixels(encoded(grey, icc_profile=profiles["grey"])), pixels(encoded(grey)))
+    with_profile = encoded(cmyk, "TIFF", icc_profile=profiles["cmyk"])
+    np.testing.assert_array_equal(pixels(with_profile), pixels(encoded(cmyk, "TIFF")))
+
+
+def test_a_profile_that_is_srgb_or_damaged_changes_nothing(profiles: dict[str, bytes]) -> None:
     image = Image.fromarray(grid())
     srgb = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for profile in (srgb, wide_gamut()[:200], b"no profile"):
+    for profile in (srgb, profiles["adobe_rgb"][:200], b"no profile"):
         np.testing.assert_array_equal(pixels(encoded(image, icc_profile=profile)), grid())
 
 

@@ -12,6 +12,16 @@ import { ArtifactError } from "./payload.js";
 export const MAX_PIXELS = 178_956_970; // as in lavit_edge/contract/pictures.py
 const AS = { format: "RGBA", colorSpace: "srgb" };
 
+/**
+ * A picture's file, upright as its EXIF says and its colours in sRGB as its profile says: so does lavit_edge/contract/pictures.py.
+ *
+ * @param {Blob} file
+ * @returns {Promise<ImageBitmap>} rejected where this browser cannot decode it
+ */
+export function decode(file) {
+  return createImageBitmap(file, { imageOrientation: "from-image", colorSpaceConversion: "default" });
+}
+
 export class Pixels {
   constructor() {
     this.buffer = new Uint8Array(0);

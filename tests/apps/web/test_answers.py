@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -16,7 +17,7 @@ from lavit_edge.artifact.payload import read_payload
 from lavit_edge.artifact.runners import open_artifact, read_entries
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.answers import probabilities
-from lavit_edge.contract.pictures import to_input
+from lavit_edge.contract.pictures import open_picture, to_input
 
 from .conftest import CAMERA, launch
 
@@ -33,6 +34,13 @@ LOOK = """() => {
     const luma = (_, at) => 0.299 * data[4 * at] + 0.587 * data[4 * at + 1] + 0.114 * data[4 * at + 2];
     return [Array.from({ length: 48 }, luma), document.querySelector("#answers .label")?.textContent ?? null];
 }"""
+DECODE = """async (file) => {
+  const { Pixels, decode } = await import("/lib/frames.js");
+  const { pixels } = await new Pixels().read(await decode(new Blob([new Uint8Array(file)])));
+  return Array.from(pixels);
+}"""
+SIDE, PATCH = 4, 8  # patches, and their pixels: a codec's own rounding shows at edges
+LEVELS = 2  # that two decoders and colour engines may part; measured: 1 with a profile, 0 without
 
 
 @pytest.fixture(scope="module")
@@ -227,3 +235,38 @@ def test_a_picture_gets_pythons_labels_and_probabilities(
     page.wait_for_selector("#problem:visible")
     assert page.inner_text("#problem") == "no.png is not a picture that this browser can decode."
     assert not page.locator("#answers li").count()
+
+
+def patches(channels: int) -> np.ndarray:
+    levels = np.random.default_rng(0).integers(0, 256, (SIDE, SIDE, channels))
+    return np.kron(levels, np.ones((PATCH, PATCH, 1))).astype(np.uint8)
+
+
+def test_a_picture_has_pythons_colours(visit: Callable[..., Any], profiles: dict[str, bytes]) -> None:
+    rgb, cmyk = Image.fromarray(patches(3)), Image.fromarray(patches(4), "CMYK")
+    grey, clear = rgb.convert("L"), rgb.copy()
+    clear.putalpha(128)
+    p3, best = profiles["display_p3"], {"quality": 100, "subsampling": 0}
+    files: list[tuple[Image.Image, str, dict[str, Any]]] = [
+        (rgb, "PNG", {}),
+        (rgb, "PNG", {"icc_profile": p3}),
+        (rgb, "PNG", {"icc_profile": p3[:200]}),
+        (rgb, "PNG", {"icc_profile": profiles["adobe_rgb"]}),
+        (rgb, "JPEG", {"icc_profile": p3, **best}),
+        (rgb, "WEBP", {"icc_profile": p3, "lossless": True}),
+        (rgb.quantize(), "PNG", {"icc_profile": p3}),
+        (clear, "PNG", {"icc_profile": p3}),
+        (grey, "PNG", {"icc_profile": profiles["grey"]}),
+        (grey, "JPEG", {"icc_profile": profiles["grey"], **best}),
+        (cmyk, "JPEG", {"icc_profile": profiles["cmyk"], **best}),
+    ]
+    page = visit()
+    for image, format, options in files:
+        stream = io.BytesIO()
+        image.save(stream, format, **options)
+        found = np.array(page.evaluate(DECODE, list(stream.getvalue()))).reshape(*image.size, 4)[..., :3]
+        wanted, stored = (np.asarray(each, int) for each in (open_picture(stream.getvalue()), image.convert("RGB")))
+        apart = np.abs(found - wanted)[PATCH // 2 :: PATCH, PATCH // 2 :: PATCH]
+        assert apart.max() <= LEVELS, (image.mode, format, list(options))
+        if options.get("icc_profile") == p3:
+            assert np.abs(wanted - stored).max() > 50, "the profile makes the difference that is looked for"

@@ -3,6 +3,7 @@ package org.lavitedge.app
 import android.content.Context
 import android.graphics.Bitmap
 import android.graphics.BitmapFactory
+import android.graphics.ColorSpace
 import android.graphics.SurfaceTexture
 import android.hardware.camera2.CameraAccessException
 import android.hardware.camera2.CameraManager
@@ -130,6 +131,8 @@ internal class Worker(private val context: Context, private val listener: Listen
         context.contentResolver.openInputStream(uri)?.use { BitmapFactory.decodeStream(it, null, options) }
         options.inJustDecodeBounds = false
         options.inSampleSize = sampleSize(options.outWidth, options.outHeight, LARGEST)
+        // of a wide-gamut photo, such as Display P3, the decoder keeps the colours as they are in the file unless it is asked
+        options.inPreferredColorSpace = ColorSpace.get(ColorSpace.Named.SRGB)
         return context.contentResolver.openInputStream(uri)?.use { BitmapFactory.decodeStream(it, null, options) }
     }
 

@@ -66,7 +66,10 @@ class LavitClassifier private constructor(private val name: String, private val 
         return Seen(best, answers(probabilities, contract.labels, count), probabilities, ready - start, ran - ready)
     }
 
-    /** The same of a bitmap, whose transparent pixels lie over white; [rotation] and [mirrored] as [Frame] has them. */
+    /**
+     * The same of a bitmap, whose transparent pixels lie over white; [rotation] and [mirrored] as [Frame] has them. Its colours are
+     * taken for sRGB's: ask the decoder for them (`BitmapFactory.Options.inPreferredColorSpace`).
+     */
     fun classify(image: Bitmap, rotation: Int = 0, mirrored: Boolean = false, count: Int = 3): Seen =
         classify(bitmaps.frame(image, rotation, mirrored), count)
 
