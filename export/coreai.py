@@ -18,7 +18,7 @@ import numpy as np
 import torch
 from torch.export import ExportedProgram
 
-from lavit_edge.artifact.aimodel import METADATA, require
+from lavit_edge.artifact.aimodel import METADATA, decompose, require
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import CoreaiOptions, check_fit
@@ -61,13 +61,6 @@ def convert(program: ExportedProgram) -> Any:
         for place in PLACES:
             node.meta.pop(place, None)
     return converter.add_exported_program(decomposed, input_names=["image"], output_names=["logits"]).to_coreai()
-
-
-def decompose(program: ExportedProgram) -> ExportedProgram:
-    """The program in the operators that coreai-torch takes; the nodes' names are in the artifact."""
-    from coreai_torch import get_decomp_table
-
-    return program.run_decompositions(get_decomp_table())
 
 
 def _quantize(values: dict[str, Any], node: torch.fx.Node, location: Any) -> Any:

@@ -15,7 +15,7 @@ import sys
 import weakref
 from collections.abc import Sequence
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,7 +24,10 @@ from safetensors.numpy import load, save
 
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.files import read_json
-from lavit_edge.toolchain import missing
+from lavit_edge.toolchain import missing, toolchain
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 PROGRAM, HASH, METADATA = "main.mlirb", "main.hash", "metadata.json"
 CUSTOM = "creatorDefinedMetadata"  # what the metadata has beside Apple's own entries
@@ -104,6 +107,17 @@ class AIModel:
             tensor: float32 ``(1, 3, size, size)``.
         """
         return self._child.answer({"image": np.ascontiguousarray(tensor, np.float32)})
+
+
+def decompose(program: ExportedProgram) -> ExportedProgram:
+    """The program in the operators that coreai-torch takes; the nodes' names are in the artifact. It has none for sampling, which
+    torch takes apart into gathers and their weighted sum. Raises :class:`UserError` where coreai-torch is not installed."""
+    with toolchain("coreai-torch", "coreai"):
+        from coreai_torch import get_decomp_table
+    import torch
+    from torch._decomp import get_decompositions
+
+    return program.run_decompositions({**get_decomp_table(), **get_decompositions([torch.ops.aten.grid_sampler_2d.default])})
 
 
 def operations(path: Path) -> list[dict[str, Any]]:

@@ -14,10 +14,11 @@ import torch
 from torch import Tensor, fx
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact.aimodel import decompose
 from lavit_edge.errors import UserError
 from lavit_edge.models.paths import block_of
 from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
-from lavit_edge.toolchain import quiet, toolchain
+from lavit_edge.toolchain import quiet
 from lavit_edge.traced.nodes import moves
 
 DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
@@ -108,10 +109,8 @@ class Reference:
     @functools.cached_property
     def coreai_names(self) -> dict[str, str]:
         """As ``names``, of the program as coreai-torch takes it."""
-        with toolchain("coreai-torch", "coreai"):
-            from coreai_torch import get_decomp_table
         with quiet():
-            return origins(self.program.run_decompositions(get_decomp_table()))
+            return origins(decompose(self.program))
 
     @torch.no_grad()
     def run(self, picture: Tensor, seen: Mapping[str, Tensor], feed: Feed, half: bool = False) -> dict[str, Tensor]:

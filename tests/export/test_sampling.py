@@ -1,4 +1,4 @@
-"""Sampling in a Core ML program: fp32, and so is where it samples, in a program that is fp16 otherwise."""
+"""Sampling in a Core ML program: fp32, and so is where it samples, in a program that is fp16 otherwise. And in one of Core AI."""
 
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,16 @@ from torch.nn import functional as F
 pytest.importorskip("coremltools")
 from lavit_edge import create_model
 from lavit_edge.artifact.mlprogram import MLProgram, specification, tensor_type
+from lavit_edge.artifact.runners import open_artifact
 from lavit_edge.contract import InputContract
 from lavit_edge.export import coreml
 from lavit_edge.export.golden import make_payload
-from lavit_edge.export.targets import CoremlOptions
+from lavit_edge.export.targets import TARGETS, CoremlOptions
 from lavit_edge.metrics import sqnr
 from lavit_edge.models.deployed import Deployed
+from lavit_edge.parity.agreement import Gates
+from lavit_edge.parity.locate import locate
+from lavit_edge.verbs import silent
 
 CONTRACT = InputContract(size=64, labels=("left", "right"))
 
@@ -109,3 +113,19 @@ def test_sampling_of_lit_is_fp32(tmp_path: Path) -> None:
     logits = np.concatenate([evaluated.predict({"image": picture})["logits"] for picture in pictures])
     expected = np.concatenate([program(torch.from_numpy(picture).permute(2, 0, 1)[None].float()) for picture in pictures])
     assert sqnr(expected, logits) >= 53  # 54.7 dB measured, 50.2 with coordinates in fp16
+
+
+@pytest.mark.slow
+def test_core_ai_which_has_no_sampling_samples_as_torch_does(tmp_path: Path) -> None:
+    pytest.importorskip("coreai_torch")
+    torch.manual_seed(0)
+    module = Sampled().eval()
+    program = torch.export.export(module, (torch.zeros(1, 3, CONTRACT.size, CONTRACT.size),))
+    TARGETS["coreai"].export(program, make_payload(program, CONTRACT, {}, 1.0), tmp_path / "model.aimodel")
+    pictures = np.random.default_rng(0).integers(0, 256, (2, CONTRACT.size, CONTRACT.size, 3), np.uint8)
+    run = open_artifact(tmp_path / "model.aimodel")
+    wanted = module(torch.from_numpy(pictures.transpose(0, 3, 1, 2).copy()).float()).detach().numpy()
+    assert sqnr(wanted, np.stack([run(picture) for picture in pictures])) > 90
+    (located,) = locate(program, [tmp_path / "model.aimodel"], list(pictures), Gates(), silent())
+    assert located.first is None
+    assert located.layers
