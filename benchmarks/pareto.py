@@ -64,11 +64,11 @@ Forms = dict[str, dict[str, Row]]  # model -> precision -> its artifact in a run
 
 
 @torch.no_grad()
-def random_model(name: str, pixels: int) -> Deployed:
+def random_model(name: str, pixels: int, classes: int = CLASSES) -> Deployed:
     """Random weights; batch norms have the statistics of pictures, so that values stay in range, and a weight of 1."""
     torch.manual_seed(0)
-    model = create_model(name, num_classes=CLASSES, image_size=pixels)
-    contract = contract_of(pixels, CLASSES)
+    model = create_model(name, num_classes=classes, image_size=pixels)
+    contract = contract_of(pixels, classes)
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (contract.mean, contract.std))
     for module in model.modules():
         if isinstance(module, nn.modules.batchnorm._BatchNorm):
