@@ -66,6 +66,8 @@ def test_provenance_without_quantisation_has_what_training_measured(tmp_path: Pa
     made = provenance(checkpoint(tmp_path / "mine", decision={"threshold": 0.25}), "float", "coreml", CoremlOptions())
     assert (made["val_top1"], made["val_pictures"], made["decision"]) == (0.91, 9, {"threshold": 0.25})
     assert made["tools"]["torch"]
+    (unjudged := checkpoint(tmp_path / "mine")).config.pop("metrics")
+    assert provenance(unjudged, "float", "coreml", CoremlOptions())["val_top1"] is None
 
 
 def test_the_manifest_counts_the_bytes_of_all_files_of_an_artifact(tmp_path: Path) -> None:
@@ -93,6 +95,7 @@ def test_what_the_selftest_sees_is_told_by_target_and_in_the_card(tmp_path: Path
         "| onnx | 6 | 6 | none |",
         "| coreml | 6 | 3 | `head`, `stem.conv` |",
     ]
+    assert "| model.onnx | 1.23 |" in card
     without = bundle._card(source, manifest(tmp_path, source, selftest={}), {}, SUMMARY)
     assert "planted" not in without
 
@@ -124,6 +127,9 @@ def test_the_card_has_the_figures_of_each_form_against_its_reference(reference: 
     assert "| model.onnx | not measured | 100.0 | 20.0 |" in card[free:]
     assert any(line.startswith("`model.mlpackage` was run in the reference evaluator") for line in card)
     assert not any(line.startswith("`model.aimodel`") for line in card)
+    other = manifest(tmp_path, source, selftest={})
+    other["artifacts"] = {"model.aimodel": other["artifacts"]["model.mlpackage"]}
+    assert "`model.aimodel` needs iOS 27 or macOS 27." in bundle._card(source, other, sets, SUMMARY)
 
 
 def test_a_bundle_of_the_same_checkpoint_and_precision_alone_is_replaced(tmp_path: Path) -> None:
