@@ -149,6 +149,22 @@ def test_files_of_a_folder_that_are_no_reports_are_counted(tmp_path: Path, make_
     groups, left_out = load([tmp_path])
     assert len(groups) == 1
     assert left_out[0].startswith("2 of 3 files are not sound reports; the first: ")
+    assert "broken.json" in left_out[0]
+
+
+def test_other_artifacts_are_no_repeats_and_one_without_a_digest_is_known_by_its_bytes(tmp_path: Path, make_report: Make) -> None:
+    for name, content, sha256 in (
+        ("a", "b" * 64, "1" * 64),
+        ("b", "b" * 64, "2" * 64),  # signed since, the same content
+        ("c", "d" * 64, "1" * 64),
+        ("d", None, "1" * 64),
+        ("e", None, "1" * 64),
+        ("f", None, "2" * 64),
+    ):
+        report = make_report(artifact__content_sha256=content, artifact__sha256=sha256)
+        write_report(report, tmp_path / f"{name}.json")
+    groups, _ = load([tmp_path])
+    assert ["".join(path.stem for path in group.paths) for group in groups] == ["ab", "c", "de", "f"]
 
 
 def newer(report: Report) -> str:

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from lavit_edge.benchmark.report import Report, latency
-from lavit_edge.benchmark.statistics import Comparison, Run, block_bootstrap, compare_runs, run_of, stretches_of
+from lavit_edge.benchmark.statistics import Comparison, Run, _block, block_bootstrap, compare_runs, run_of, stretches_of
 
 SESSION = "12345678-1234-1234-1234-123456789abc"
 
@@ -159,6 +159,20 @@ def test_sides_of_different_sessions_are_not_paired() -> None:
     comparison = compare_runs([a], [b])
     assert comparison is not None
     assert comparison.by == "medians"
+
+
+def test_sides_of_which_some_runs_alone_took_turns_are_not_paired() -> None:
+    paired, alone = (run(neighbours(np.random.default_rng(7), 300), session) for session in (SESSION, None))
+    for sides in (([paired], [paired, alone]), ([paired, alone], [paired]), ([paired, alone], [paired, alone])):
+        comparison = compare_runs(*sides)
+        assert comparison is not None
+        assert comparison.by == "medians"
+
+
+def test_a_block_is_a_second_and_a_series_has_at_least_eight() -> None:
+    series = np.zeros(160)
+    assert [_block(series, sample_ns) for sample_ns in (2e9, 1e9, 100e6, 51e6, 1e6)] == [1, 1, 10, 20, 20]
+    assert _block(np.zeros(7), 1e6) == 1
 
 
 def test_minutes_stand_in_for_samples(make_report: Callable[..., Report]) -> None:

@@ -14,7 +14,7 @@ import pytest
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.answers import Steady, decide, probabilities
 from lavit_edge.contract.contract import DECISION, FORMATS
-from lavit_edge.contract.decision import ANSWERED, FEWEST, OUTSIDE, fit_decision
+from lavit_edge.contract.decision import ANSWERED, FEWEST, OUTSIDE, Decision, fit_decision
 from lavit_edge.data.outside import MADE, outside
 from lavit_edge.errors import UserError
 
@@ -51,6 +51,20 @@ def test_answers() -> None:
         assert decide(probable, case["threshold"]) == case["answer"]
 
 
+def test_a_probability_that_just_reaches_the_threshold_is_an_answer() -> None:
+    """The golden cases keep off it, since last bits differ among languages. These numbers are exact."""
+    even = probabilities(np.zeros(4, np.float32), CONTRACT)
+    assert even.tolist() == [0.25] * 4
+    assert [decide(even, threshold) for threshold in (0.25, np.nextafter(0.25, 1))] == [0, None]
+    steady = Steady(0.6)
+    long = 1e6  # seconds, after which the average is the new frame
+    assert steady.add(0.0, np.array([0.75, 0.25], np.float32)) == 0
+    assert steady.average is not None
+    assert steady.average.dtype == np.float64
+    assert steady.add(long, np.array([0.5, 0.5])) == 0, "0.1 below the threshold it is still shown"
+    assert steady.add(2 * long, np.array([0.5 - 2**-50, 0.5])) is None
+
+
 def test_live_views() -> None:
     for case in CASES["live"]:
         steady = Steady(case["threshold"])
@@ -84,6 +98,23 @@ def test_the_temperature_is_found(hotter: float) -> None:
     found = fit_decision(*made(20_000, hotter, 2.0), CONTRACT, 0.9)
     assert found is not None
     assert math.isclose(found.temperature, hotter, rel_tol=0.05)
+
+
+def test_the_temperature_has_the_least_cross_entropy_whatever_is_added_to_a_pictures_logits() -> None:
+    """Pictures that are sure of themselves by very different degrees, and offsets that leave no logit near another picture's."""
+    logits, targets = made(2000, 1.0, 2.0)
+    logits *= np.logspace(-1, 1, 2000, dtype=np.float32)[:, None]
+    found = fit_decision(logits, targets, CONTRACT, 0.9)
+    assert found is not None
+
+    def loss(temperature: float) -> float:
+        scaled = dataclasses.replace(CONTRACT, temperature=temperature)
+        return -float(np.log(probabilities(logits, scaled)[np.arange(2000), targets]).mean())
+
+    assert loss(found.temperature) < min(loss(found.temperature * 0.97), loss(found.temperature * 1.03))
+    moved = fit_decision(logits + np.linspace(-4096, 4096, 2000, dtype=np.float32)[:, None], targets, CONTRACT, 0.9)
+    assert moved is not None
+    assert math.isclose(moved.temperature, found.temperature, rel_tol=0.01)
 
 
 def test_the_threshold_gives_the_precision_that_was_asked_for() -> None:
@@ -125,6 +156,39 @@ def test_a_precision_out_of_reach_is_said() -> None:
     found = fit_decision(logits, rng.integers(0, 4, 400), CONTRACT, 0.99)
     assert found is not None
     assert "(99 % were asked for)" in found.sentence()
+
+
+def test_where_no_threshold_is_precise_enough_half_of_the_pictures_are_answered() -> None:
+    """Of 100 pictures 50 give two labels the same and 50 are quite sure and wrong: thresholds up to the last leave these 50."""
+    contract, targets = InputContract(32, ("a", "b")), np.arange(100) % 2
+    logits = np.zeros((100, 2), np.float32)
+    even = fit_decision(logits, targets, contract, 0.99)
+    assert even is not None
+    assert (even.threshold, even.answered, even.precision) == (0.5, 1.0, 0.5)
+    logits[np.arange(50), 1 - targets[:50]] = 4096
+    wrong = fit_decision(logits, targets, contract, 0.99)
+    assert wrong is not None
+    assert (wrong.threshold, wrong.answered, wrong.precision) == (0.999, 0.5, 0.0)
+
+
+def test_one_picture_of_another_thing_is_told_from_the_rest() -> None:
+    logits, targets = made(5000, 1.0, 6.0)
+    alone = fit_decision(logits, targets, CONTRACT, 0.5)
+    other = fit_decision(logits, targets, CONTRACT, 0.5, np.array([[1.5, 0, 0, 0]], np.float32))
+    assert alone is not None
+    assert other is not None
+    (sure,) = probabilities(np.array([[1.5, 0, 0, 0]], np.float32), other.of(CONTRACT)).max(1)
+    assert alone.threshold < sure < other.threshold < sure + 0.001
+    assert (other.outside, other.outside_pictures) == (0.0, 1)
+
+
+def test_the_sentence() -> None:
+    found = Decision(0.5, 0.75, 0.9, 0.875, 0.6, 0.4, 120, 30)
+    assert found.sentence() == (
+        "At 75 % or more (logits over 0.5) 60.0 % of the 120 val pictures that decided it are answered, 87.5 % of these right "
+        "(90 % were asked for); and 40 % of 30 pictures of other things."
+    )
+    assert dataclasses.replace(found, precision=0.9, outside=None).sentence().endswith("answered, 90.0 % of these right.")
 
 
 def test_too_few_pictures_decide_nothing() -> None:

@@ -72,6 +72,7 @@ def test_a_program_that_lost_top1_gets_what_it_has_not_had(tmp_path: Path) -> No
     ] * 2
     assert commands[-1].endswith("--max-drop 0.5")
     assert shlex.quote(str(tmp_path / "my model")) in commands[-1]
+    assert all(f"--data {shlex.quote(str(tmp_path / 'mine'))} " in command for command in commands)
 
 
 def test_a_wrong_layer_and_a_failed_selftest_come_first(tmp_path: Path) -> None:
@@ -86,6 +87,21 @@ def test_a_wrong_layer_and_a_failed_selftest_come_first(tmp_path: Path) -> None:
     assert commands[0].endswith("bundle/model.onnx")
     assert commands[1].endswith("--locate 8")
     assert "--float-layers stages.1.conv" in commands[2]
+
+
+def test_noise_and_a_lost_top1_are_both_told(tmp_path: Path) -> None:
+    found = summary(checked(tmp_path, {"mine/val": parity(worst=5, drop=6)}), tmp_path / "bundle", tmp_path / "mine")
+    commands = " ".join(command for _, command in found.steps)
+    assert "--locate" in commands
+    assert "--epochs 1" in commands
+
+
+def test_float_artifacts_are_told_against_fp32(tmp_path: Path) -> None:
+    reference = np.random.default_rng(0).normal(size=(60, 10))
+    sets = {"free pictures": compare({FLOAT: reference, "model.onnx": reference * 0.999}, None, FLOAT, Gates())}
+    facts = checked(tmp_path, sets)
+    plain = Checked(facts.checkpoint, "float", facts.selftest, [], sets, facts.gates, facts.source)
+    assert summary(plain, tmp_path / "bundle", None).top1 == ("top-1 is fp32's on all 60 pictures (free pictures)",)
 
 
 @pytest.mark.parametrize("case", [{"worst": 5}, {"drop": 6}, {}])

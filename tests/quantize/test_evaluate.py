@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import math
+
 import numpy as np
+import pytest
+import torch
 
 from lavit_edge.models.deployed import to_input
+from lavit_edge.quantize.evaluate import Metrics, better, measure
 
 
 def test_planes_are_red_green_and_blue_in_this_order() -> None:
@@ -16,3 +21,22 @@ def test_planes_are_red_green_and_blue_in_this_order() -> None:
         [[2.0, 5.0, 8.0], [11.0, 14.0, 17.0]],
         [[3.0, 6.0, 9.0], [12.0, 15.0, 18.0]],
     ]
+
+
+def test_top1_is_of_the_outputs_and_sqnr_of_what_they_lack() -> None:
+    reference = torch.tensor([[2.0, 0.0], [0.0, 2.0], [2.0, 0.0], [0.0, 2.0]])
+    found = measure(0.9 * reference, torch.tensor([0, 1, 0, 0]), reference)
+    assert found.top1 == 0.75
+    assert found.sqnr_db == pytest.approx(20, abs=1e-4)
+    assert measure(reference, torch.tensor([1, 1, 0, 0])) == Metrics(0.5, None)
+
+
+@pytest.mark.parametrize(("decibels", "written"), [(20.5, 20.5), (None, None), (math.inf, None)])
+def test_json_has_no_infinity(decibels: float | None, written: float | None) -> None:
+    assert Metrics(0.5, decibels).to_dict() == {"top1": 0.5, "sqnr_db": written}
+
+
+def test_five_pictures_tell_two_forms_apart_and_four_do_not() -> None:
+    many, few = Metrics(0.75, 20.0), Metrics(0.5, 30.0)
+    assert (better(many, few, 20), better(few, many, 20)) == (True, False)
+    assert (better(many, few, 16), better(few, many, 16)) == (False, True)
