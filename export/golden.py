@@ -120,8 +120,8 @@ class _Choice:
         self.random = torch.Generator().manual_seed(0)
         layers = list(self.replay.weights)
         self.layers = [layers[i] for i in np.linspace(0, len(layers) - 1, min(MOST_LAYERS, len(layers))).round().astype(int)]
-        # of each fault, the largest difference of a logit on each picture so far; it ends where every kind of artifact would fail
-        self.off: dict[tuple[str, str], list[float]] = {(path, fault): [] for path in self.layers for fault in FAULTS}
+        # of each fault, the largest difference of a logit by number of a picture; none where all artifacts would fail already
+        self.off: dict[tuple[str, str], dict[int, float]] = {(path, fault): {} for path in self.layers for fault in FAULTS}
         self.golden: list[Golden] = []
         self.noise: dict[str, list[float]] = {kind: [] for kind in self.kinds}
 
@@ -135,6 +135,7 @@ class _Choice:
             if all(self._shown(fault) for fault in self.off):
                 break
             self._add(name, image, always=False)
+        self._look_again()
         # fp16 rounds a code apart in every layer, on whatever picture
         close = {kind: CLOSE if kind == "float32" and still >= LEAST_QUIET else 0 for kind in self.kinds}
         golden = {
@@ -168,18 +169,28 @@ class _Choice:
         golden, values = _golden(self.replay, name, image, self.contract)
         picture = to_input(image, self.contract)
         noise = {kind: self._noise(picture, golden.logits, ROUNDING[kind]) for kind in self.kinds}
-        off = {
-            (path, fault): _difference(self.replay.changed(values, path, FAULTS[fault]), golden.logits)
-            for path, fault in self.off
-            if not self._shown((path, fault))
-        }
+        off = {planted: self._moves(values, planted, golden) for planted in self.off if not self._shown(planted)}
         allowed = max(self.step * self._tolerance(kind, noise[kind]) for kind in self.kinds)
         if always or any(each > allowed for each in off.values()):
+            for planted, each in off.items():
+                self.off[planted][len(self.golden)] = each
             self.golden.append(golden)
             for kind in self.kinds:
                 self.noise[kind].append(noise[kind])
-            for planted, each in off.items():
-                self.off[planted].append(each)
+
+    def _look_again(self) -> None:
+        """At faults on pictures that passed them over, and that no picture shows any more since tolerances have grown."""
+        for number, golden in enumerate(self.golden):
+            over = [planted for planted, off in self.off.items() if number not in off and not self._shown(planted)]
+            if over:
+                values = self.replay.run(to_input(golden.image(), self.contract))
+                for planted in over:
+                    self.off[planted][number] = self._moves(values, planted, golden)
+
+    def _moves(self, values: Values, planted: tuple[str, str], golden: Golden) -> float:
+        """How far a fault moves a logit of a picture at most."""
+        path, fault = planted
+        return _difference(self.replay.changed(values, path, FAULTS[fault]), golden.logits)
 
     def _noise(self, picture: NDArray[np.uint8], logits: NDArray[np.float32], size: float) -> float:
         """How far logits move at most when every float value is rounded by so much, relatively."""
@@ -202,12 +213,12 @@ class _Choice:
     def _exceeds(self, kind: str, planted: tuple[str, str]) -> bool:
         """``not <=``, since a broken layer may give values that are no numbers."""
         noise = self.noise[kind]
-        return any(not off <= self.step * self._tolerance(kind, noise[i]) for i, off in enumerate(self.off[planted]))
+        return any(not off <= self.step * self._tolerance(kind, noise[i]) for i, off in self.off[planted].items())
 
     def _power(self, kind: str, close: int) -> Power:
         blind = []
         for (path, fault), off in self.off.items():
-            as_expected = sum(each <= TOLERANCE["float32"] * self.step for each in off)
+            as_expected = sum(each <= TOLERANCE["float32"] * self.step for each in off.values())
             if not self._exceeds(kind, (path, fault)) and as_expected >= close:
                 blind.append(f"{path} {fault}")
         return Power(len(self.off), len(self.layers), tuple(blind))

@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from lavit_edge.errors import UserError
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.graph import LayerGraph
+from lavit_edge.quantize.kernels import drop_abandoned_lock
 from lavit_edge.quantize.program import export_program
 from lavit_edge.quantize.scheme import (
     HIGH,
@@ -75,6 +76,7 @@ def calibrate(deployed: Deployed, pictures: Sequence[Tensor], float_layers: Coll
         pictures: ``(1, 3, size, size)`` float32 RGB in 0..255 each.
         float_layers: module paths of the layers that stay as they are.
     """
+    drop_abandoned_lock()  # NNCF loads its kernels when it quantises for the first time
     model = copy.deepcopy(deployed).eval()
     graph = LayerGraph(export_program(model, pictures[0].shape[-1]))
     layers, additions = quantizable(model.model, float_layers), quantizable_additions(model.model, float_layers)

@@ -11,6 +11,7 @@ from lavit_edge.errors import UserError
 from lavit_edge.toolchain import quiet
 
 KERNELS = "quantized_functions_cpu"
+SETTLED = 60.0  # seconds after which a build has started its ninja, however busy the machine is
 LOCK = "lock"  # torch waits, without an end, for this file to go away; NNCF gives up after NNCF_EXTENSION_LOAD_TIMEOUT
 
 
@@ -19,6 +20,25 @@ def build_folder() -> Path:
     with quiet():
         from nncf.torch.extensions import get_build_directory_for_extension
     return get_build_directory_for_extension(KERNELS)
+
+
+def abandoned() -> bool:
+    """Whether the lock is a left-over of a process that was killed: no ninja works in the folder."""
+    import psutil
+
+    folder = build_folder()
+    try:
+        age = time.time() - (folder / LOCK).stat().st_mtime
+    except FileNotFoundError:
+        return False
+    places = (process.info["cwd"] for process in psutil.process_iter(["cwd"]))
+    return age > SETTLED and str(folder.resolve()) not in places
+
+
+def drop_abandoned_lock() -> None:
+    """Removes it, or all that quantise from then on would wait without an end."""
+    if abandoned():
+        (build_folder() / LOCK).unlink(missing_ok=True)
 
 
 def waiting_for() -> str:
@@ -45,6 +65,7 @@ def load(console: Console) -> None:
     """
     from lavit_edge.quantize import calibrate  # it says how long NNCF may wait, and what to install
 
+    drop_abandoned_lock()
     start, what = time.monotonic(), waiting_for()
     if what:
         console.print(what, highlight=False, soft_wrap=True)

@@ -13,18 +13,19 @@ from lavit_edge.doctor import pins
 from lavit_edge.doctor.findings import Probe, Status
 from lavit_edge.doctor.smallest import LEAST_INT8, save_smallest
 from lavit_edge.metrics import sqnr
-from lavit_edge.quantize.kernels import KERNELS, LOCK, build_folder
+from lavit_edge.quantize.kernels import KERNELS, LOCK, abandoned, build_folder
 from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 from lavit_edge.toolchain import quiet
 
 
 def lock() -> tuple[Status, str]:
-    """torch waits, without an end, for the file to go away; NNCF gives up after a minute."""
+    """torch waits, without an end, for the file to go away."""
     file = build_folder() / LOCK
     if not file.exists():
         return "OK", "none"
-    minutes = (time.time() - file.stat().st_mtime) / 60
-    return "FAIL", f"{file} is {minutes:.0f} minutes old: a build is going on, or one was killed and every run waits for it"
+    if abandoned():
+        return "known", f"{file} is left from a build that was killed; the next quantize removes it"
+    return "FAIL", f"{file} is {(time.time() - file.stat().st_mtime) / 60:.0f} minutes old: a build is going on, wait for its end"
 
 
 def compiler() -> tuple[Status, str]:
@@ -43,7 +44,7 @@ def compiler() -> tuple[Status, str]:
 def calibration() -> tuple[Status, str]:
     if not (build_folder() / f"{KERNELS}.so").exists():
         return "OK", "not tried before the first quantize has compiled the kernels"
-    if (build_folder() / LOCK).exists():
+    if (build_folder() / LOCK).exists() and not abandoned():
         return "FAIL", "not tried: it would wait for the lock"
     with quiet(), tempfile.TemporaryDirectory() as folder:
         from lavit_edge.quantize import calibrate

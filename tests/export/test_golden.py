@@ -144,3 +144,27 @@ def test_a_pattern_is_taken_when_it_shows_what_the_photographs_do_not(
     assert names[:2] == [name, name]
     assert set(names[2:]) <= {each for each, _ in golden.patterns(contract)}
     assert found.close == {"float32": 0}, "no quiet colours were found"
+
+
+def test_a_fault_that_a_growing_tolerance_hides_again_is_looked_for_on_every_picture(
+    program: ExportedProgram, contract: InputContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A tolerance counts noise as no less than most pictures', so it can grow with pictures that come later."""
+    choice = golden._Choice(program, contract, {"float32"})
+    choice.step = 1.0
+    layers = choice.layers[:2]
+    monkeypatch.setattr(choice, "off", {planted: {} for planted in choice.off if planted[0] in layers})
+    noises = iter([0.0, 1e6, 1e6])  # what moves logits by 0.1 shows on the first picture, until the others are there
+    monkeypatch.setattr(choice, "_noise", lambda *_: next(noises))
+    images = list(golden.photographs())[:3]
+    for name, image in images:
+        choice._add(name, image, always=True)
+    passed_over = [planted for planted, off in choice.off.items() if 1 not in off]
+    assert passed_over
+    choice._look_again()
+    values = [choice.replay.run(to_input(image, contract)) for _, image in images]
+    for path, fault in choice.off:
+        found = [
+            golden._difference(choice.replay.changed(each, path, FAULTS[fault]), choice.replay.logits(each)) for each in values
+        ]
+        assert choice.off[path, fault] == dict(enumerate(found))

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -43,6 +47,23 @@ def test_compiling_and_waiting_are_told_apart(built: Path, monkeypatch: pytest.M
     (built / f"{kernels.KERNELS}.so").unlink()
     monkeypatch.setattr("torch.utils.cpp_extension.is_ninja_available", lambda: False)
     assert kernels.waiting_for() == "", "nothing is compiled without ninja"
+
+
+def test_a_lock_is_abandoned_where_nobody_builds(built: Path) -> None:
+    lock, long_ago = built / kernels.LOCK, time.time() - 2 * kernels.SETTLED
+    kernels.drop_abandoned_lock()  # of none
+    lock.touch()
+    kernels.drop_abandoned_lock()
+    assert lock.exists(), "a build that has just begun"
+    os.utime(lock, (long_ago, long_ago))
+    ninja = subprocess.Popen([sys.executable, "-c", "print(1, flush=True); input()"], cwd=built, stdin=-1, stdout=-1, text=True)
+    assert ninja.stdout
+    assert ninja.stdout.readline() == "1\n"
+    kernels.drop_abandoned_lock()
+    assert lock.exists(), "somebody works there"
+    ninja.communicate("\n")
+    kernels.drop_abandoned_lock()
+    assert not lock.exists()
 
 
 def test_it_is_said_before_it_is_done(built: Path, loading: Callable, capsys: pytest.CaptureFixture[str]) -> None:
