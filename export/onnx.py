@@ -20,6 +20,7 @@ from lavit_edge.toolchain import converting, toolchain
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20
+DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: OnnxOptions) -> None:
@@ -52,12 +53,44 @@ def to_onnx(program: ExportedProgram) -> Any:
     exported = torch.onnx.export(program, (), dynamo=True, opset_version=OPSET, optimize=True, verbose=False, **names)
     assert exported is not None
     model = exported.model_proto
+    own_weights(model, program)
     fold_weight_transposes(model)
     fold_paddings(model)
     unsigned_activations(model)
     own_zero_points(model)
     _drop_traces(model)
     return model
+
+
+def own_weights(model: Any, program: ExportedProgram) -> None:
+    """Gives each layer an int8 weight of its own, in place, under its own name, where torch stores and dequantises equal
+    ones once, as Theta and Psi of all blocks before training.
+
+    ONNX Runtime rewrites weights when ``session.x64quantprecision`` is set, and refuses the model when it meets one again.
+    """
+    graph, buffers = model.graph, program.graph_signature.inputs_to_buffers
+    calls = [node for node in program.graph.nodes if node.target == DEQUANTIZE_WEIGHT]
+    read = [[buffers[argument.name] for argument in node.args[:2]] for node in calls]
+    stored = {weight: (program.state_dict[weight], program.state_dict[scale]) for weight, scale in read}
+    users: dict[str, list[Any]] = collections.defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            users[name].append(node)
+    for dequantize, weight, _ in list(_int8_weights(model)):
+        chain, readers = [dequantize], users[dequantize.output[0]]
+        if [node.op_type for node in readers] == ["Transpose"]:
+            chain, readers = [*chain, *readers], users[readers[0].output[0]]
+        equal = [name for name in stored if all(map(torch.equal, stored[name], stored[weight.name]))]
+        for name, reader in list(zip(equal, readers, strict=False))[1:]:
+            graph.initializer.add().CopyFrom(weight)
+            graph.initializer[-1].name = value = name
+            for node in chain:
+                at = list(graph.node).index(node) + len(chain)
+                graph.node.insert(at, node)
+                graph.node[at].input[0] = value
+                graph.node[at].name, graph.node[at].output[0] = (f"{each}_{name}" for each in (node.name, node.output[0]))
+                value = graph.node[at].output[0]
+            reader.input[list(reader.input).index(chain[-1].output[0])] = value
 
 
 def fold_weight_transposes(model: Any) -> None:

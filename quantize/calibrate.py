@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import logging
 import math
-import os
 import warnings
 from collections.abc import Callable, Collection, Sequence
 from typing import Any
@@ -33,9 +32,6 @@ from lavit_edge.quantize.scheme import (
     quantizable_additions,
     replace,
 )
-
-# NNCF compiles its kernels once, and gives up after a minute; a busy machine with two cores needs more
-os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", "900")
 
 try:
     warnings.filterwarnings("ignore", module="nncf")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import os
 import time
 from pathlib import Path
 
 from rich.console import Console
 
 from lavit_edge.errors import UserError
-from lavit_edge.toolchain import quiet
+from lavit_edge.toolchain import quiet, toolchain
 
+# NNCF compiles its kernels once, and gives up after a minute; a busy machine with two cores needs more
+os.environ.setdefault("NNCF_EXTENSION_LOAD_TIMEOUT", "900")
 KERNELS = "quantized_functions_cpu"
 SETTLED = 60.0  # seconds after which a build has started its ninja, however busy the machine is
 LOCK = "lock"  # torch waits, without an end, for this file to go away; NNCF gives up after NNCF_EXTENSION_LOAD_TIMEOUT
@@ -63,7 +66,8 @@ def load(console: Console) -> None:
     Raises:
         UserError: NNCF is not installed, or has given up waiting for a lock.
     """
-    from lavit_edge.quantize import calibrate  # it says how long NNCF may wait, and what to install
+    with toolchain("quantising", "quantize"):
+        from nncf.torch.extensions import ExtensionLoaderTimeoutException
 
     drop_abandoned_lock()
     start, what = time.monotonic(), waiting_for()
@@ -74,7 +78,7 @@ def load(console: Console) -> None:
             from nncf.torch.quantization.extensions import QuantizedFunctionsCPU
 
             QuantizedFunctionsCPU.get("Quantize_forward")
-    except calibrate.nncf.torch.extensions.ExtensionLoaderTimeoutException as error:
+    except ExtensionLoaderTimeoutException as error:
         message = "NNCF waited in vain for its kernels to be built; python -m lavit_edge.doctor says what to do"
         raise UserError(message) from error
     if what:

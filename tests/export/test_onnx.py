@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import onnx
 import onnx.reference
 import pytest
+import torch
 
+from lavit_edge.artifact.runners import onnx_session
 from lavit_edge.export import onnx as onnx_target
+from lavit_edge.metrics import sqnr
+from lavit_edge.quantize.scheme import Dequantize, QuantizeDequantize
 
 
 def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
@@ -21,6 +27,41 @@ def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
     model = onnx.helper.make_model(onnx.helper.make_graph(nodes, "g", [], [output], [weight]))
     with pytest.raises(NotImplementedError, match="both"):
         onnx_target.fold_weight_transposes(model)
+
+
+class Twins(torch.nn.Module):
+    """Two int8 linear maps, or convolutions, with the same weight."""
+
+    def __init__(self, axes: tuple[int, ...]) -> None:
+        super().__init__()
+        self.axes = axes
+        weight = torch.randint(-127, 128, (12, 12, *axes), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
+        for name in ("first", "second"):
+            self.register_buffer(name, weight.clone())
+            self.add_module(f"{name}_scale", Dequantize(torch.full((12,), 0.01)))
+        self.codes = torch.nn.ModuleList(QuantizeDequantize(0.1, 0) for _ in range(3))
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        compute = torch.nn.functional.conv2d if self.axes else torch.nn.functional.linear
+        for index, name in enumerate(("first", "second")):
+            weight = getattr(self, f"{name}_scale")(getattr(self, name))
+            x = self.codes[index + 1](compute(self.codes[index](x), weight))
+        return x
+
+
+@pytest.mark.parametrize("axes", [(), (1, 1)])
+def test_layers_with_equal_weights_have_one_each(axes: tuple[int, ...], tmp_path: Path) -> None:
+    """Or ONNX Runtime, told to be exact without VNNI, refuses the file."""
+    x = torch.randn(1, *((12, 4, 4) if axes else (4, 12)), generator=torch.Generator().manual_seed(1))
+    program = torch.export.export(Twins(axes).eval(), (x,))
+    model = onnx_target.to_onnx(program)
+    read = [node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"]
+    assert {"first", "second"} <= set(read)
+    assert len([name for name in read if name in ("first", "second")]) == 2
+    onnx.checker.check_model(model, full_check=True)
+    onnx.save(model, tmp_path / "model.onnx")
+    (found,) = onnx_session(tmp_path / "model.onnx", 1).run(None, {"image": x.numpy()})
+    assert sqnr(program.module()(x).detach().numpy(), found) > 30
 
 
 def padded(sides: list[int], value: float = 0.0, grid: float = 0.1, own: list[int] | None = None) -> onnx.ModelProto:
