@@ -16,12 +16,11 @@ from lavit_edge.artifact.tflite import packed, schema
 from lavit_edge.errors import UserError
 from lavit_edge.export.targets import LitertOptions, check_fit
 from lavit_edge.files import staged
-from lavit_edge.quantize.program import QUANTIZE
+from lavit_edge.quantize.program import DEQUANTIZE_WEIGHT, QUANTIZE
 from lavit_edge.toolchain import converting, quiet, silent_stderr
 from lavit_edge.traced.nodes import get_value, is_call
 
 QUANTIZE_WEIGHT = torch.ops.quantized_decomposed.quantize_per_channel.default
-DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: LitertOptions) -> None:

@@ -16,11 +16,11 @@ from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import OnnxOptions, check_fit
 from lavit_edge.files import staged
+from lavit_edge.quantize.program import DEQUANTIZE_WEIGHT
 from lavit_edge.toolchain import converting, toolchain
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20
-DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: OnnxOptions) -> None:
@@ -70,8 +70,8 @@ def own_weights(model: Any, program: ExportedProgram) -> None:
     """
     graph, buffers = model.graph, program.graph_signature.inputs_to_buffers
     calls = [node for node in program.graph.nodes if node.target == DEQUANTIZE_WEIGHT]
-    read = [[buffers[argument.name] for argument in node.args[:2]] for node in calls]
-    stored = {weight: (program.state_dict[weight], program.state_dict[scale]) for weight, scale in read}
+    read = [[buffers.get(argument.name) for argument in node.args[:2]] for node in calls]
+    stored = {names[0]: [program.state_dict[name] for name in names] for names in read if set(names) <= program.state_dict.keys()}
     users: dict[str, list[Any]] = collections.defaultdict(list)
     for node in graph.node:
         for name in node.input:
@@ -80,7 +80,7 @@ def own_weights(model: Any, program: ExportedProgram) -> None:
         chain, readers = [dequantize], users[dequantize.output[0]]
         if [node.op_type for node in readers] == ["Transpose"]:
             chain, readers = [*chain, *readers], users[readers[0].output[0]]
-        equal = [name for name in stored if all(map(torch.equal, stored[name], stored[weight.name]))]
+        equal = [name for name in stored if weight.name in stored and all(map(torch.equal, stored[name], stored[weight.name]))]
         for name, reader in list(zip(equal, readers, strict=False))[1:]:
             graph.initializer.add().CopyFrom(weight)
             graph.initializer[-1].name = value = name

@@ -29,6 +29,7 @@ from lavit_edge.traced.nodes import clamp_of, is_call, moves
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
 ROUNDING = 1e-6  # 255 times a 255th in float32
 DEQUANTIZE = torch.ops.quantized_decomposed.dequantize_per_tensor.default
+DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 
 def float_program(checkpoint: Checkpoint) -> ExportedProgram:

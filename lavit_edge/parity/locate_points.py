@@ -17,11 +17,9 @@ from torch.export import ExportedProgram
 from lavit_edge.artifact.aimodel import decompose
 from lavit_edge.errors import UserError
 from lavit_edge.models.paths import block_of
-from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
+from lavit_edge.quantize.program import DEQUANTIZE, DEQUANTIZE_WEIGHT, QUANTIZE
 from lavit_edge.toolchain import quiet
 from lavit_edge.traced.nodes import moves
-
-DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.default
 
 Feed = Literal["layers", "blocks", "nothing"]
 
