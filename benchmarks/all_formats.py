@@ -41,7 +41,7 @@ from lavit_edge.export.targets import TARGETS
 from lavit_edge.metrics import sqnr
 from lavit_edge.models import create_model, list_models
 from lavit_edge.models.classifier import Classifier
-from lavit_edge.models.deployed import Deployed
+from lavit_edge.models.deployed import Deployed, to_input
 from lavit_edge.quantize import float_program, int8_program
 
 PIXELS = 96  # operators are those of every size, and Core AI's interpreter takes a while
@@ -108,10 +108,6 @@ def pictures(split: str, contract: InputContract, count: int) -> tuple[np.ndarra
     return np.stack(seen), torch.tensor(targets)
 
 
-def to_batch(seen: np.ndarray) -> Tensor:
-    return torch.from_numpy(seen.transpose(0, 3, 1, 2).copy()).float()
-
-
 @torch.no_grad()
 def fitted(name: str, contract: InputContract) -> Classifier:
     """Random weights, norms with the statistics of pictures, and the head that answers these best in the least squares."""
@@ -119,7 +115,7 @@ def fitted(name: str, contract: InputContract) -> Classifier:
     model = create_model(name, num_classes=len(contract.labels), image_size=contract.size)
     mean, std = (torch.tensor(values).reshape(1, 3, 1, 1) for values in (contract.mean, contract.std))
     seen, targets = pictures("train", contract, len(PictureFolder(FREE_PICTURES, "train")))
-    inputs = (to_batch(seen) / 255 - mean) / std
+    inputs = (to_input(seen) / 255 - mean) / std
     for module in model.modules():
         if isinstance(module, torch.nn.modules.batchnorm._BatchNorm):
             module.momentum = None
@@ -142,7 +138,7 @@ def quantised(name: str, path: Path) -> Checkpoint:
     """The checkpoint of a model with its int8 form."""
     contract = InputContract(PIXELS, PictureFolder(FREE_PICTURES, "train").labels)
     model = fitted(name, contract)
-    int8 = int8_form(Deployed(model, contract).eval(), to_batch(pictures("train", contract, CALIBRATION)[0]))
+    int8 = int8_form(Deployed(model, contract).eval(), to_input(pictures("train", contract, CALIBRATION)[0]))
     save_checkpoint(path, model.state_dict(), model={"name": name}, contract=contract, card="Random weights.\n", int8=int8)
     return load_checkpoint(path)
 
@@ -179,7 +175,7 @@ def take(name: str, work: Path, litert: Path | None) -> Row:
     judged = pictures("val", checkpoint.contract, JUDGED)[0]
     program = int8_program(checkpoint)
     modules = [each.module(check_guards=False) for each in (float_program(checkpoint), program)]
-    fp32, int8 = (np.concatenate([module(each[None]).numpy() for each in to_batch(judged)]) for module in modules)
+    fp32, int8 = (np.concatenate([module(each[None]).numpy() for each in to_input(judged)]) for module in modules)
     row = Row(name, sqnr(fp32, int8), size(checkpoint.path / WEIGHTS))
     payload = make_payload(program, checkpoint.contract, {}, 1.0)
     for target in TARGETS.values():

@@ -11,7 +11,6 @@ the same seed; a run that is done is not trained again.
 from __future__ import annotations
 
 import argparse
-import csv
 import gzip
 from collections.abc import Sequence
 from pathlib import Path
@@ -23,8 +22,10 @@ from tables import markdown
 
 import lavit_edge
 from lavit_edge import TrainConfig
+from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.export.__main__ import DEFAULT_CHECKPOINT
+from lavit_edge.train.parts import BEST, CHECKPOINT
 from lavit_edge.train.recipe import find_recipe
 
 CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
@@ -74,14 +75,6 @@ def write(splits: list[Split], names: Sequence[str], out: Path) -> Path:
     return out
 
 
-def best(out: Path) -> tuple[float, int, float]:
-    """Top-1 of a run's best epoch, that epoch, and seconds of all."""
-    with (out / "log.csv").open(newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["val_top1"]]
-    top = max(rows, key=lambda row: float(row["val_top1"]))
-    return float(top["val_top1"]), int(top["epoch"]), sum(float(row["seconds"]) for row in rows)
-
-
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("set", choices=["digits", "fashion"])
@@ -99,8 +92,8 @@ def main() -> int:
         if not (run / "training.html").exists():
             recipe = find_recipe("fine_tune").changed(settings.split())
             lavit_edge.train(data, run, recipe, TrainConfig(init=(DEFAULT_CHECKPOINT,), workers=1))
-        top1, epoch, seconds = best(run)
-        lines.append([settings or "`fine_tune`", f"{100 * top1:.1f} %", str(epoch), f"{seconds:.0f}"])
+        best, last = (load_checkpoint(run / name).config["metrics"] for name in (BEST, CHECKPOINT))
+        lines.append([settings or "`fine_tune`", f"{100 * best['val_top1']:.1f} %", str(best["epoch"]), str(last["seconds"])])
         print(*lines[-1], sep="  ", flush=True)
     print(markdown(arguments.set, lines))
     return 0

@@ -3,16 +3,15 @@
     python benchmarks/litert_peers.py PEER.tflite ... --litert litert/bin/python [--models lavit_mobile_s ...] [--work DIR]
 
 Peers are any quantised ``.tflite`` that take one square picture, as those of google-coral/test_data do. Each model is made at the
-size of each peer, with 1000 classes and random weights, which change no latency; its ranges reach from the smallest value to the
-largest on eight pictures. All of a run take turns, a block of calls each, on one thread, in processor time; what counts is the
-median over that of the first peer of the same size. Each is given noise of the type that it takes. LiteRT's converter has an
-environment of its own (README.md), whose Python is ``--litert``; ``--models`` without a name times the files alone.
+size of each peer, with 1000 classes and random weights, which change no latency, calibrated on some of the free pictures. All of
+a run take turns, a block of calls each, on one thread, in processor time; what counts is the median over that of the first peer
+of the same size. Each is given noise of the type that it takes. LiteRT's converter has an environment of its own (README.md),
+whose Python is ``--litert``; ``--models`` without a name times the files alone.
 """
 
 from __future__ import annotations
 
 import argparse
-import copy
 import sys
 import tempfile
 import time
@@ -23,7 +22,7 @@ from statistics import median
 
 import torch
 from all_formats import convert_elsewhere
-from artifacts import contract_of, pictures
+from artifacts import contract_of, pictures, quantised
 from entrants import ENTRANTS, TIMM, check_names, register_entrants
 from int8_vs_fp32 import time_in_turns
 from pareto import random_model
@@ -32,11 +31,7 @@ from tables import Lines, markdown
 
 from lavit_edge.artifact import tflite
 from lavit_edge.cli import run_command
-from lavit_edge.doctor.smallest import int8_form
 from lavit_edge.errors import UserError
-from lavit_edge.models.deployed import Deployed
-from lavit_edge.quantize.program import export_program, tidy
-from lavit_edge.quantize.scheme import default_float_layers, quantized_model
 from lavit_edge.verdict.read import read
 
 CLASSES = 1000
@@ -77,11 +72,7 @@ def made(name: str, pixels: int, litert: Path, work: Path) -> Entry:
     """A model as an int8 ``.tflite``; made in ``work`` unless it is there."""
     path = work / f"{name}-{pixels}.tflite"
     if not path.exists():
-        fp32 = random_model(name, pixels, CLASSES)
-        tensors, float_layers = int8_form(fp32, torch.cat(pictures(pixels))), default_float_layers(fp32.model)
-        int8: Deployed = copy.deepcopy(fp32)
-        int8.model = quantized_model(int8.model, tensors, float_layers, "int8")
-        program = export_program(tidy(export_program(int8, pixels).module(check_guards=False)), pixels)
+        program = quantised(random_model(name, pixels, CLASSES), pictures(pixels))
         convert_elsewhere(litert, "litert", program, contract_of(pixels, CLASSES), path)
     return opened(f"{name} (timm)" if name in TIMM else name, "lavit-edge", path)
 
