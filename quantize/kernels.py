@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import time
 from pathlib import Path
@@ -67,8 +68,10 @@ def load(console: Console) -> None:
         UserError: NNCF is not installed, or has given up waiting for a lock.
     """
     with toolchain("quantising", "quantize"):
+        import nncf
         from nncf.torch.extensions import ExtensionLoaderTimeoutException
 
+    nncf.set_log_level(logging.ERROR)  # it logs on stdout, which is the caller's
     drop_abandoned_lock()
     start, what = time.monotonic(), waiting_for()
     if what:

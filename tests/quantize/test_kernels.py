@@ -86,3 +86,11 @@ def test_waiting_in_vain_is_told_in_a_line(built: Path, loading: Callable) -> No
     loading(wait)
     with pytest.raises(UserError, match=r"lavit_edge\.doctor"):
         kernels.load(new_console(quiet=True))
+
+
+def test_nncf_says_nothing_on_stdout(built: Path) -> None:
+    """In a process of its own, whose first words of NNCF these are; without ninja it falls back on torch's operators."""
+    code = "from rich.console import Console; from lavit_edge.quantize.kernels import load; load(Console(quiet=True))"
+    environment = {**os.environ, "PATH": str(built)}
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
+    assert (done.returncode, done.stdout) == (0, ""), done.stderr
