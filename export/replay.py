@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from typing import Any
 
 import numpy as np
@@ -13,7 +13,7 @@ from torch.export import ExportedProgram
 
 from lavit_edge.artifact.runners import to_tensor
 from lavit_edge.quantize.graph import LAYER_OPS, PREFIX
-from lavit_edge.quantize.program import QUANTIZE
+from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
 from lavit_edge.traced.nodes import get_value, is_call
 
 Values = dict[fx.Node, Any]
@@ -65,6 +65,28 @@ class Replay:
             values[node] = _call(node, values)
         return self.logits(values)
 
+    def effects(self, pixels: Tensor, changes: Collection[tuple[str, Callable[[Tensor], Tensor]]]) -> list[Tensor]:
+        """How far each change of one layer's weight moves the logits, less their mean, where int8 clips and does not round.
+
+        Args:
+            pixels: float32 ``(1, 3, size, size)`` in 0..255, to which gradients can be taken.
+            changes: path of the layer, and what becomes of its weight.
+
+        Returns:
+            ``(classes,)`` for each change.
+        """
+        values = {**self._stored, self._input: pixels}
+        for node in self._calls:
+            values[node] = _call_unrounded(node, values)
+        moved = []
+        for path, change in changes:
+            changed = {**values, self.weights[path]: change(values[self.weights[path]])}
+            for node in self._after[path]:
+                changed[node] = _call_unrounded(node, changed)
+            difference = changed[self._logits][0] - values[self._logits][0]
+            moved.append(difference - difference.mean())
+        return moved
+
     def logits(self, values: Values) -> NDArray[np.float32]:
         """float32 ``(classes,)``."""
         logits: NDArray[np.float32] = values[self._logits][0].numpy().astype(np.float32)
@@ -82,3 +104,14 @@ class Replay:
 def _call(node: fx.Node, values: Values) -> Any:
     arguments, named = fx.node.map_arg((node.args, node.kwargs), values.__getitem__)
     return node.target(*arguments, **named)  # type: ignore[operator]
+
+
+def _call_unrounded(node: fx.Node, values: Values) -> Any:
+    """Like :func:`_call`; but what is quantised stays a float value, within what its codes reach."""
+    if is_call(node, QUANTIZE):
+        arguments: Any = fx.node.map_arg(node.args[:5], values.__getitem__)
+        value, scale, zero_point, low, high = arguments
+        return value.clamp((low - zero_point) * scale, (high - zero_point) * scale)
+    if is_call(node, DEQUANTIZE):
+        return values[node.args[0]]  # type: ignore[index]
+    return _call(node, values)

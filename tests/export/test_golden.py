@@ -7,13 +7,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.export import ExportedProgram
 
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import to_input
-from lavit_edge.export import golden
+from lavit_edge.export import adversarial, golden
 from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload
 from lavit_edge.export.replay import Replay
 from lavit_edge.export.targets import CoremlOptions, ExecutorchOptions, OnnxOptions
@@ -69,6 +70,7 @@ def test_nearly_every_fault_is_seen_where_codes_are_rounded_alike(chosen: Chosen
     assert power.planted == 3 * power.layers
     assert len(power.blind) <= 0.1 * power.planted
     assert power.to_dict()["seen"] + len(power.blind) == power.planted
+    assert not [each.name for each in chosen.golden["float32"] if each.name.startswith("made")]
 
 
 def test_one_picture_as_expected_is_too_few_and_two_are_enough(program: ExportedProgram, chosen: Chosen) -> None:
@@ -168,3 +170,50 @@ def test_a_fault_that_a_growing_tolerance_hides_again_is_looked_for_on_every_pic
             golden._difference(choice.replay.changed(each, path, FAULTS[fault]), choice.replay.logits(each)) for each in values
         ]
         assert choice.off[path, fault] == dict(enumerate(found))
+
+
+def test_pictures_made_for_layers_show_what_fp16_hides(
+    program: ExportedProgram, contract: InputContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With tolerances at which photographs and patterns show little; a sound artifact whose fp16 rounds otherwise passes."""
+    monkeypatch.setattr(golden, "HEADROOM", 100.0)
+    monkeypatch.setattr(golden, "COLOURS", golden.QUIET)
+    monkeypatch.setattr(golden, "MOST_LAYERS", 12)
+    monkeypatch.setattr(adversarial, "CHANGES", 40)
+    monkeypatch.setattr(golden, "MADE", 0)
+    without = choose(program, contract, {"float16"})
+    monkeypatch.setattr(golden, "MADE", 1)
+    found = choose(program, contract, {"float16"})
+    assert set(found.power["float16"].blind) < set(without.power["float16"].blind)
+    made = [each for each in found.golden["float16"] if each.name.startswith("made")]
+    assert len(made) == 1
+    replay, payload, random = Replay(program), found.payload("float16", {}), torch.Generator().manual_seed(7)
+
+    def rounding(value: torch.Tensor) -> torch.Tensor:
+        return value * (1 + golden.ROUNDING["float16"] * (2 * torch.rand(value.shape, generator=random) - 1))
+
+    for each in made:
+        picture = to_input(each.image(), contract)
+        for _ in range(8):
+            assert check_logits(each, replay.logits(replay.run(picture, rounding)), payload).passed
+
+
+def test_effects_are_what_a_fault_does_to_a_program_that_does_not_round(int8: Path, contract: InputContract) -> None:
+    replay = Replay(float_program(load_checkpoint(int8)))
+    picture = to_input(next(golden.photographs())[1], contract)
+    values, pixels = replay.run(picture), torch.from_numpy(picture.copy()).permute(2, 0, 1)[None].float()
+    faults = [(path, fault) for path in list(replay.weights)[::8] for fault in FAULTS]
+    with torch.no_grad():
+        effects = replay.effects(pixels, [(path, FAULTS[fault]) for path, fault in faults])
+    for (path, fault), effect in zip(faults, effects, strict=True):
+        off = replay.changed(values, path, FAULTS[fault]) - replay.logits(values)
+        np.testing.assert_allclose(effect.numpy(), off - off.mean(), atol=1e-4)
+
+
+@pytest.mark.parametrize("crop_fraction", [1.0, 0.875, 0.95, 0.9])
+@pytest.mark.parametrize("size", [32, 96, 161])
+def test_a_made_input_is_what_an_artifact_gets_of_its_picture(size: int, crop_fraction: float) -> None:
+    picture = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    for resize in ("squash", "crop"):
+        contract = InputContract(size, ("one", "two"), resize=resize, crop_fraction=crop_fraction)
+        assert np.array_equal(to_input(Image.fromarray(adversarial.uncropped(picture, contract)), contract), picture)
