@@ -29,7 +29,7 @@ def test_an_exported_artifact_passes(name: str, bundle: Path, capsys: pytest.Cap
     assert result["passed"]
     assert [check["name"] for check in result["checks"][:2]] == ["bytes", "payload"]
     pictures = len(read_payload(read_entries(bundle / name)).golden)
-    assert pictures >= 4 + 16
+    assert pictures >= 4 + (0 if name == "model.mlpackage" else 16)  # flat colours that show nothing in fp16 are left out
     assert len(result["checks"]) == 2 + 2 * pictures + 1 + (name == "model.mlpackage")
     manifest = json.loads((bundle / "manifest.json").read_text())
     assert result["digest"] == manifest["artifacts"][name]["content_sha256"]
