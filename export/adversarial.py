@@ -24,15 +24,17 @@ CHANGES, MOMENTUM = 150, 0.8
 FIRST, LAST = 100.0, 1.0  # levels of 255 that a pixel is changed by at most, falling geometrically
 
 
-def steepest(replay: Replay, size: int, faults: Sequence[Fault]) -> int:
+def steepest(replay: Replay, size: int, faults: Sequence[Fault]) -> int | None:
     """Which of the faults grows fastest on noise of side ``size``: of its effect, the sum of the gradient's absolute values.
 
-    Its effect itself says nothing: that of the last block was the largest, and grew the least.
+    Its effect itself says nothing: that of the last block was the largest, and grew the least. None where none grows, as in a
+    branch that ends in a factor of zero.
     """
     noise = _noise(size).requires_grad_()
     effects = [effect.abs().max() for effect in replay.effects(noise, faults)]
     slopes = [torch.autograd.grad(effect, noise, retain_graph=True)[0].nan_to_num(0, 0, 0).abs().sum() for effect in effects]
-    return int(torch.stack(slopes).argmax())
+    fastest = int(torch.stack(slopes).argmax())
+    return fastest if slopes[fastest] > 0 else None
 
 
 def make_input(replay: Replay, size: int, fault: Fault) -> NDArray[np.uint8]:

@@ -65,8 +65,7 @@ def test_its_pte_is_one_call_of_the_delegate(bundle: Path) -> None:
 def test_what_its_selftest_sees_of_planted_faults(bundle: Path) -> None:
     seen = json.loads((bundle / "manifest.json").read_text(encoding="utf-8"))["selftest"]
     assert {target: each["planted"] for target, each in seen.items()} == dict.fromkeys(("executorch", "coreml", "onnx"), 3 * 57)
-    assert min(seen["executorch"]["seen"], seen["onnx"]["seen"]) >= 0.9 * 3 * 57
-    assert seen["coreml"]["seen"] > 0.75 * 3 * 57, "fp16 hides the attention of the last stage"
+    assert min(each["seen"] for each in seen.values()) >= 0.9 * 3 * 57
     assert all("stages.3" in fault and "attention" in fault for each in seen.values() for fault in each["blind"])
 
 

@@ -210,6 +210,14 @@ def test_effects_are_what_a_fault_does_to_a_program_that_does_not_round(int8: Pa
         np.testing.assert_allclose(effect.numpy(), off - off.mean(), atol=1e-4)
 
 
+def test_no_picture_is_made_where_no_fault_can_show(program: ExportedProgram, contract: InputContract) -> None:
+    replay = Replay(program)
+    path = next(iter(replay.weights))
+    nothing, negated = (path, torch.clone), (path, FAULTS["negated"])
+    assert adversarial.steepest(replay, contract.size, [nothing, nothing]) is None
+    assert adversarial.steepest(replay, contract.size, [nothing, negated]) == 1
+
+
 @pytest.mark.parametrize("crop_fraction", [1.0, 0.875, 0.95, 0.9])
 @pytest.mark.parametrize("size", [32, 96, 161])
 def test_a_made_input_is_what_an_artifact_gets_of_its_picture(size: int, crop_fraction: float) -> None:
