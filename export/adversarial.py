@@ -7,7 +7,7 @@ does not round, since rounding has no gradient. What it does to the rounded prog
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import torch
@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from lavit_edge.contract import InputContract
-from lavit_edge.export.replay import Replay
+from lavit_edge.export.replay import Fault, Replay
 
-Fault = tuple[str, Callable[[Tensor], Tensor]]  # path of a layer, and what becomes of its weight
 # A layer of the bundled model that fp16 hides moved logits by 30 to 75 steps after 80 changes, by 50 to 150 after 150. A
 # photograph or grey to start from, or Adam, is as good; changes of a constant size gave less.
 CHANGES, MOMENTUM = 150, 0.8

@@ -112,7 +112,8 @@ def choose(program: ExportedProgram, contract: InputContract, kinds: Collection[
     """Golden pictures on which damage shows, and what of it they show.
 
     The photographs are always among them. To an int8 program come the quietest flat colours, and any pattern that shows a
-    planted fault that those before it do not.
+    planted fault that those before it do not. In fp16 flat colours that show nothing of their own are left
+    out, and where it hides too many faults, pictures made for layers come in.
 
     Args:
         program: float32 ``(1, 3, size, size)`` RGB in 0..255 -> logits ``(1, classes)``.

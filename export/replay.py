@@ -17,6 +17,7 @@ from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
 from lavit_edge.traced.nodes import get_value, is_call
 
 Values = dict[fx.Node, Any]
+Fault = tuple[str, Callable[[Tensor], Tensor]]  # path of a layer, and what becomes of its weight
 
 
 class Replay:
@@ -65,21 +66,20 @@ class Replay:
             values[node] = _call(node, values)
         return self.logits(values)
 
-    def effects(self, pixels: Tensor, changes: Collection[tuple[str, Callable[[Tensor], Tensor]]]) -> list[Tensor]:
-        """How far each change of one layer's weight moves the logits, less their mean, where int8 clips and does not round.
+    def effects(self, pixels: Tensor, faults: Collection[Fault]) -> list[Tensor]:
+        """How far each fault in one layer moves the logits, less their mean, where int8 clips and does not round.
 
         Args:
             pixels: float32 ``(1, 3, size, size)`` in 0..255, to which gradients can be taken.
-            changes: path of the layer, and what becomes of its weight.
 
         Returns:
-            ``(classes,)`` for each change.
+            ``(classes,)`` for each fault.
         """
         values = {**self._stored, self._input: pixels}
         for node in self._calls:
             values[node] = _call_unrounded(node, values)
         moved = []
-        for path, change in changes:
+        for path, change in faults:
             changed = {**values, self.weights[path]: change(values[self.weights[path]])}
             for node in self._after[path]:
                 changed[node] = _call_unrounded(node, changed)
