@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
@@ -45,6 +46,18 @@ def test_what_a_tool_cannot_convert_is_said_on_one_line(error: Exception) -> Non
     with pytest.raises(UserError) as caught, converting("tool"):
         raise error
     assert str(caught.value) == "tool cannot convert this program: no function for foo"
+
+
+@pytest.mark.parametrize("enabled", [True, False])
+def test_garbage_collection_is_afterwards_what_it_was(enabled: bool) -> None:
+    before = gc.isenabled()
+    try:
+        (gc.enable if enabled else gc.disable)()
+        with converting("tool"):
+            assert not gc.isenabled()
+        assert gc.isenabled() == enabled
+    finally:
+        (gc.enable if before else gc.disable)()
 
 
 def test_a_full_disk_is_no_refusal() -> None:

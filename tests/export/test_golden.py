@@ -11,11 +11,12 @@ from PIL import Image
 from torch.export import ExportedProgram
 
 from lavit_edge.artifact.payload import Payload
+from lavit_edge.artifact.runners import to_tensor
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.export import adversarial, golden
-from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload
+from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload, photographs
 from lavit_edge.export.replay import Replay
 from lavit_edge.export.targets import CoremlOptions, ExecutorchOptions, OnnxOptions
 from lavit_edge.quantize.program import float_program, int8_program
@@ -50,6 +51,14 @@ def answers(replay: Replay, payload: Payload, planted: tuple[str, str] | None = 
         values = replay.run(to_input(each.image(), payload.contract))
         found.append(replay.changed(values, planted[0], FAULTS[planted[1]]) if planted else replay.logits(values))
     return found
+
+
+def test_the_replay_gives_the_logits_of_the_program_to_the_bit(program: ExportedProgram, contract: InputContract) -> None:
+    replay, module = Replay(program), program.module()
+    for _, image in photographs():
+        picture = to_input(image, contract)
+        logits = module(torch.from_numpy(to_tensor(picture)))[0].detach().numpy()
+        assert np.array_equal(replay.logits(replay.run(picture)), logits)
 
 
 def test_the_program_itself_passes_and_planted_faults_do_as_is_said(program: ExportedProgram, chosen: Chosen) -> None:
