@@ -24,6 +24,7 @@ from lavit_edge.quantize.scheme import (
     quantizable_additions,
     quantized_model,
 )
+from lavit_edge.traced.layers import fold_constants
 from lavit_edge.traced.nodes import clamp_of, is_call, moves
 
 QUANTIZE = torch.ops.quantized_decomposed.quantize_per_tensor.default
@@ -34,7 +35,9 @@ DEQUANTIZE_WEIGHT = torch.ops.quantized_decomposed.dequantize_per_channel.defaul
 
 def float_program(checkpoint: Checkpoint) -> ExportedProgram:
     """The fp32 program of a checkpoint."""
-    return export_program(Deployed(checkpoint.model, checkpoint.contract).eval(), checkpoint.contract.size)
+    program = export_program(Deployed(checkpoint.model, checkpoint.contract).eval(), checkpoint.contract.size)
+    module = program.module(check_guards=False)
+    return export_program(module, checkpoint.contract.size) if fold_constants(module) else program
 
 
 def int8_program(checkpoint: Checkpoint) -> ExportedProgram:
@@ -45,8 +48,9 @@ def int8_program(checkpoint: Checkpoint) -> ExportedProgram:
     Raises:
         UserError: the checkpoint is not quantised, or its ``int8.safetensors`` is damaged.
     """
-    program = export_program(_quantized(checkpoint, "int8"), checkpoint.contract.size)
-    return export_program(tidy(program.module(check_guards=False)), checkpoint.contract.size)
+    module = export_program(_quantized(checkpoint, "int8"), checkpoint.contract.size).module(check_guards=False)
+    fold_constants(module, kept=(DEQUANTIZE_WEIGHT,))  # those that the size of a batch has kept from being folded before
+    return export_program(tidy(module), checkpoint.contract.size)
 
 
 def fake_quantized(checkpoint: Checkpoint) -> nn.Module:
@@ -86,6 +90,8 @@ def export_program(model: nn.Module, size: int) -> ExportedProgram:
     """The program of a module that takes ``(1, 3, size, size)``, without this machine's paths."""
     with torch.no_grad():
         program = torch.export.export(model, (torch.zeros(1, 3, size, size),))
+    for check in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
+        program.graph.erase_node(check)
     program.graph.eliminate_dead_code()  # back ends do, and number what is left: `verify --locate` goes by number
     program.graph_module.recompile()
     for node in program.graph.nodes:  # they would carry this machine's paths and addresses into every file made from the program

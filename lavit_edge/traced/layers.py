@@ -6,6 +6,7 @@ in int8.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Collection
 from typing import Any
 
 import torch
@@ -50,20 +51,30 @@ def place(root: nn.Module, path: str, value: nn.Module | Tensor) -> None:
         root.add_module(name, value)
 
 
-def fold_constants(graph_module: fx.GraphModule) -> None:
-    """Operators that no picture reaches become what they give: slices of a packed weight, a table of position biases."""
+def fold_constants(graph_module: fx.GraphModule, kept: Collection[Callable] = ()) -> bool:
+    """Operators that no picture reaches become what they give: slices of a packed weight, a table of position biases.
+
+    Args:
+        kept: operators that stay.
+
+    Returns:
+        Whether there were any.
+    """
     graph, values, learnt = graph_module.graph, dict[fx.Node, Any](), set[fx.Node]()
     for node in graph.nodes:
         sources = node.all_input_nodes
         if node.op == "get_attr":
             values[node] = get_value(graph_module, node.target)
-        elif node.op == "call_function" and all(source in values for source in sources) and not _random(node):
+        elif node.op == "call_function" and all(source in values for source in sources):
+            if _random(node) or node.target in kept:
+                continue
             with torch.no_grad():
                 values[node] = node.target(
                     *fx.node.map_arg(node.args, values.__getitem__), **fx.node.map_arg(node.kwargs, values.__getitem__)
                 )
         if node in values and (isinstance(values[node], nn.Parameter) or learnt & set(sources)):
             learnt.add(node)
+    folded = False
     for node, value in values.items():
         if node.op == "get_attr" or not isinstance(value, Tensor) or all(user in values for user in node.users):
             continue
@@ -74,7 +85,9 @@ def fold_constants(graph_module: fx.GraphModule) -> None:
             constant = graph.create_node("get_attr", path)
         constant.meta = {"val": torch.empty_like(value, device="meta"), "nn_module_stack": node.meta.get("nn_module_stack", {})}
         node.replace_all_uses_with(constant, delete_user_cb=lambda user: user not in values)
+        folded = True
     graph.eliminate_dead_code()
+    return folded
 
 
 def _random(node: fx.Node) -> bool:
