@@ -42,7 +42,7 @@ def lower(program: ExportedProgram, options: ExecutorchOptions, payload: Payload
         for name, value in entries.items()
     }
     partitioner = _coreml() if options.backend == "coreml" else _xnnpack()
-    repairs = None if options.backend == "coreml" else [softmax_in_three_dimensions]
+    repairs = None if options.backend == "coreml" else [softmax_in_three_dimensions, one_grid]
     with converting("ExecuTorch"):
         return to_edge_transform_and_lower(program, repairs, partitioner=[partitioner], constant_methods=methods)
 
@@ -71,6 +71,38 @@ def softmax_in_three_dimensions(module: fx.GraphModule) -> PassResult:
         node.replace_all_uses_with(after, delete_user_cb=lambda user, after=after: user is not after)
         node.args, node.meta["val"] = (before, 2, half_to_float), flat
         modified = True
+    module.recompile()
+    return PassResult(module, modified)
+
+
+def one_grid(module: fx.GraphModule) -> PassResult:
+    """A pass over ExecuTorch's edge dialect: what is concatenated, or pooled by its maximum, is on the grid of the result before.
+
+    XNNPACK's delegate takes both as int8 whatever the grids of what they read, and its runtime refuses the file where one is
+    another than the result's. Neither computes anything, so that the values are the same.
+    """
+    from executorch.exir.dialects._ops import ops
+
+    quantize, dequantize = (
+        getattr(ops.edge.quantized_decomposed, name).default for name in ("quantize_per_tensor", "dequantize_per_tensor")
+    )
+    graph, modified = module.graph, False
+    for node in list(graph.nodes):
+        users = list(node.users)
+        moves = node.target in (ops.edge.aten.cat.default, ops.edge.aten.max_pool2d.default)
+        if not moves or [user.target for user in users] != [quantize]:
+            continue
+        grid = users[0].args[1:]
+        for source in node.all_input_nodes:
+            if source.target != dequantize or source.args[1:] == grid:
+                continue
+            with graph.inserting_after(source):
+                codes = graph.call_function(quantize, (source, *grid))
+            with graph.inserting_after(codes):
+                value = graph.call_function(dequantize, (codes, *grid))
+            codes.meta, value.meta = {**source.meta, "val": source.meta["val"].to(torch.int8)}, dict(source.meta)
+            node.replace_input_with(source, value)
+            modified = True
     module.recompile()
     return PassResult(module, modified)
 

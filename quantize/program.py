@@ -92,6 +92,9 @@ def export_program(model: nn.Module, size: int) -> ExportedProgram:
         program = torch.export.export(model, (torch.zeros(1, 3, size, size),))
     for check in program.graph.find_nodes(op="call_function", target=torch.ops.aten._assert_tensor_metadata.default):
         program.graph.erase_node(check)
+    for pooling in program.graph.find_nodes(op="call_function", target=torch.ops.aten.max_pool2d.default):
+        if len(pooling.args) == 2:  # coremltools 9.0 wants the stride, which is the size of the window where none is given
+            pooling.args = (*pooling.args, pooling.args[1])
     program.graph.eliminate_dead_code()  # back ends do, and number what is left: `verify --locate` goes by number
     program.graph_module.recompile()
     for node in program.graph.nodes:  # they would carry this machine's paths and addresses into every file made from the program

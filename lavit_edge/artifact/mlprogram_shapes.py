@@ -36,8 +36,9 @@ def squeeze(x: Tensor, axes: list[int]) -> Tensor:
 
 
 def concat(values: list[Tensor], axis: int, interleave: bool) -> Tensor:
-    if interleave:
-        raise ValueError("interleaved values are unknown")
+    if interleave:  # the first slice of each, then the second
+        axis %= values[0].ndim
+        return torch.stack(values, axis + 1).flatten(axis, axis + 1)
     return torch.cat(values, axis)
 
 
@@ -94,6 +95,10 @@ def gather(x: Tensor, indices: list[int], axis: int, batch_dims: int = 0, valida
 
 def reverse(x: Tensor, axes: list[int]) -> Tensor:
     return x.flip(axes)
+
+
+def pixel_unshuffle(x: Tensor, downscale_factor: int) -> Tensor:
+    return F.pixel_unshuffle(x, downscale_factor)
 
 
 def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
@@ -183,6 +188,7 @@ OPERATIONS = (
     gather,
     reverse,
     pixel_shuffle,
+    pixel_unshuffle,
     max_pool,
     avg_pool,
     upsample_nearest_neighbor,

@@ -131,6 +131,8 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = {
     "squeeze": ("squeeze", lambda: Function(lambda x: x.squeeze(0)), (1, 16, 32)),
     "concat": ("concat", lambda: Function(lambda x: torch.cat([x, x.relu()], 1)), (1, 4, 5, 6)),
     "concat of a parameter": ("concat", lambda: Function(lambda x, w: torch.cat([w, x], 1), 1, 1, 32), (1, 16, 32)),
+    "pixel_unshuffle": ("pixel_unshuffle", lambda: nn.PixelUnshuffle(2), (1, 2, 6, 8)),
+    "stack, side by side": ("concat", lambda: Function(lambda x: torch.stack([x, x.relu()], 2).flatten(1, 2)), (1, 8, 4, 6)),
     "stack": ("stack", lambda: Function(lambda x: torch.stack([x, x.relu()], 1)), (1, 16, 32)),
     "split": ("split", lambda: Function(lambda x: torch.cat(x.split([3, 5], 1)[::-1], 1)), (1, 8, 5, 6)),
     "tile": ("tile", lambda: Function(lambda x: x.expand(3, 16, 32)), (1, 16, 32)),
