@@ -136,6 +136,8 @@ def fold_paddings(model: Any) -> None:
         if [node.op_type for node in chain] != ["DequantizeLinear", "QuantizeLinear", "Pad", "DequantizeLinear"]:
             continue
         _, quantize, pad, dequantize = chain
+        if any(attribute.name == "mode" and attribute.s != b"constant" for attribute in pad.attribute):  # reflects, or the like
+            continue
         grids = [[numpy_helper.to_array(stored[name]).item() for name in node.input[1:]] for node in (quantize, dequantize)]
         sides, value = (numpy_helper.to_array(stored[name]) for name in pad.input[1:3])
         of_maps = sides.size == 8 and sides.min() >= 0 and not sides[[0, 1, 4, 5]].any()  # before all axes, then behind them

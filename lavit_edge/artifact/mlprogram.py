@@ -26,7 +26,7 @@ MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter wr
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
 LISTS = ("values",)  # parameters that take several values, such as what concat joins
 LARGEST, MOST = 1 << 26, 1 << 29  # numbers in one value, and in all of a program: 2 GB in fp32
-TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8}
+TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8, "BOOL": torch.bool}
 
 Output = np.ndarray | str | dict[str, float]
 

@@ -98,6 +98,10 @@ def layer_norm(x: Tensor, axes: list[int], epsilon: float, gamma: Tensor | None 
     return F.layer_norm(x, x.shape[-len(axes) :], gamma, beta, epsilon)
 
 
+def instance_norm(x: Tensor, epsilon: float, gamma: Tensor | None = None, beta: Tensor | None = None) -> Tensor:
+    return F.instance_norm(x, weight=gamma, bias=beta, eps=epsilon)
+
+
 def softmax(x: Tensor, axis: int) -> Tensor:
     return x.softmax(axis)
 
@@ -129,6 +133,7 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         matmul,
         batch_norm,
         layer_norm,
+        instance_norm,
         softmax,
         cast,
         classify,

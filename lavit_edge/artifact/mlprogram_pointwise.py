@@ -136,6 +136,26 @@ def reduce_l2_norm(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
     return torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims)
 
 
+def greater(x: Tensor, y: Tensor) -> Tensor:
+    return x > y
+
+
+def greater_equal(x: Tensor, y: Tensor) -> Tensor:
+    return x >= y
+
+
+def less(x: Tensor, y: Tensor) -> Tensor:
+    return x < y
+
+
+def less_equal(x: Tensor, y: Tensor) -> Tensor:
+    return x <= y
+
+
+def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
+    return torch.where(cond, a, b)
+
+
 OPERATIONS = (
     relu,
     clip,
@@ -167,4 +187,9 @@ OPERATIONS = (
     reduce_sum,
     reduce_max,
     reduce_l2_norm,
+    greater,
+    greater_equal,
+    less,
+    less_equal,
+    select,
 )

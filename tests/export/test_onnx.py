@@ -64,7 +64,9 @@ def test_layers_with_equal_weights_have_one_each(axes: tuple[int, ...], tmp_path
     assert sqnr(program.module()(x).detach().numpy(), found) > 30
 
 
-def padded(sides: list[int], value: float = 0.0, grid: float = 0.1, own: list[int] | None = None) -> onnx.ModelProto:
+def padded(
+    sides: list[int], value: float = 0.0, grid: float = 0.1, own: list[int] | None = None, mode: str = "constant"
+) -> onnx.ModelProto:
     """A map of codes, other numbers around it, the codes again, a convolution."""
     chain = ["QuantizeLinear", "DequantizeLinear", "Pad", "QuantizeLinear", "DequantizeLinear"]
     inputs = [["s", "z"], ["s", "z"], ["sides", "value"], ["t", "z"], ["t", "z"]]
@@ -72,6 +74,9 @@ def padded(sides: list[int], value: float = 0.0, grid: float = 0.1, own: list[in
         onnx.helper.make_node(kind, [f"v{index}" if index else "x", *names], [f"v{index + 1}"])
         for index, (kind, names) in enumerate(zip(chain, inputs, strict=True))
     ]
+    nodes[2].attribute.append(onnx.helper.make_attribute("mode", mode))
+    if mode == "reflect":  # torch's exporter writes no value then, which would mean nothing
+        del nodes[2].input[2:]
     nodes.append(onnx.helper.make_node("Conv", ["v5", "w"], ["y"], **({"pads": own} if own else {})))
     weight = np.random.default_rng(0).normal(size=(4, 2, 3, 3)).astype(np.float32)
     stored = {"s": np.float32(0.1), "t": np.float32(grid), "z": np.int8(-3), "value": np.float32(value)}
@@ -89,6 +94,8 @@ def padded(sides: list[int], value: float = 0.0, grid: float = 0.1, own: list[in
         (padded([0, 0, 1, 0, 0, 0, 0, 0], own=[1, 2, 3, 4]), [2, 2, 3, 4]),
         (padded([0, 0, 0, 0, 0, 0, 1, 1], value=1.0), None),
         (padded([0, 0, 0, 0, 0, 0, 1, 1], grid=0.2), None),
+        (padded([0, 0, 1, 1, 0, 0, 1, 1], mode="reflect"), None),
+        (padded([0, 0, 1, 1, 0, 0, 1, 1], mode="edge"), None),
         (padded([0, 0, 0, 0, 0, 0, -1, 1]), None),
         (padded([0, 1, 0, 0, 0, -1, 1, 1]), None),
     ],
