@@ -25,6 +25,7 @@ from lavit_edge.checkpoint import find_checkpoint
 from lavit_edge.cli import run_command
 from lavit_edge.contract import InputContract
 from lavit_edge.data.folder import PictureFolder
+from lavit_edge.errors import UserError
 from lavit_edge.export.__main__ import DEFAULT_CHECKPOINT
 from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.evaluate import batches
@@ -38,6 +39,8 @@ def main() -> int:
     p.add_argument("--pictures", type=int, default=100, help="of val/, to judge on")
     p.add_argument("--rounds", type=int, default=20, help="blocks of 5 calls per artifact; default: %(default)s")
     arguments = p.parse_args()
+    if len({Path(name).name for name in arguments.checkpoints}) < len(arguments.checkpoints):
+        raise UserError("two of the --checkpoints have the same name, by which artifacts are kept apart; rename or link one")
     torch.set_num_threads(1)
     register_entrants()
 

@@ -147,7 +147,11 @@ def _forward(program: Any, path: Path) -> Any:
         try:
             return program.load_method("forward")
         except RuntimeError as error:
-            raise UserError(f"{path} cannot run here ({error}); the Core ML delegate runs on Apple devices only") from error
+            core_ml = b"CoreMLBackend" in path.read_bytes()
+            why = (
+                "the Core ML delegate runs on Apple devices only" if core_ml else "its runtime refuses what ExecuTorch converted"
+            )
+            raise UserError(f"{path} cannot run here ({error}); {why}") from error
 
 
 def _pte(path: Path, threads: int | None, trusted: bool = False) -> Any:

@@ -16,6 +16,7 @@ import pytest
 import torch
 from torch.export import ExportedProgram
 
+from lavit_edge.artifact import runners
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.runners import open_artifact, read_entries
 from lavit_edge.artifact.seal import check_seal
@@ -146,6 +147,16 @@ def test_executorch_hands_the_whole_graph_to_core_ml(programs, payloads, tmp_pat
     executorch.export(programs["float"], payloads["float"], tmp_path / "model.pte", options)
     with pytest.raises(UserError, match="Apple devices only"):
         open_artifact(tmp_path / "model.pte")
+
+
+def test_what_executorchs_runtime_refuses_is_not_said_to_be_apples(tmp_path) -> None:
+    class Refused:
+        def load_method(self, name: str) -> None:
+            raise RuntimeError("error: 0x:1")
+
+    (tmp_path / "model.pte").write_bytes(b"no delegate")
+    with pytest.raises(UserError, match="its runtime refuses what ExecuTorch converted"):
+        runners._forward(Refused(), tmp_path / "model.pte")
 
 
 @pytest.mark.parametrize("precision", PRECISIONS)
