@@ -48,12 +48,13 @@ class Replay:
                     continue
                 self.weights[str(weight.target).removeprefix(PREFIX).removesuffix(".weight")] = weight
         self._after = {path: self._followers(weight) for path, weight in self.weights.items()}
-        self._constant: Values = {}  # computed once: weights that are dequantised took 30 % of a run
+        known = dict(self._stored)
         for node in self._calls:
-            known = {**self._stored, **self._constant}
             if known.keys() >= set(node.all_input_nodes):
-                self._constant[node] = _call(node, known)
-        self._calls = [node for node in self._calls if node not in self._constant]
+                known[node] = _call(node, known)
+        self._calls = [node for node in self._calls if node not in known]
+        # computed once: weights that are dequantised took 30 % of a run
+        self._constant = {node: value for node, value in known.items() if node not in self._stored}
 
     @torch.no_grad()
     def run(self, picture: NDArray[np.uint8], rounding: Callable[[Tensor], Tensor] | None = None) -> Values:

@@ -136,23 +136,23 @@ def reduce_l2_norm(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
     return torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims)
 
 
-def greater(x: Tensor, y: Tensor) -> Tensor:
+def greater(x: Tensor, y: Tensor | float) -> Tensor:
     return x > y
 
 
-def greater_equal(x: Tensor, y: Tensor) -> Tensor:
+def greater_equal(x: Tensor, y: Tensor | float) -> Tensor:
     return x >= y
 
 
-def less(x: Tensor, y: Tensor) -> Tensor:
+def less(x: Tensor, y: Tensor | float) -> Tensor:
     return x < y
 
 
-def less_equal(x: Tensor, y: Tensor) -> Tensor:
+def less_equal(x: Tensor, y: Tensor | float) -> Tensor:
     return x <= y
 
 
-def select(cond: Tensor, a: Tensor, b: Tensor) -> Tensor:
+def select(cond: Tensor, a: Tensor | float, b: Tensor | float) -> Tensor:
     return torch.where(cond, a, b)
 
 

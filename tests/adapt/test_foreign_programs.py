@@ -70,6 +70,7 @@ class Branches(nn.Module):
         (lambda one, two: functional.max_pool2d(one, 2), 8),  # and coremltools wants a stride
         (lambda one, two: torch.cat([functional.max_pool2d(one, 3, 2, 1), functional.avg_pool2d(two, 2)], 1), 16),
     ],
+    ids=["two joined", "three joined", "pooled", "pooled and joined"],
 )
 def test_codes_that_are_put_together_or_pooled_run_everywhere(join: Callable, channels: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
