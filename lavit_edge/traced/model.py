@@ -18,7 +18,7 @@ from lavit_edge.errors import UserError, one_line
 from lavit_edge.traced.additions import additions_as_modules, ends, is_layer
 from lavit_edge.traced.attention import attention_in_three_axes
 from lavit_edge.traced.layers import fold_constants, layers_as_modules, products_as_layers
-from lavit_edge.traced.norms import fold_batch_norms
+from lavit_edge.traced.norms import fold_batch_norms, fold_scales
 from lavit_edge.traced.trace import BATCH, annotate, check_module, trace
 
 SAME = 60.0  # dB between logits of a module and of its traced form; folding batch norms leaves 110 to 140
@@ -97,6 +97,7 @@ class Adapted(nn.Module):
         graph_module = layers_as_modules(graph_module)
         notes += fold_batch_norms(graph_module)
         attention_in_three_axes(graph_module)
+        notes += fold_scales(graph_module)
         graph_module.recompile()
         annotate(graph_module, self.size)
         first, last = ends(graph_module)

@@ -1,9 +1,10 @@
-"""Batch norms: folded into the layer whose output they alone read, the rest a multiplication and an addition."""
+"""Batch norms and scales, folded into the layer whose output they alone read; other norms become a product and a sum."""
 
 from __future__ import annotations
 
 import math
 import operator
+from dataclasses import dataclass
 from typing import Any, cast
 
 import torch
@@ -15,6 +16,7 @@ from lavit_edge.traced.nodes import Insert, arguments, get_value, is_call, path_
 
 aten = torch.ops.aten
 NORMS = (aten.batch_norm, aten._native_batch_norm_legit_no_training)
+LEAST_STEP = 2.0**-17  # of int8 weights: fp16, in which Core ML keeps it, is then off by 0.4 % at the most
 RESHAPES = (aten.reshape, aten.view, aten.flatten, aten.unflatten, aten.squeeze, aten.unsqueeze)
 
 
@@ -33,17 +35,19 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> list[str]:
             (result,) = (user for user in node.users if is_call(user, operator.getitem))
         mean, variance = (get_value(graph_module, named[name].target).detach() for name in ("running_mean", "running_var"))
         gain, shift = (_tensor(graph_module, named[name], mean, start) for name, start in (("weight", 1.0), ("bias", 0.0)))
-        if isinstance(layer := layer_before(graph_module, node), str):
-            scale = gain / torch.sqrt(variance + named["eps"])
-            product = _as_product(graph_module, node, scale, shift - mean * scale)
-            product.meta = {**product.meta, **{key: result.meta[key] for key in ("val",) if key in result.meta}}
-            result.replace_all_uses_with(product)
-            left.append(f"batch norm {path_of(node) or node.name}: {layer}: it is computed in float")
-        else:
+        if isinstance(before := layer_before(graph_module, node.args[0]), Before) and before.axis == 1:
+            layer = before.layer
             fuse = fuse_conv_bn_weights if isinstance(layer, nn.Conv2d) else fuse_linear_bn_weights
             layer.weight, layer.bias = fuse(layer.weight, layer.bias, mean, variance, named["eps"], gain, shift)
             result.replace_all_uses_with(node.args[0])
             folded += 1
+        else:
+            reason = before if isinstance(before, str) else f"its channels are not those of {before.path}"
+            scale = gain / torch.sqrt(variance + named["eps"])
+            product = _as_product(graph_module, node, scale, shift - mean * scale)
+            product.meta = {**product.meta, **{key: result.meta[key] for key in ("val",) if key in result.meta}}
+            result.replace_all_uses_with(product)
+            left.append(f"batch norm {path_of(node) or node.name}: {reason}: it is computed in float")
         if result is not node:
             graph_module.graph.erase_node(result)
         graph_module.graph.erase_node(node)
@@ -51,26 +55,33 @@ def fold_batch_norms(graph_module: fx.GraphModule) -> list[str]:
     return [f"{folded} of {total} batch norms folded into the layers before them", *left] if total else []
 
 
-def layer_before(graph_module: fx.GraphModule, norm: fx.Node) -> nn.Linear | nn.Conv2d | str:
-    """The layer whose output, through reshapes and transposes that leave its channels together, a batch norm alone reads.
+@dataclass(frozen=True)
+class Before:
+    """A layer, its path, and the axis of its channels in a value that is its output in another shape; None: mixed with others."""
+
+    layer: nn.Linear | nn.Conv2d
+    path: str
+    axis: int | None
+
+
+def layer_before(graph_module: fx.GraphModule, value: Any) -> Before | str:
+    """The layer whose output, through reshapes and transposes, is ``value``, when a single operator reads that.
 
     Where there is none: the reason.
     """
-    chain, source = [], norm.args[0]
+    chain, source = [], value
     while isinstance(source, fx.Node) and (is_call(source, *RESHAPES, aten.transpose, aten.permute, aten.contiguous)):
         chain.append(source)
         source = source.args[0]
     layer = graph_module.get_submodule(str(source.target)) if isinstance(source, fx.Node) and source.op == "call_module" else None
     if not isinstance(layer, nn.Linear | nn.Conv2d):
         return "no convolution or linear map is right before it"
-    assert isinstance(source, fx.Node)
     if any(len(node.users) > 1 for node in (source, *chain)):
         return f"{source.target} is read by others, too"
-    dims = shape(source)
-    axis: int | None = (len(dims or ()) - 1) if isinstance(layer, nn.Linear) else 1
+    axis: int | None = (len(shape(source) or ()) - 1) if isinstance(layer, nn.Linear) else 1
     for node in reversed(chain):
         axis = _follow(node, axis)
-    return layer if axis == 1 else f"its channels are not those of {source.target}"
+    return Before(layer, str(source.target), axis)
 
 
 def _follow(node: fx.Node, axis: int | None) -> int | None:
@@ -87,6 +98,52 @@ def _follow(node: fx.Node, axis: int | None) -> int | None:
         place for place, size in enumerate(after) if size == before[axis] and math.prod(after[:place]) == math.prod(before[:axis])
     ]
     return found[-1] if found else None
+
+
+@torch.no_grad()
+def fold_scales(graph_module: fx.GraphModule) -> list[str]:
+    """Folds stored numbers, one or one a channel, that multiply a layer's output alone into the layer's weights.
+
+    LayerScale (Touvron et al., 2021, arXiv 2103.17239) is one: in float between an int8 layer and its residual addition, it would
+    keep that in float, too.
+
+    Returns:
+        How many, where there are any; and where others are left, a line each with the reason.
+    """
+    folded, left = 0, []
+    for node in list(graph_module.graph.nodes):
+        if not is_call(node, aten.mul, aten.div) or len(node.args) != 2 or node.kwargs:
+            continue
+        value, scale = node.args
+        if is_call(node, aten.mul) and not isinstance(_stored(graph_module, scale), Tensor):
+            value, scale = scale, value
+        factor, before = _stored(graph_module, scale), layer_before(graph_module, value)
+        if not isinstance(factor, Tensor) or not isinstance(before, Before) or shape(node) != shape(value):
+            continue
+        long = [axis for axis, size in enumerate(factor.shape, len(shape(value) or ()) - factor.dim()) if size > 1]
+        if long not in ([], [before.axis]):
+            continue
+        layer = before.layer
+        factor = (1 / factor if is_call(node, aten.div) else factor).to(layer.weight.dtype).flatten()
+        weight = layer.weight * factor.reshape(-1, *[1] * (layer.weight.dim() - 1))
+        if weight.flatten(1).abs().amax(1).median() / 127 < LEAST_STEP:
+            left.append(f"the scale behind {before.path} is too small for weights in fp16: it is computed in float")
+            continue
+        layer.weight = nn.Parameter(weight)
+        layer.bias = None if layer.bias is None else nn.Parameter(layer.bias * factor)
+        node.replace_all_uses_with(value)
+        graph_module.graph.erase_node(node)
+        folded += 1
+    total = folded + len(left)
+    return [f"{folded} of {total} scales folded into the layers before them", *left] if total else []
+
+
+def _stored(graph_module: fx.GraphModule, value: Any) -> Tensor | None:
+    """A number, or a stored tensor of numbers."""
+    if isinstance(value, int | float):
+        return torch.tensor(float(value))
+    tensor = get_value(graph_module, value.target) if isinstance(value, fx.Node) and value.op == "get_attr" else None
+    return tensor.detach() if isinstance(tensor, Tensor) and tensor.is_floating_point() else None
 
 
 def _tensor(graph_module: fx.GraphModule, node: Any, like: Tensor, start: float) -> Tensor:

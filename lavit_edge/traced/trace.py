@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._ops import HigherOrderOperator
 from torch.export import Dim, ExportedProgram
 
 from lavit_edge.errors import UserError
@@ -20,6 +21,7 @@ ASIDE = frozenset(  # operators that do nothing in inference
     getattr(torch.ops.aten, name)
     for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "lift_fresh", "lift_fresh_copy")
 )
+WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
 
 
 def check_module(module: nn.Module, size: int, classes: int) -> None:
@@ -59,6 +61,8 @@ def trace(module: nn.Module, size: int) -> fx.GraphModule:
         with torch.no_grad(), quiet(), contextlib.redirect_stderr(io.StringIO()):  # where it fails, torch prints the graph so far
             program = torch.export.export(module, (torch.zeros(BATCH, 3, size, size),), dynamic_shapes=dynamic)
             graph_module = functional(program)
+    except UserError:
+        raise
     except Exception as error:  # a dozen kinds, most of them without a common base
         first = next(iter(str(error).strip().splitlines()), "")  # 20 lines of advice on torch's insides follow
         reason = f"{type(error).__name__}: {first}"
@@ -86,6 +90,7 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
     becomes the one that gives a new value. torch's own functionalisation, for the rest, takes as long as the trace again.
     """
     graph = program.graph
+    inline_regions(program.graph_module)
     if not all(_overwrites_its_own(node) for node in graph.nodes if _writes(node)):
         program = program.run_decompositions({})
         graph = program.graph
@@ -99,6 +104,37 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     return module
+
+
+def inline_regions(graph_module: fx.GraphModule) -> None:
+    """What ``autocast`` and ``enable_grad`` wrap becomes part of the graph around it, as neither changes what is computed: an
+    autocast that is off, as around EfficientViT's attention, or one of another device.
+
+    Raises:
+        UserError: an autocast that is on.
+        ValueError: an operator with another graph inside, as ``torch.cond``.
+    """
+    for node in list(graph_module.graph.nodes):
+        if not isinstance(node.target, HigherOrderOperator):
+            continue
+        if (name := node.target.name()) not in WRAPPERS:
+            raise ValueError(f"torch.{name}")
+        options, (inner, *operands) = node.args[: WRAPPERS[name]], node.args[WRAPPERS[name] :]
+        if name == "wrap_with_autocast" and options[0] == "cpu" and options[2]:
+            raise UserError(f"the model turns autocast to {options[1]} on; turn it off: int8 is made of a model in float32")
+        region = graph_module.get_submodule(str(inner.target))
+        assert isinstance(region, fx.GraphModule)
+        inline_regions(region)
+        takes = (each for each in region.graph.nodes if each.op == "placeholder")
+        values = dict(zip(takes, operands, strict=True))
+        with graph_module.graph.inserting_before(node):
+            given: Any = graph_module.graph.graph_copy(region.graph, values)
+        for user in list(node.users):
+            user.replace_all_uses_with(given[user.args[1]])
+            graph_module.graph.erase_node(user)
+        graph_module.graph.erase_node(node)
+        graph_module.graph.erase_node(inner)
+    graph_module.recompile()
 
 
 def _takes_all(node: fx.Node) -> bool:

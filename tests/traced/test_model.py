@@ -125,6 +125,76 @@ def test_batch_norm_that_cannot_be_folded_is_named(middle: nn.Module, reason: st
     assert "batch_norm.default" not in operators(traced)
 
 
+class Scaled(nn.Module):
+    """A layer, its channels (or all, or some axis of it) times a stored scale."""
+
+    def __init__(self, layer: nn.Module, scale: Tensor | float, divides: bool = False) -> None:
+        super().__init__()
+        self.layer, self.divides = layer, divides
+        self.scale = nn.Parameter(scale) if isinstance(scale, Tensor) else scale
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.layer(x) if isinstance(self.layer, nn.Conv2d) else self.layer(tokens(x))
+        x = x / self.scale if self.divides else self.scale * x
+        return x if isinstance(self.layer, nn.Conv2d) else to_map(x)
+
+
+GAINS = torch.linspace(0.5, 1.5, 8)
+
+
+@pytest.mark.parametrize(
+    "scaled",
+    [
+        Scaled(nn.Linear(8, 8), GAINS),
+        Scaled(conv(), GAINS[:, None, None]),
+        Scaled(nn.Conv2d(8, 8, 3, padding=1, bias=False), GAINS[None, :, None, None]),
+        Scaled(conv(), 1.7),
+        Scaled(conv(), torch.tensor(0.3), divides=True),
+    ],
+    ids=["of tokens", "of a map", "without bias", "a number", "a divisor"],
+)
+def test_a_stored_scale_is_folded_into_the_layer_before_it(scaled: nn.Module) -> None:
+    """LayerScale: what the sum reads is then int8, and so is the sum."""
+    traced = deploy(of(lambda x, m: m[2]((y := m[0](x)) + m[1](y)), conv(), scaled, conv()))
+    assert traced.notes == ("1 of 1 scales folded into the layers before them",)
+    assert not {"mul.Tensor", "div.Tensor"} & operators(traced)
+    assert "Add" in kinds(traced).values()
+
+
+@pytest.mark.parametrize(
+    ("scaled", "note"),
+    [
+        (Scaled(conv(), torch.rand(8, 8) + 1), ()),  # of the places on the map
+        (Scaled(nn.Linear(8, 8), torch.rand(64, 1) + 1), ()),  # of the tokens
+        (
+            Scaled(conv(), 1e-6),
+            (
+                "0 of 1 scales folded into the layers before them",
+                "the scale behind middle.0.layer is too small for weights in fp16: it is computed in float",
+            ),
+        ),
+    ],
+    ids=["places", "tokens", "too small for fp16"],
+)
+def test_other_scales_stay(scaled: nn.Module, note: tuple[str, ...]) -> None:
+    traced = deploy(of(lambda x, m: m[0](x), scaled))
+    assert traced.notes == note
+    assert "mul.Tensor" in operators(traced)
+
+
+def test_what_autocast_and_grad_wrap_is_part_of_the_graph() -> None:
+    """EfficientViT's attention turns autocast off around itself."""
+
+    def wrapped(x: Tensor, m: nn.Module) -> Tensor:
+        with torch.autocast("cpu", enabled=False), torch.enable_grad():
+            first, second = m[0](x).relu_().chunk(2, 1)
+        return m[1](torch.cat([second, first], 1))
+
+    traced = deploy(of(wrapped, conv(), conv()))
+    assert kinds(traced)["middle.0"] == kinds(traced)["middle.1"] == "Conv2d"
+    assert operators(traced) >= {"relu.default", "chunk.default", "cat.default"}
+
+
 def test_slices_of_everything_are_left_out() -> None:
     """As ExecuTorch does, so that its calls and the program's are counted alike."""
 
@@ -291,6 +361,16 @@ class Two(nn.Module):
         return picture.mean((2, 3)) + mask
 
 
+def on_a_condition(head: nn.Module, x: Tensor) -> object:
+    x = x.mean((2, 3))
+    return head(torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,)))
+
+
+def under_autocast(head: nn.Module, x: Tensor) -> object:
+    with torch.autocast("cpu", torch.bfloat16):
+        return head(x.mean((2, 3))).float()
+
+
 class Sized(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         if x.shape[-1] != 224:
@@ -308,10 +388,12 @@ class Sized(nn.Module):
         (Bad(lambda head, x: head(x.mean((2, 3))).argmax(1)[:, None]), "torch.int64 for 3 pictures"),
         (Bad(lambda head, x: head(x.mean((2, 3)))[:, :3]), "Bad gives 3 logits, but the contract has 4 labels"),
         (Bad(lambda head, x: head(x.mean((2, 3))) * (2 if x.mean() > 0.5 else 1)), "control flow must not depend on the picture"),
+        (Bad(on_a_condition), "control flow must not depend on the picture .*torch.cond"),
+        (Bad(under_autocast), "the model turns autocast to torch.bfloat16 on; turn it off"),
         (Bad(lambda head, x: x.mean((1, 2, 3))[:, None].repeat(1, 4)), "no linear map or convolution with stored weights"),
         (Sized(), "Sized refuses pictures of 32 x 32 pixels .*only 224 pixels"),
     ],
-    ids=["two inputs", "tuple", "dict", "a map", "classes", "labels", "control flow", "no layer", "size"],
+    ids=["two inputs", "tuple", "dict", "a map", "classes", "labels", "control flow", "cond", "autocast", "no layer", "size"],
 )
 def test_what_is_no_classifier_is_refused_in_a_line(module: nn.Module, message: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=message) as caught:
