@@ -19,7 +19,7 @@ from lavit_edge.traced.nodes import SHAPE_OPS, Shapes, is_call
 BATCH = 3  # pictures in the trace: none of the numbers that a model is made of, and torch.export takes 1 for a constant
 ASIDE = frozenset(  # operators that do nothing in inference
     getattr(torch.ops.aten, name)
-    for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "lift_fresh", "lift_fresh_copy")
+    for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "clone", "lift_fresh", "lift_fresh_copy")
 )
 WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
 
@@ -98,7 +98,7 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
         if _writes(node):
             packet = getattr(torch.ops.aten, node.target._schema.name.removeprefix("aten::").removesuffix("_"))
             node.target = getattr(packet, node.target._overloadname)
-        elif is_call(node, *ASIDE) or _takes_all(node):
+        elif is_call(node, *ASIDE) or _takes_all(node) or _keeps_type(node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
     module = program.module(check_guards=False)
@@ -143,6 +143,13 @@ def _takes_all(node: fx.Node) -> bool:
         return False
     before, after = (tuple(map(str, each.meta["val"].shape)) for each in (node.args[0], node))  # type: ignore[union-attr]
     return before == after
+
+
+def _keeps_type(node: fx.Node) -> bool:
+    """Whether it turns float32 into float32."""
+    if not is_call(node, torch.ops.aten.to, torch.ops.aten._to_copy, torch.ops.aten.type_as):
+        return False
+    return node.meta["val"].dtype == node.args[0].meta["val"].dtype  # type: ignore[union-attr]
 
 
 def _writes(node: fx.Node) -> bool:

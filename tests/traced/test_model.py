@@ -206,6 +206,17 @@ def test_slices_of_everything_are_left_out() -> None:
     assert sum("slice" in str(node.target) for node in traced.graph.nodes) == 2, "of five, with one for each axis up to its own"
 
 
+def test_what_changes_neither_values_nor_type_is_left_out() -> None:
+    def function(x: Tensor, m: nn.Module) -> Tensor:
+        y = m[0](x.float().clone()).to(torch.float32).type_as(x)
+        z = y.clone()
+        z.mul_(2)
+        return y.to(torch.float64).float() + z
+
+    found = operators(deploy(of(function, conv())))
+    assert found - {"_assert_tensor_metadata.default", "mean.dim"} == {"mul.Tensor", "add.Tensor", "to.dtype"}
+
+
 def test_overwriting_activations_become_new_values() -> None:
     traced = deploy(of(lambda x, m: m[1](m[0](x)), conv(), nn.ReLU6(inplace=True)))
     assert "hardtanh.default" in operators(traced)
