@@ -207,6 +207,27 @@ def test_pictures_made_for_layers_show_what_fp16_hides(
             assert check_logits(each, replay.logits(replay.run(picture, rounding)), payload).passed
 
 
+@pytest.mark.parametrize(("largest", "steps"), [(9.0, 24.0), (30.0, 45.0)], ids=["by the median", "by the largest"])
+def test_the_tolerance_of_a_made_picture_follows_how_far_its_logits_move(
+    program: ExportedProgram, contract: InputContract, monkeypatch: pytest.MonkeyPatch, largest: float, steps: float
+) -> None:
+    """Three times the median or one and a half times the largest; here nearly all move by 8 steps."""
+    monkeypatch.setattr(golden, "HEADROOM", 100.0)
+    monkeypatch.setattr(golden, "COLOURS", golden.QUIET)
+    monkeypatch.setattr(golden, "MOST_LAYERS", 4)
+    monkeypatch.setattr(golden, "MADE", 1)
+    monkeypatch.setattr(golden, "steepest", lambda *_: 0)
+    picture = np.random.default_rng(0).integers(0, 256, (contract.size, contract.size, 3), dtype=np.uint8)
+    monkeypatch.setattr(golden, "make_input", lambda *_: picture)
+    monkeypatch.setattr(
+        golden._Choice,
+        "_draws",
+        lambda self, picture, logits, size, draws, grey=0: self.step * np.r_[[8.0] * (draws - 1), largest],
+    )
+    (made,) = (each for each in choose(program, contract, {"float16"}).golden["float16"] if each.name.startswith("made"))
+    assert made.tolerance == pytest.approx(steps, abs=0.11)
+
+
 def test_effects_are_what_a_fault_does_to_a_program_that_does_not_round(int8: Path, contract: InputContract) -> None:
     replay = Replay(float_program(load_checkpoint(int8)))
     picture = to_input(next(golden.photographs())[1], contract)
