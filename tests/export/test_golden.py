@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -16,6 +17,7 @@ from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.contract.pictures import to_input
 from lavit_edge.export import adversarial, golden
+from lavit_edge.export import replay as replays
 from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload, photographs
 from lavit_edge.export.replay import Replay
 from lavit_edge.export.targets import CoremlOptions, ExecutorchOptions, OnnxOptions
@@ -238,6 +240,19 @@ def test_effects_are_what_a_fault_does_to_a_program_that_does_not_round(int8: Pa
     for (path, fault), effect in zip(faults, effects, strict=True):
         off = replay.changed(values, path, FAULTS[fault]) - replay.logits(values)
         np.testing.assert_allclose(effect.numpy(), off - off.mean(), atol=1e-4)
+
+
+def test_codes_that_are_moved_before_they_are_dequantised_are_not_rounded_for_effects() -> None:
+    decomposed, grid = torch.ops.quantized_decomposed, (0.5, 3, -128, 127, torch.int8)
+    graph = torch.fx.Graph()
+    value = graph.placeholder("value")
+    codes = graph.call_function(decomposed.quantize_per_tensor.default, (value, *grid))
+    moved = graph.call_function(torch.ops.aten.reshape.default, (codes, [4]))
+    back = graph.call_function(decomposed.dequantize_per_tensor.default, (moved, *grid))
+    values: dict[torch.fx.Node, Any] = {value: torch.tensor([[0.3, 100.0], [-100.0, 1.1]])}
+    for node in (codes, moved, back):
+        values[node] = replays._call_unrounded(node, values)
+    np.testing.assert_allclose(values[back].numpy(), [0.3, 62.0, -65.5, 1.1], rtol=1e-6)
 
 
 def test_no_picture_is_made_where_no_fault_can_show(program: ExportedProgram, contract: InputContract) -> None:
