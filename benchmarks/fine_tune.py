@@ -31,18 +31,20 @@ from lavit_edge.train.recipe import find_recipe
 CLOTHES = ("T-shirt", "Trouser", "Pullover", "Dress", "Coat", "Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot")
 TRAIN, VAL = 20, 30  # pictures of each class
 Split = tuple[NDArray[np.uint8], NDArray[np.integer]]  # pictures, classes
+SHORT = "epochs=20 patience=8"
 SETTINGS = (
     "",
-    "lr=0.0003",
-    "lr=0.003",
+    SHORT,
+    f"{SHORT} lr=0.0003",
+    f"{SHORT} lr=0.003",
     "epochs=10",
     "epochs=40 patience=0",
-    "batch_size=8",
-    "batch_size=32",
-    "mix_probability=0.5",
-    "randaugment_operations=0 erasing=0",
-    "min_scale=0.6",
-    "optimizer=muon",
+    f"{SHORT} batch_size=8",
+    f"{SHORT} batch_size=32",
+    f"{SHORT} mix_probability=0.5",
+    f"{SHORT} randaugment_operations=0 erasing=0",
+    f"{SHORT} min_scale=0.6",
+    f"{SHORT} optimizer=muon",
 )
 
 

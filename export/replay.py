@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, fx
 from torch.export import ExportedProgram
+from torch.nn import functional as F
 
 from lavit_edge.artifact.runners import to_tensor
 from lavit_edge.quantize.graph import LAYER_OPS, PREFIX
@@ -139,7 +140,8 @@ def _call_unrounded(node: fx.Node, values: Values) -> Any:
     if is_call(node, QUANTIZE, fake_quantize):
         arguments: Any = fx.node.map_arg(node.args[:5], values.__getitem__)
         value, scale, zero_point, low, high = arguments
-        return value.clamp((low - zero_point) * scale, (high - zero_point) * scale)
+        # not clamp, whose gradient takes three operators: a fifth of the time of a made picture
+        return F.hardtanh(value, (low - zero_point) * scale, (high - zero_point) * scale)
     if is_call(node, DEQUANTIZE):
         return values[node.args[0]]  # type: ignore[index]
     return _call(node, values)

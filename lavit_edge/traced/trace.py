@@ -21,6 +21,7 @@ ASIDE = frozenset(  # operators that do nothing in inference
     getattr(torch.ops.aten, name)
     for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "clone", "lift_fresh", "lift_fresh_copy")
 )
+VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
 
 
@@ -101,6 +102,8 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
         elif is_call(node, *ASIDE) or _takes_all(node) or _keeps_type(node):
             node.replace_all_uses_with(node.args[0])
             graph.erase_node(node)
+        elif node.target in VIEWS:  # of what a copy that is no more had laid out
+            node.target = torch.ops.aten.reshape.default
     module = program.module(check_guards=False)
     assert isinstance(module, fx.GraphModule)
     return module

@@ -21,6 +21,7 @@ from lavit_edge.export import replay as replays
 from lavit_edge.export.golden import FAULTS, Chosen, choose, make_payload, photographs
 from lavit_edge.export.replay import Replay
 from lavit_edge.export.targets import CoremlOptions, ExecutorchOptions, OnnxOptions
+from lavit_edge.models.deployed import Deployed
 from lavit_edge.quantize.program import float_program, int8_program
 from lavit_edge.selftest import check_close, check_logits
 
@@ -61,6 +62,14 @@ def test_the_replay_gives_the_logits_of_the_program_to_the_bit(program: Exported
         picture = to_input(image, contract)
         logits = module(torch.from_numpy(to_tensor(picture)))[0].detach().numpy()
         assert np.array_equal(replay.logits(replay.run(picture)), logits)
+
+
+def test_layers_have_the_paths_that_they_have_in_the_model(program: ExportedProgram, int8: Path) -> None:
+    layers = Replay(program).weights
+    assert (
+        layers.keys() <= dict(Deployed(load_checkpoint(int8).model, load_checkpoint(int8).contract).model.named_modules()).keys()
+    )
+    assert "head" in layers
 
 
 def test_the_program_itself_passes_and_planted_faults_do_as_is_said(program: ExportedProgram, chosen: Chosen) -> None:

@@ -233,6 +233,20 @@ def test_a_value_overwritten_under_another_reader_is_functionalised() -> None:
     assert not any("_." in name for name in operators(deploy(of(function, conv()))))
 
 
+def test_a_view_of_a_copy_is_a_reshape() -> None:
+    """ConViT: torch's functionalisation makes the copy that a view needs, and copies are left out."""
+
+    def function(x: Tensor, m: nn.Module) -> Tensor:
+        y = m[0](x)
+        view = y[:, :4]
+        view += 1
+        return m[1](y.transpose(2, 3).contiguous().view(-1, 8, 4, 16))
+
+    found = operators(deploy(of(function, conv(), conv())))
+    assert "reshape.default" in found
+    assert not found & {"clone.default", "view.default", "_unsafe_view.default"}
+
+
 def test_additions_of_int8_tensors_that_a_layer_reads_become_modules() -> None:
     inner = deploy(of(lambda x, m: m[2](((y := m[0](x).relu()) + m[1](y)).relu()), conv(), conv(), conv()))
     assert kinds(inner)["middle.add"] == "Add"

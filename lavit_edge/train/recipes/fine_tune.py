@@ -3,10 +3,10 @@
 from lavit_edge.train.recipe import Recipe
 
 RECIPE = Recipe(
-    epochs=20,
+    epochs=30,
     batch_size=16,
     lr=1e-3,
     warmup_epochs=1,
     mix_probability=0.0,
-    patience=8,
+    patience=12,
 )
