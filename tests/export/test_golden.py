@@ -72,6 +72,20 @@ def test_layers_have_the_paths_that_they_have_in_the_model(program: ExportedProg
     assert "head" in layers
 
 
+def test_weights_that_are_computed_are_no_layers() -> None:
+    class Computed(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.head = torch.nn.Linear(3, 2)
+
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            means = x.mean((2, 3))
+            return self.head(torch.nn.functional.linear(means, means.T @ means))
+
+    program = torch.export.export(Computed(), (torch.zeros(1, 3, 8, 8),))
+    assert list(Replay(program).weights) == ["head"]
+
+
 def test_the_program_itself_passes_and_planted_faults_do_as_is_said(program: ExportedProgram, chosen: Chosen) -> None:
     replay = Replay(program)
     sample = list(replay.weights)[::6]
