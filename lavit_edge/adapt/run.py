@@ -10,11 +10,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lavit_edge.checkpoint import FORMAT, Checkpoint, read_config, save_checkpoint
 from lavit_edge.contract import InputContract
-from lavit_edge.errors import UserError
-from lavit_edge.traced.builder import describe
+from lavit_edge.errors import UserError, one_line
+from lavit_edge.traced.builder import describe, unwrapped
 from lavit_edge.traced.model import Adapted
 
 
@@ -41,11 +42,12 @@ def adapt(
 
     Raises:
         UserError: the module has two inputs, gives no logits or another number of them than the contract has labels, refuses the
-            contract's size, cannot be traced, or holds NaN.
+            contract's size, cannot be copied or traced, or holds NaN or nothing yet.
     """
     if not isinstance(module, nn.Module):
         raise UserError(f"adapt takes a torch.nn.Module, not {reprlib.repr(module)}")
-    model = Adapted(copy.deepcopy(module).cpu().float(), contract.size, len(contract.labels), float_layers)
+    module = unwrapped(module)
+    model = Adapted(_copied(module), contract.size, len(contract.labels), float_layers)
     tensors = _tensors(model)
     notes = list(model.deploy().notes)
     spec: dict[str, Any] = {"builder": builder, "options": options or {}} if builder else {"module": describe(module)}
@@ -66,6 +68,26 @@ def card(module: nn.Module, builder: str | None, options: dict[str, Any] | None,
     return "\n".join([*lines, *(f"- {note}" for note in notes)]) + "\n"
 
 
+def _copied(module: nn.Module) -> nn.Module:
+    """On the CPU and in float32."""
+    name = describe(module)
+    if isinstance(module, torch.jit.ScriptModule):
+        raise UserError(f"{name} is TorchScript, which is not traced again; give the torch.nn.Module that it was made of")
+    for path, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if is_lazy(tensor):
+            raise UserError(f"{name}: {path!r} has no shape yet; call the module once on a picture")
+        if tensor.is_meta:
+            raise UserError(f"{name}: {path!r} is on the meta device and has no values; load the module's weights first")
+    try:
+        copied: nn.Module = copy.deepcopy(module)
+    except Exception as error:  # as torch.nn.utils.weight_norm's, whose weights are computed
+        advice = "; parametrizations.weight_norm makes a module that can" if "weight_norm" in str(error) else ""
+        raise UserError(
+            one_line(f"{name} cannot be copied{advice} ({type(error).__name__}: {str(error).partition('.')[0]})")
+        ) from error
+    return copied.cpu().float()
+
+
 def _tensors(model: Adapted) -> dict[str, Tensor]:
     """The module's state, each tensor with memory of its own: tied weights are two in the file."""
     tensors = {}
@@ -73,6 +95,6 @@ def _tensors(model: Adapted) -> dict[str, Tensor]:
         if not isinstance(value, Tensor):
             raise UserError(f"the module's state {name!r} is a {type(value).__name__}; only tensors are stored")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
-            raise UserError(f"the module's tensor {name!r} holds NaN or inf; the training run that wrote it diverged")
+            raise UserError(f"the module's tensor {name!r} holds NaN or inf; did the training run that wrote it diverge?")
         tensors[name] = value.detach().clone()
     return tensors

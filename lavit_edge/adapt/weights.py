@@ -13,7 +13,6 @@ from lavit_edge.errors import UserError
 from lavit_edge.files import check_shape, read_json
 
 INDEX = ".index.json"
-PREFIXES = ("module.", "_orig_mod.")  # of DataParallel and torch.compile
 
 
 def load_weights(module: nn.Module, source: Path) -> list[str]:
@@ -29,10 +28,9 @@ def load_weights(module: nn.Module, source: Path) -> list[str]:
         UserError: it cannot be read, is a pickle, or holds other tensors than the module has.
     """
     tensors, notes = read_weights(source), []
-    for prefix in PREFIXES:
-        if tensors and all(name.startswith(prefix) for name in tensors) and not set(tensors) & set(module.state_dict()):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-            notes.append(f"weights: prefix {prefix!r} taken off every name")
+    if prefix := _prefix(set(tensors), set(module.state_dict())):
+        tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+        notes.append(f"weights: prefix {prefix!r} taken off every name")
     turned = set()
     for name, wanted in module.state_dict().items():
         value = tensors.get(name)
@@ -43,6 +41,18 @@ def load_weights(module: nn.Module, source: Path) -> list[str]:
     check_fit(module, tensors, str(source), type(module).__name__)
     module.load_state_dict(tensors)
     return notes
+
+
+def _prefix(names: set[str], wanted: set[str]) -> str:
+    """What all names begin with, parts up to a dot, where none is wanted as it is but some without it: ``module.`` of
+    DataParallel, ``_orig_mod.`` of torch.compile, ``model.`` of Lightning."""
+    prefix = ""
+    while names and not names & wanted:
+        part = min(names).partition(".")[0] + "."
+        if not all(name.startswith(part) for name in names):
+            return ""
+        names, prefix = {name.removeprefix(part) for name in names}, prefix + part
+    return prefix
 
 
 def read_weights(source: Path) -> dict[str, Tensor]:

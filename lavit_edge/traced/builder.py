@@ -40,7 +40,18 @@ def build(spec: dict[str, Any], source: str, trust: bool) -> nn.Module:
         raise UserError(f"builder {name} refuses {shown} ({type(error).__name__}: {error})") from error
     if not isinstance(module, nn.Module):
         raise UserError(f"builder {name} returns {type(module).__name__}, not a torch.nn.Module")
-    return module.float().eval()
+    return unwrapped(module).float().eval()
+
+
+def unwrapped(module: nn.Module) -> nn.Module:
+    """Without what ``torch.compile``, ``DataParallel`` and ``DistributedDataParallel`` put around a module."""
+    while True:
+        if isinstance(inner := getattr(module, "_orig_mod", None), nn.Module):
+            module = inner
+        elif isinstance(module, nn.DataParallel | nn.parallel.DistributedDataParallel):
+            module = module.module
+        else:
+            return module
 
 
 def import_builder(name: str) -> Callable[..., Any]:

@@ -86,9 +86,15 @@ class Adapted(nn.Module):
         with torch.no_grad():
             logits = self.module(picture)
 
-        def same(other: nn.Module) -> float:
+        def same(other: Callable[[Tensor], Tensor]) -> float:
             with torch.no_grad():
                 return metrics.sqnr(logits.numpy(), other(picture).numpy())
+
+        name = type(self.module).__name__
+        if (decibels := same(self.module)) < SAME:
+            raise UserError(f"{name} gives a picture other logits from call to call ({decibels:.0f} dB apart): state, or chance?")
+        if (decibels := same(lambda pictures: torch.cat([self.module(each[None]) for each in pictures]))) < SAME:
+            raise UserError(f"{name} gives a picture other logits alone than beside others ({decibels:.0f} dB apart)")
 
         module = inference_form(self.module, same, notes)
         graph_module = trace(module, self.size)
@@ -102,7 +108,7 @@ class Adapted(nn.Module):
         annotate(graph_module, self.size)
         first, last = ends(graph_module)
         if not first:
-            raise UserError(f"{type(self.module).__name__} has no linear map or convolution with stored weights to quantise")
+            raise UserError(f"{name} has no linear map or convolution with stored weights to quantise")
         patterns = self.patterns if self.patterns is not None else tuple(dict.fromkeys([*first, *last]))
         check_patterns(patterns, [str(node.target) for node in graph_module.graph.nodes if is_layer(graph_module, node)])
         additions_as_modules(graph_module, patterns)
@@ -110,8 +116,7 @@ class Adapted(nn.Module):
         traced.float_layers, traced.notes = tuple(patterns), tuple(notes)
         if (decibels := same(traced)) < SAME:
             raise UserError(
-                f"the traced form of {type(self.module).__name__} gives other logits than the module ({decibels:.0f} dB, "
-                f"{SAME:.0f} wanted); does it keep state, or depend on the batch?"
+                f"the traced form of {name} gives other logits than the module ({decibels:.0f} dB, {SAME:.0f} wanted)"
             )
         return traced
 

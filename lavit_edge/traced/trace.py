@@ -67,7 +67,9 @@ def trace(module: nn.Module, size: int) -> fx.GraphModule:
     except Exception as error:  # a dozen kinds, most of them without a common base
         first = next(iter(str(error).strip().splitlines()), "")  # 20 lines of advice on torch's insides follow
         reason = f"{type(error).__name__}: {first}"
-        raise UserError(f"{name} cannot be traced; control flow must not depend on the picture ({reason})") from error
+        raise UserError(
+            f"{name} cannot be traced; control flow must not depend on the picture or the batch ({reason})"
+        ) from error
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
     graph_module.graph.set_codegen(fx.graph.CodeGen())

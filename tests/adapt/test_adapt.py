@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
+from torch.nn.utils import weight_norm
 
 from lavit_edge.adapt.__main__ import main, parse_options
 from lavit_edge.adapt.run import adapt
@@ -17,7 +19,7 @@ from lavit_edge.adapt.weights import load_weights
 from lavit_edge.checkpoint import CARD, CONFIG, WEIGHTS, load_checkpoint
 from lavit_edge.contract import InputContract
 from lavit_edge.errors import UserError
-from lavit_edge.traced.builder import build
+from lavit_edge.traced.builder import build, describe
 
 CONTRACT = InputContract(size=32, labels=("a", "b", "c"))
 PICTURE = torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(1))
@@ -111,6 +113,39 @@ def test_what_is_no_module_or_holds_nan(module: nn.Module) -> None:
         adapt(module, CONTRACT)
 
 
+class Normed(nn.Sequential):
+    """With a weight that is computed in each call, which cannot be copied."""
+
+    def __init__(self) -> None:
+        super().__init__(weight_norm(nn.Conv2d(3, 3, 1)), nn.AdaptiveAvgPool2d(1), nn.Flatten())
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (torch.jit.script, "RecursiveScriptModule is TorchScript, which is not traced again"),
+        (lambda module: module.to("meta"), "'stem.weight' is on the meta device and has no values"),
+        (lambda module: nn.Sequential(nn.LazyConv2d(3, 1)), "'0.weight' has no shape yet; call the module once on a picture"),
+        (lambda module: Normed(), r"Normed cannot be copied; parametrizations\.weight_norm makes a module that can"),
+    ],
+    ids=["TorchScript", "meta", "lazy", "weight norm"],
+)
+def test_a_module_that_cannot_be_taken_is_refused_in_a_line(
+    module: nn.Module, make: Callable[[nn.Module], nn.Module], message: str
+) -> None:
+    with pytest.raises(UserError, match=message) as caught:
+        adapt(make(module), CONTRACT)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("wrap", [torch.compile, nn.DataParallel, lambda module: torch.compile(nn.DataParallel(module))])
+def test_wrappers_are_taken_off(module: nn.Module, wrap: Callable[[nn.Module], nn.Module]) -> None:
+    checkpoint = adapt(wrap(module), CONTRACT)
+    assert checkpoint.config["adapted"]["module"] == describe(module)
+    assert checkpoint.model.state_dict().keys() == module.state_dict().keys()
+
+
 def test_labels_that_do_not_match_the_head(module: nn.Module) -> None:
     with pytest.raises(UserError, match="Small gives 3 logits, but the contract has 2 labels"):
         adapt(module, InputContract(size=32, labels=("a", "b")))
@@ -120,13 +155,14 @@ def test_half_precision_becomes_single(module: nn.Module) -> None:
     assert adapt(module.half(), CONTRACT).model.state_dict()["head.weight"].dtype == torch.float32
 
 
-def test_weights_are_mended_where_that_is_safe_and_it_is_said(module: nn.Module, tmp_path: Path) -> None:
+@pytest.mark.parametrize("prefix", ["module.", "_orig_mod.module.", "model."])
+def test_weights_are_mended_where_that_is_safe_and_it_is_said(module: nn.Module, tmp_path: Path, prefix: str) -> None:
     nn.init.normal_(module.head.bias)
     state = copy.deepcopy(module).half().state_dict()
-    save_file({f"module.{name}": value for name, value in state.items()}, tmp_path / "w.safetensors")
+    save_file({f"{prefix}{name}": value for name, value in state.items()}, tmp_path / "w.safetensors")
     other = type(module)(3)
     assert load_weights(other, tmp_path / "w.safetensors") == [
-        "weights: prefix 'module.' taken off every name",
+        f"weights: prefix {prefix!r} taken off every name",
         "weights: float16 turned to float32",
     ]
     assert torch.allclose(logits(other), logits(module), atol=1e-2)
@@ -157,6 +193,7 @@ def test_weights_that_do_not_fit(module: nn.Module, tmp_path: Path) -> None:
         ({"head.bias": None, "stem.bias": None}, r"tensor 'head\.bias' of Small is missing \(2 in all\)"),
         ({"neck.bias": torch.zeros(1)}, r"tensor 'neck\.bias' is not part of Small \(1 in all\)"),
         ({"stem.bias": torch.zeros(9)}, r"'stem\.bias' has shape \(9,\), Small wants \(8,\)"),
+        (dict.fromkeys(state) | {"a.b.stem.bias": torch.zeros(8)}, r"tensor 'body\.0\.weight' of Small is missing \(9 in all\)"),
         ({"head.bias": torch.zeros(4)}, "another number of labels than the head"),
     ):
         save_file({name: value for name, value in {**state, **change}.items() if value is not None}, file)

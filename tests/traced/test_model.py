@@ -388,7 +388,11 @@ class Two(nn.Module):
 
 def on_a_condition(head: nn.Module, x: Tensor) -> object:
     x = x.mean((2, 3))
-    return head(torch.cond(x.sum() > 0, lambda x: x * 2, lambda x: x - 1, (x,)))
+    return head(torch.cond(x.sum() > -1e9, lambda x: x * 2, lambda x: x - 1, (x,)))
+
+
+def one_by_one(head: nn.Module, x: Tensor) -> object:
+    return torch.stack([head(picture.mean((1, 2))) for picture in x])
 
 
 def under_autocast(head: nn.Module, x: Tensor) -> object:
@@ -413,12 +417,26 @@ class Sized(nn.Module):
         (Bad(lambda head, x: head(x.mean((2, 3))).argmax(1)[:, None]), "torch.int64 for 3 pictures"),
         (Bad(lambda head, x: head(x.mean((2, 3)))[:, :3]), "Bad gives 3 logits, but the contract has 4 labels"),
         (Bad(lambda head, x: head(x.mean((2, 3))) * (2 if x.mean() > 0.5 else 1)), "control flow must not depend on the picture"),
+        (Bad(one_by_one), "control flow must not depend on the picture or the batch"),
         (Bad(on_a_condition), "control flow must not depend on the picture .*torch.cond"),
         (Bad(under_autocast), "the model turns autocast to torch.bfloat16 on; turn it off"),
         (Bad(lambda head, x: x.mean((1, 2, 3))[:, None].repeat(1, 4)), "no linear map or convolution with stored weights"),
         (Sized(), "Sized refuses pictures of 32 x 32 pixels .*only 224 pixels"),
     ],
-    ids=["two inputs", "tuple", "dict", "a map", "classes", "labels", "control flow", "cond", "autocast", "no layer", "size"],
+    ids=[
+        "two inputs",
+        "tuple",
+        "dict",
+        "a map",
+        "classes",
+        "labels",
+        "control flow",
+        "batch",
+        "cond",
+        "autocast",
+        "no layer",
+        "size",
+    ],
 )
 def test_what_is_no_classifier_is_refused_in_a_line(module: nn.Module, message: str, capfd: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UserError, match=message) as caught:
@@ -443,5 +461,10 @@ def test_a_module_that_changes_with_every_call_is_refused() -> None:
             self.calls += 1
             return super().forward(x) * self.calls
 
-    with pytest.raises(UserError, match="gives other logits than the module"):
+    with pytest.raises(UserError, match="Stateful gives a picture other logits from call to call"):
         Adapted(Stateful(nn.Identity()), SIZE, CLASSES).deploy()
+
+
+def test_a_module_that_looks_at_the_other_pictures_is_refused() -> None:
+    with pytest.raises(UserError, match="Net gives a picture other logits alone than beside others"):
+        deploy(of(lambda x, m: x - x.mean(0, keepdim=True)))
