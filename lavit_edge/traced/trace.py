@@ -53,7 +53,7 @@ def trace(module: nn.Module, size: int) -> fx.GraphModule:
     """The operators of a module in eval mode, for ``(B, 3, size, size)`` of any batch; parameters keep their names.
 
     Raises:
-        UserError: torch.export cannot trace it, as where control flow depends on values in the picture.
+        UserError: torch.export cannot trace it, as where control flow depends on the picture, or it has complex numbers.
     """
     name, dynamic = type(module).__name__, ({0: Dim("batch", min=1)},)
     fast = torch.backends.mha.get_fastpath_enabled()
@@ -77,6 +77,9 @@ def trace(module: nn.Module, size: int) -> fx.GraphModule:
     output.args = (output.args[0][0] if isinstance(output.args[0], list | tuple) else output.args[0],)
     graph_module.recompile()
     annotate(graph_module, size)
+    for node in graph_module.graph.nodes:
+        if isinstance(value := node.meta["val"], Tensor) and value.is_complex():
+            raise UserError(f"{name} computes with complex numbers ({node.name}), which no format here has")
     return graph_module
 
 
