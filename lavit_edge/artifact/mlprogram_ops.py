@@ -18,6 +18,7 @@ from torch import Tensor
 
 from lavit_edge.artifact import mlprogram_pointwise, mlprogram_shapes
 
+CONVOLUTIONS = {3: F.conv1d, 4: F.conv2d, 5: F.conv3d}
 INTEGERS = {"int8": torch.int8, "uint8": torch.uint8}
 
 
@@ -72,16 +73,37 @@ def conv(
     groups: int,
     bias: Tensor | None = None,
 ) -> Tensor:
-    if x.ndim != 4:
+    if x.ndim not in CONVOLUTIONS:
         raise ValueError(f"an input of rank {x.ndim} is unknown")
     if pad_type == "custom":
-        top, bottom, left, right = pad
         if not 0 <= min(pad) <= max(pad) < max(weight.shape[2:]):
             raise ValueError(f"pad {pad} beyond the kernel is unknown")
-        x = F.pad(x, (left, right, top, bottom))
+        x = F.pad(x, [side for i in range(len(pad) - 2, -1, -2) for side in pad[i : i + 2]])
     elif pad_type not in ("valid", "same"):
         raise ValueError(f"pad_type {pad_type!r} is unknown")
-    return F.conv2d(x, weight, bias, strides, "same" if pad_type == "same" else "valid", dilations, groups)
+    return CONVOLUTIONS[x.ndim](x, weight, bias, strides, "same" if pad_type == "same" else "valid", dilations, groups)
+
+
+def conv_transpose(
+    x: Tensor,
+    weight: Tensor,
+    strides: list[int],
+    pad_type: str,
+    pad: list[int],
+    dilations: list[int],
+    groups: int,
+    bias: Tensor | None = None,
+    output_shape: list[int] | None = None,
+) -> Tensor:
+    """``pad``: rows and columns taken off the result, alike on both sides, before what ``output_shape`` wants is added."""
+    sides = [0, 0, 0, 0] if pad_type == "valid" else pad
+    if x.ndim != 4 or pad_type not in ("valid", "custom") or sides[::2] != sides[1::2]:
+        raise ValueError(f"rank {x.ndim}, pad_type {pad_type!r}, or pad {pad}, is unknown")
+    made = F.conv_transpose2d(x, weight, bias, strides, sides[::2], 0, groups, dilations)
+    if output_shape is None or list(made.shape[2:]) == output_shape[2:]:
+        return made
+    more = [wanted - given for wanted, given in zip(output_shape[2:], made.shape[2:], strict=True)]
+    return F.conv_transpose2d(x, weight, bias, strides, sides[::2], more, groups, dilations)
 
 
 def matmul(x: Tensor, y: Tensor, transpose_x: bool, transpose_y: bool) -> Tensor:
@@ -106,13 +128,6 @@ def softmax(x: Tensor, axis: int) -> Tensor:
     return x.softmax(axis)
 
 
-def cast(x: Tensor, dtype: str) -> Tensor:
-    """Between the floating types alone: the declared type of the output says whether it is rounded."""
-    if dtype not in ("fp16", "fp32") or not x.is_floating_point():
-        raise ValueError(f"dtype {dtype!r} of {x.dtype} is unknown")
-    return x
-
-
 def classify(probabilities: Tensor, classes: list[str]) -> tuple[str, dict[str, float]]:
     """The most probable class, and every class with its probability."""
     flat = probabilities.flatten().tolist()
@@ -130,12 +145,12 @@ OPERATIONS: dict[str, Callable[..., Any]] = {
         dequantize,
         linear,
         conv,
+        conv_transpose,
         matmul,
         batch_norm,
         layer_norm,
         instance_norm,
         softmax,
-        cast,
         classify,
         *mlprogram_pointwise.OPERATIONS,
         *mlprogram_shapes.OPERATIONS,

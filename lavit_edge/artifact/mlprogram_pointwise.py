@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+WHOLE = {"int32": torch.int32, "int16": torch.int16, "uint16": torch.uint16}  # types of indices
+
 
 def relu(x: Tensor) -> Tensor:
     return F.relu(x)
@@ -92,6 +94,55 @@ def erf(x: Tensor) -> Tensor:
     return x.erf()
 
 
+def exp2(x: Tensor) -> Tensor:
+    return x.exp2()
+
+
+def sin(x: Tensor) -> Tensor:
+    return x.sin()
+
+
+def cos(x: Tensor) -> Tensor:
+    return x.cos()
+
+
+def tan(x: Tensor) -> Tensor:
+    return x.tan()
+
+
+def atan(x: Tensor) -> Tensor:
+    return x.atan()
+
+
+def sinh(x: Tensor) -> Tensor:
+    return x.sinh()
+
+
+def cosh(x: Tensor) -> Tensor:
+    return x.cosh()
+
+
+def sign(x: Tensor) -> Tensor:
+    return x.sign()
+
+
+def floor(x: Tensor) -> Tensor:
+    return x.floor()
+
+
+def ceil(x: Tensor) -> Tensor:
+    return x.ceil()
+
+
+def round(x: Tensor) -> Tensor:
+    """Ties to even."""
+    return x.round()
+
+
+def identity(x: Tensor) -> Tensor:
+    return x
+
+
 def add(x: Tensor | float, y: Tensor | float) -> Tensor | float:
     return x + y
 
@@ -108,6 +159,10 @@ def real_div(x: Tensor | float, y: Tensor | float) -> Tensor | float:
     return x / y
 
 
+def floor_div(x: Tensor, y: Tensor | float) -> Tensor:
+    return torch.floor_divide(x, y)
+
+
 def maximum(x: Tensor, y: Tensor | float) -> Tensor:
     return x.clamp(min=y)
 
@@ -120,20 +175,71 @@ def pow(x: Tensor | float, y: Tensor | float) -> Tensor | float:
     return x**y
 
 
-def reduce_mean(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
+def reduce_mean(x: Tensor, keep_dims: bool, axes: list[int] | None = None) -> Tensor:
     return x.mean(axes, keep_dims)
 
 
-def reduce_sum(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
+def reduce_sum(x: Tensor, keep_dims: bool, axes: list[int] | None = None) -> Tensor:
     return x.sum(axes, keep_dims)
 
 
-def reduce_max(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
-    return x.amax(axes, keep_dims)
+def reduce_max(x: Tensor, keep_dims: bool, axes: list[int] | None = None) -> Tensor:
+    return x.amax(axes or (), keep_dims)
 
 
-def reduce_l2_norm(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
+def reduce_min(x: Tensor, keep_dims: bool, axes: list[int] | None = None) -> Tensor:
+    return x.amin(axes or (), keep_dims)
+
+
+def reduce_l2_norm(x: Tensor, keep_dims: bool, axes: list[int] | None = None) -> Tensor:
     return torch.linalg.vector_norm(x, dim=axes, keepdim=keep_dims)
+
+
+def reduce_log_sum_exp(x: Tensor, axes: list[int], keep_dims: bool) -> Tensor:
+    return x.logsumexp(axes, keep_dims)
+
+
+def reduce_argmax(x: Tensor, axis: int, keep_dims: bool, output_dtype: str = "int32") -> Tensor:
+    return cast(x.argmax(axis, keep_dims), output_dtype)
+
+
+def cumsum(x: Tensor, axis: int, exclusive: bool, reverse: bool) -> Tensor:
+    if exclusive or reverse:
+        raise ValueError("a sum that is exclusive or runs backwards is unknown")
+    return x.cumsum(axis)
+
+
+def cast(x: Tensor, dtype: str) -> Tensor:
+    """To a floating type, which the declared type of the output rounds to; whole numbers to others."""
+    if dtype in ("fp16", "fp32"):
+        return x.float()
+    if dtype not in WHOLE or x.is_floating_point():
+        raise ValueError(f"dtype {dtype!r} of {x.dtype} is unknown")
+    return x.to(WHOLE[dtype])
+
+
+def equal(x: Tensor, y: Tensor | float) -> Tensor:
+    return x == y
+
+
+def not_equal(x: Tensor, y: Tensor | float) -> Tensor:
+    return x != y
+
+
+def logical_and(x: Tensor, y: Tensor) -> Tensor:
+    return x & y
+
+
+def logical_or(x: Tensor, y: Tensor) -> Tensor:
+    return x | y
+
+
+def logical_xor(x: Tensor, y: Tensor) -> Tensor:
+    return x ^ y
+
+
+def logical_not(x: Tensor) -> Tensor:
+    return ~x
 
 
 def greater(x: Tensor, y: Tensor | float) -> Tensor:
@@ -176,17 +282,41 @@ OPERATIONS = (
     inverse,
     log,
     erf,
+    exp2,
+    sin,
+    cos,
+    tan,
+    atan,
+    sinh,
+    cosh,
+    sign,
+    floor,
+    ceil,
+    round,
+    identity,
     add,
     sub,
     mul,
     real_div,
+    floor_div,
     maximum,
     minimum,
     pow,
     reduce_mean,
     reduce_sum,
     reduce_max,
+    reduce_min,
     reduce_l2_norm,
+    reduce_log_sum_exp,
+    reduce_argmax,
+    cumsum,
+    cast,
+    equal,
+    not_equal,
+    logical_and,
+    logical_or,
+    logical_xor,
+    logical_not,
     greater,
     greater_equal,
     less,

@@ -10,6 +10,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from lavit_edge.artifact.mlprogram_pointwise import cast
+
 
 def reshape(x: Tensor, shape: list[int]) -> Tensor:
     if 0 in shape:
@@ -86,11 +88,40 @@ def slice_by_index(
     return x[tuple(a if alone else slice(None if first else a, None if last else b, by) for a, b, by, first, last, alone in axes)]
 
 
-def gather(x: Tensor, indices: list[int], axis: int, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
-    """Entries of one axis by their numbers, which are stored: what ``roll`` and an index that is a list become."""
-    if batch_dims or not all(isinstance(index, int) and 0 <= index < x.shape[axis] for index in indices):
+def gather(x: Tensor, indices: Tensor | list[int], axis: int, batch_dims: int = 0, validate_indices: bool = False) -> Tensor:
+    """Entries of one axis by their numbers: what ``roll``, an index that is a list, and an embedding become."""
+    stored = indices if isinstance(indices, list) else []
+    if batch_dims or not all(isinstance(index, int) and 0 <= index < x.shape[axis] for index in stored):
         raise ValueError("indices of several axes, or beyond the axis, are unknown")
-    return x.index_select(axis, torch.tensor(indices, device=x.device))
+    numbers = torch.as_tensor(indices, device=x.device).long()
+    return x.index_select(axis, numbers.flatten()).unflatten(axis, numbers.shape)
+
+
+def gather_along_axis(x: Tensor, indices: Tensor | list, axis: int, validate_indices: bool = False) -> Tensor:
+    return torch.gather(x, axis, torch.as_tensor(indices).long())
+
+
+def argsort(x: Tensor, axis: int, ascending: bool) -> Tensor:
+    return cast(x.argsort(dim=axis, descending=not ascending, stable=True), "int32")
+
+
+def topk(
+    x: Tensor, k: int, axis: int, ascending: bool, sort: bool, return_indices: bool = True, output_indices_dtype: str = "int32"
+) -> tuple[Tensor, ...]:
+    found = x.topk(k, axis, largest=not ascending, sorted=sort)
+    return (found.values, cast(found.indices, output_indices_dtype)) if return_indices else (found.values,)
+
+
+def band_part(x: Tensor, lower: int, upper: int) -> Tensor:
+    """Zero beyond so many diagonals below and above the main one; -1: none is."""
+    below = x if lower < 0 else x.triu(-lower)
+    return below if upper < 0 else below.tril(upper)
+
+
+def crop(x: Tensor, crop_height: list[int], crop_width: list[int]) -> Tensor:
+    """Without so many first and last rows and columns."""
+    (top, bottom), (left, right) = crop_height, crop_width
+    return x[..., top : x.shape[-2] - bottom, left : x.shape[-1] - right]
 
 
 def reverse(x: Tensor, axes: list[int]) -> Tensor:
@@ -106,7 +137,8 @@ def pixel_shuffle(x: Tensor, upscale_factor: int) -> Tensor:
 
 
 def max_pool(x: Tensor, kernel_sizes: list[int], strides: list[int], pad_type: str, pad: list[int], ceil_mode: bool) -> Tensor:
-    return F.max_pool2d(x, kernel_sizes, strides, _both_sides(x, pad_type, pad), ceil_mode=ceil_mode)
+    pool = {3: F.max_pool1d, 4: F.max_pool2d, 5: F.max_pool3d}[_ranked(x)]
+    return pool(x, kernel_sizes, strides, _both_sides(pad_type, pad), ceil_mode=ceil_mode)
 
 
 def avg_pool(
@@ -118,20 +150,23 @@ def avg_pool(
     exclude_padding_from_average: bool,
     ceil_mode: bool,
 ) -> Tensor:
-    sides = _both_sides(x, pad_type, pad)
-    return F.avg_pool2d(x, kernel_sizes, strides, sides, ceil_mode, not exclude_padding_from_average)
+    pool = {3: F.avg_pool1d, 4: F.avg_pool2d, 5: F.avg_pool3d}[_ranked(x)]
+    return pool(x, kernel_sizes, strides, _both_sides(pad_type, pad), ceil_mode, not exclude_padding_from_average)
 
 
-def _both_sides(x: Tensor, pad_type: str, pad: list[int]) -> tuple[int, int]:
-    """Padding of a pooling's rows and columns, which torch knows alike on both sides alone."""
-    if x.ndim != 4:
+def _ranked(x: Tensor) -> int:
+    if not 3 <= x.ndim <= 5:
         raise ValueError(f"an input of rank {x.ndim} is unknown")
+    return x.ndim
+
+
+def _both_sides(pad_type: str, pad: list[int]) -> list[int] | int:
+    """Padding of a pooling along its axes, which torch knows alike on both sides alone."""
     if pad_type == "valid":
-        return 0, 0
-    top, bottom, left, right = pad
-    if pad_type != "custom" or (top, left) != (bottom, right):
+        return 0
+    if pad_type != "custom" or pad[::2] != pad[1::2]:
         raise ValueError(f"pad_type {pad_type!r} with pad {pad} is unknown")
-    return top, left
+    return pad[::2]
 
 
 def upsample_nearest_neighbor(x: Tensor, scale_factor_height: float, scale_factor_width: float) -> Tensor:
@@ -186,6 +221,11 @@ OPERATIONS = (
     pad,
     slice_by_index,
     gather,
+    gather_along_axis,
+    argsort,
+    topk,
+    band_part,
+    crop,
     reverse,
     pixel_shuffle,
     pixel_unshuffle,

@@ -15,6 +15,21 @@ from torch import fx
 from lavit_edge.traced.nodes import Insert, arguments, is_call, shape
 
 aten = torch.ops.aten
+HIDDEN = -1e4  # what a mask adds to a score: fp16 has it, and softmax makes 0 of it
+
+
+def masks_as_numbers(graph_module: fx.GraphModule) -> None:
+    """Of fused attention: a causal or a boolean mask becomes numbers that are added to the scores."""
+    for node in graph_module.graph.find_nodes(op="call_function", target=aten.scaled_dot_product_attention.default):
+        named, insert = arguments(node), Insert(graph_module.graph, node)
+        (*_, rows, _), (*_, columns, _) = shape(named["query"]) or (), shape(named["key"]) or ()
+        mask = named["attn_mask"]
+        if named["is_causal"]:
+            mask = insert(aten.triu.default, insert(aten.full.default, [rows, columns], HIDDEN), 1)
+        elif mask is not None and mask.meta["val"].dtype == torch.bool:
+            mask = insert(aten.where.Scalar, mask, 0.0, HIDDEN)
+        node.args = (*node.args[:3], mask)
+        node.kwargs = {name: value for name, value in node.kwargs.items() if name not in ("attn_mask", "is_causal")}
 
 
 def attention_in_three_axes(graph_module: fx.GraphModule) -> None:
@@ -41,7 +56,7 @@ def attention_in_three_axes(graph_module: fx.GraphModule) -> None:
 def _fused(insert: Insert, named: dict[str, Any]) -> fx.Node | None:
     query, key, value, mask = (named[name] for name in ("query", "key", "value", "attn_mask"))
     sizes = [shape(each) for each in (query, key, value)]
-    if any(size is None or len(size) not in (3, 4) for size in sizes) or named["enable_gqa"] or named["is_causal"]:
+    if any(size is None or len(size) not in (3, 4) for size in sizes) or named["enable_gqa"]:
         return None
     (*lead, rows, width), (*_, columns, _), (*_, depth) = sizes  # type: ignore[misc]
     if any(size[:-2] != tuple(lead) for size in sizes):  # type: ignore[index]
@@ -50,8 +65,6 @@ def _fused(insert: Insert, named: dict[str, Any]) -> fx.Node | None:
     keys = insert(aten.transpose.int, insert.reshape(key, -1, columns, width), 1, 2)
     scores = insert(aten.bmm.default, insert(aten.mul.Tensor, insert.reshape(query, -1, rows, width), scale), keys)
     if mask is not None:
-        if mask.meta["val"].dtype == torch.bool:
-            return None
         scores = insert.reshape(scores, -1, *lead[1:], rows, columns)
         scores = _table(insert, scores, mask) or insert(aten.add.Tensor, scores, mask)
         scores = insert.reshape(scores, -1, rows, columns)

@@ -6,6 +6,7 @@ in int8.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Collection
 from typing import Any
 
@@ -95,18 +96,23 @@ def _random(node: fx.Node) -> bool:
 
 
 def products_as_layers(graph_module: fx.GraphModule) -> None:
-    """``x @ W`` with a stored matrix becomes a linear map."""
+    """``x @ W`` with one stored matrix becomes a linear map."""
     for node in list(graph_module.graph.nodes):
-        if is_call(node, aten.matmul, aten.mm) and _constant(node.args[1]) and len(shape(node.args[1]) or ()) == 2:
-            other = node.args[1]
-            path = f"{other.target}_{node.name}"
-            place(graph_module, path, nn.Parameter(get_value(graph_module, other.target).detach().T.contiguous()))
-            insert = Insert(graph_module.graph, node)
-            with graph_module.graph.inserting_before(node):
-                weight = graph_module.graph.create_node("get_attr", path)
-            weight.meta["val"] = other.meta["val"].T
-            node.replace_all_uses_with(insert(aten.linear.default, node.args[0], weight))
-            graph_module.graph.erase_node(node)
+        if not is_call(node, aten.matmul, aten.mm, aten.bmm) or not _constant(node.args[1]):
+            continue
+        size = shape(node.args[1]) or ()
+        if len(size) < 2 or math.prod(size[:-2]) != 1 or len(shape(node.args[0]) or ()) < len(size):
+            continue
+        other = node.args[1]
+        path = f"{other.target}_{node.name}"
+        matrix = get_value(graph_module, other.target).detach().reshape(size[-2:]).T.contiguous()
+        place(graph_module, path, nn.Parameter(matrix))
+        insert = Insert(graph_module.graph, node)
+        with graph_module.graph.inserting_before(node):
+            weight = graph_module.graph.create_node("get_attr", path)
+        weight.meta["val"] = torch.empty_like(matrix, device="meta")
+        node.replace_all_uses_with(insert(aten.linear.default, node.args[0], weight))
+        graph_module.graph.erase_node(node)
 
 
 def _constant(node: Any) -> bool:

@@ -102,38 +102,42 @@ def _follow(node: fx.Node, axis: int | None) -> int | None:
 
 @torch.no_grad()
 def fold_scales(graph_module: fx.GraphModule) -> list[str]:
-    """Folds stored numbers, one or one a channel, that multiply a layer's output alone into the layer's weights.
+    """Folds stored numbers, one or one a channel, that a layer's output alone is multiplied by or added to into the layer.
 
     LayerScale (Touvron et al., 2021, arXiv 2103.17239) is one: in float between an int8 layer and its residual addition, it would
     keep that in float, too.
 
     Returns:
-        How many, where there are any; and where others are left, a line each with the reason.
+        How many scales, where there are any; and where others are left, a line each with the reason.
     """
     folded, left = 0, []
     for node in list(graph_module.graph.nodes):
-        if not is_call(node, aten.mul, aten.div) or len(node.args) != 2 or node.kwargs:
+        if not is_call(node, aten.mul, aten.div, aten.add, aten.sub) or len(node.args) != 2 or node.kwargs:
             continue
-        value, scale = node.args
-        if is_call(node, aten.mul) and not isinstance(_stored(graph_module, scale), Tensor):
-            value, scale = scale, value
-        factor, before = _stored(graph_module, scale), layer_before(graph_module, value)
-        if not isinstance(factor, Tensor) or not isinstance(before, Before) or shape(node) != shape(value):
+        value, stored = node.args
+        if is_call(node, aten.mul, aten.add) and _stored(graph_module, stored) is None:
+            value, stored = stored, value
+        factor, before = _stored(graph_module, stored), layer_before(graph_module, value)
+        if factor is None or not isinstance(before, Before) or shape(node) != shape(value):
             continue
         long = [axis for axis, size in enumerate(factor.shape, len(shape(value) or ()) - factor.dim()) if size > 1]
         if long not in ([], [before.axis]):
             continue
-        layer = before.layer
-        factor = (1 / factor if is_call(node, aten.div) else factor).to(layer.weight.dtype).flatten()
-        weight = layer.weight * factor.reshape(-1, *[1] * (layer.weight.dim() - 1))
-        if weight.flatten(1).abs().amax(1).median() / 127 < LEAST_STEP:
-            left.append(f"the scale behind {before.path} is too small for weights in fp16: it is computed in float")
-            continue
-        layer.weight = nn.Parameter(weight)
-        layer.bias = None if layer.bias is None else nn.Parameter(layer.bias * factor)
+        layer, factor = before.layer, factor.to(before.layer.weight.dtype).flatten()
+        if is_call(node, aten.add, aten.sub):
+            shift = (-factor if is_call(node, aten.sub) else factor).expand(len(layer.weight))
+            layer.bias = nn.Parameter(shift.clone() if layer.bias is None else layer.bias + shift)
+        else:
+            factor = 1 / factor if is_call(node, aten.div) else factor
+            weight = layer.weight * factor.reshape(-1, *[1] * (layer.weight.dim() - 1))
+            if weight.flatten(1).abs().amax(1).median() / 127 < LEAST_STEP:
+                left.append(f"the scale behind {before.path} is too small for weights in fp16: it is computed in float")
+                continue
+            layer.weight = nn.Parameter(weight)
+            layer.bias = None if layer.bias is None else nn.Parameter(layer.bias * factor)
+            folded += 1
         node.replace_all_uses_with(value)
         graph_module.graph.erase_node(node)
-        folded += 1
     total = folded + len(left)
     return [f"{folded} of {total} scales folded into the layers before them", *left] if total else []
 

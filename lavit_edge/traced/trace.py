@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx, nn
+from torch._decomp import decomposition_table
 from torch._ops import HigherOrderOperator
 from torch.export import Dim, ExportedProgram
 
@@ -20,6 +21,26 @@ BATCH = 3  # pictures in the trace: none of the numbers that a model is made of,
 ASIDE = frozenset(  # operators that do nothing in inference
     getattr(torch.ops.aten, name)
     for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "clone", "lift_fresh", "lift_fresh_copy")
+)
+COMPOSITE = tuple(  # operators that torch can write in simpler ones, and some back end cannot take
+    getattr(torch.ops.aten, name)
+    for name in (
+        *(
+            "einsum",
+            "tensordot",
+            "inner",
+            "bilinear",
+            "addmm",
+            "baddbmm",
+            "addcmul",
+            "addcdiv",
+            "lerp",
+            "rms_norm",
+            "_fused_rms_norm",
+        ),
+        *("cosine_similarity", "pairwise_distance", "softplus", "mish", "celu", "log_sigmoid", "log_sigmoid_forward", "logit"),
+        *("channel_shuffle", "native_channel_shuffle", "take_along_dim", "rot90", "im2col", "__and__", "__or__", "__xor__"),
+    )
 )
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
@@ -94,11 +115,18 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
 
     Only a value that nobody else reads is overwritten in nearly all models, as by ``ReLU(inplace=True)``: there the operator
     becomes the one that gives a new value. torch's own functionalisation, for the rest, takes as long as the trace again.
+
+    Some operators become products and sums, which are layers where their weights are stored: ``einsum`` has none that a back end
+    could take as int8, and of RMSNorm coremltools 9.0 and XNNPACK make something that does not run.
     """
-    graph = program.graph
     inline_regions(program.graph_module)
-    if not all(_overwrites_its_own(node) for node in graph.nodes if _writes(node)):
-        program = program.run_decompositions({})
+    graph, parts = program.graph, {}
+    if any(is_call(node, *COMPOSITE) for node in graph.nodes):
+        tables = (torch.export.default_decompositions(), decomposition_table)
+        overloads = (getattr(packet, name) for packet in COMPOSITE for name in packet.overloads())
+        parts = {each: table[each] for each in overloads for table in tables if each in table}
+    if parts or not all(_overwrites_its_own(node) for node in graph.nodes if _writes(node)):
+        program = program.run_decompositions(parts)
         graph = program.graph
     for node in list(graph.nodes):
         if _writes(node):

@@ -1,5 +1,6 @@
 """The operations of ML programs against torch, one by one, in full precision and in fp16."""
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -165,6 +166,36 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = {
         (1, 4, 5, 7),
     ),
 }
+MAP = (1, 8, 5, 6)
+for name in ("exp2", "sin", "cos", "tan", "atan", "sinh", "cosh", "sign", "floor", "ceil", "round"):
+    CASES[name] = (name, functools.partial(Function, getattr(torch, name)), MAP)
+CASES |= {
+    "reduce_min": ("reduce_min", lambda: Function(lambda x: x.amin((2, 3))), MAP),
+    "reduce_log_sum_exp": ("reduce_log_sum_exp", lambda: Function(lambda x: x.logsumexp(1)), MAP),
+    "reduce_argmax": ("reduce_argmax", lambda: Function(lambda x: x.argmax(1).float()), MAP),
+    "mean of all": ("reduce_mean", lambda: Function(lambda x: x + x.mean().relu()), MAP),
+    "cumsum": ("cumsum", lambda: Function(lambda x: x.cumsum(1)), (1, 3, 5, 6)),
+    "topk": ("topk", lambda: Function(lambda x: x.topk(2, 1)[0]), MAP),
+    "sorted": ("gather_along_axis", lambda: Function(lambda x: x.sort(1)[0]), MAP),
+    "argsort": ("argsort", lambda: Function(lambda x: x.argsort(1).float()), MAP),
+    "embedding": ("gather", lambda: Function(lambda x, w: F.embedding(x.argmax(1), w), 8, 4), MAP),
+    "triu": ("band_part", lambda: Function(lambda x: x.triu(1)), MAP),
+    "tril": ("band_part", lambda: Function(lambda x: x.tril(-1)), MAP),
+    "floor_div": ("floor_div", lambda: Function(lambda x: torch.floor_divide(x, 0.5)), MAP),
+    "equal": ("equal", lambda: Function(lambda x: torch.where(x == x.amax(1, keepdim=True), x, -x)), MAP),
+    "not_equal": ("not_equal", lambda: Function(lambda x: torch.where(x != x.amax(1, keepdim=True), x, -x)), MAP),
+    "a condition as a number": ("cast", lambda: Function(lambda x: x * (x > 0.5)), MAP),
+    "logical_not": ("logical_not", lambda: Function(lambda x: torch.where(~(x > 0), x, x * 2)), MAP),
+    "logical_and": ("logical_and", lambda: Function(lambda x: torch.where(torch.logical_and(x > 0, x < 1), x, -x)), MAP),
+    "logical_or": ("logical_or", lambda: Function(lambda x: torch.where(torch.logical_or(x > 1, x < -1), x, -x)), MAP),
+    "logical_xor": ("logical_xor", lambda: Function(lambda x: torch.where(torch.logical_xor(x > 0, x > 1), x, -x)), MAP),
+    "conv_transpose": ("conv_transpose", lambda: nn.ConvTranspose2d(8, 4, 3, 2, padding=1), (1, 8, 5, 5)),
+    "conv_transpose, cropped": ("crop", lambda: nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=1), (1, 8, 5, 5)),
+    "of one axis": ("conv", lambda: nn.Conv1d(8, 4, 3, padding=1), (1, 8, 20)),
+    "of three axes": ("conv", lambda: nn.Conv3d(2, 3, 3, padding=(0, 1, 2)), (1, 2, 4, 6, 5)),
+    "pooling of one axis": ("max_pool", lambda: nn.MaxPool1d(3, 2, padding=1), (1, 8, 20)),
+    "average of one axis": ("avg_pool", lambda: nn.AvgPool1d(4), (1, 8, 20)),
+}
 # what takes several operations, each rounded in fp16, so that only the size of the result bounds the error
 COMPOSED: dict[str, tuple[set[str], Callable[[], nn.Module], tuple[int, ...]]] = {
     "hard-swish": ({"thresholded_relu", "sigmoid_hard"}, nn.Hardswish, (1, 16, 32)),
@@ -178,6 +209,7 @@ COMPOSED: dict[str, tuple[set[str], Callable[[], nn.Module], tuple[int, ...]]] =
     "channels-last norm": ({"layer_norm", "transpose"}, lambda: Function(over_channels), (1, 8, 5, 6)),
     "unit length": ({"reduce_l2_norm", "maximum", "real_div"}, lambda: Function(lambda x: F.normalize(x, dim=-1)), (1, 16, 32)),
     "gated": ({"split", "sigmoid"}, lambda: nn.GLU(1), (1, 8, 5, 6)),
+    "local response norm": ({"avg_pool", "pow"}, lambda: nn.LocalResponseNorm(3), (1, 8, 5, 6)),
     "attention": ({"split", "squeeze", "matmul", "softmax"}, lambda: Function(attention), (1, 16, 96)),
     "separable attention": ({"split", "reduce_sum", "tile"}, lambda: Function(separable), (1, 17, 4, 9)),
 }
@@ -357,10 +389,10 @@ def test_a_quantised_layer_equals_torch(zero_point: int, tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("module", "message"),
     [
-        (Function(torch.sin), r"sin -> \S+: the operation is unknown"),
-        (nn.Conv1d(4, 4, 3), "rank 3"),
+        (Function(lambda x: x.cumprod(1)), r"scatter -> \S+: the operation is unknown"),
+        (nn.ConvTranspose1d(4, 4, 3), "rank 3"),
     ],
-    ids=["sin", "conv1d"],
+    ids=["scatter", "transposed conv1d"],
 )
 def test_what_torch_has_and_we_do_not_is_refused(module: nn.Module, message: str, tmp_path: Path) -> None:
     with pytest.raises(UserError, match=message):

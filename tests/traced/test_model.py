@@ -298,7 +298,17 @@ def fused(x: Tensor, m: nn.Module) -> Tensor:
     return to_map(F.scaled_dot_product_attention(query, key, value, attn_mask=m.table).transpose(1, 2).flatten(2))
 
 
-@pytest.mark.parametrize("function", [four_axes, fused])
+def causal(x: Tensor, m: nn.Module) -> Tensor:
+    query, key, value = m[0](tokens(x)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    return to_map(F.scaled_dot_product_attention(query, key, value, is_causal=True, scale=0.3).transpose(1, 2).flatten(2))
+
+
+def masked(x: Tensor, m: nn.Module) -> Tensor:
+    query, key, value = m[0](tokens(x)).unflatten(2, (3, 2, 4)).permute(2, 0, 3, 1, 4)
+    return to_map(F.scaled_dot_product_attention(query, key, value, m.table > -0.5).transpose(1, 2).flatten(2))
+
+
+@pytest.mark.parametrize("function", [four_axes, fused, causal, masked])
 def test_attention_of_four_axes_gets_three(function: Callable[[Tensor, nn.Module], Tensor]) -> None:
     middle = of(function, nn.Linear(8, 24))
     middle.register_parameter("table", nn.Parameter(torch.randn(2, 64, 64)))
@@ -320,6 +330,42 @@ def test_multihead_attention_is_layers_and_products() -> None:
 def test_a_weight_used_twice_becomes_two_layers() -> None:
     traced = deploy(of(lambda x, m: m[0](m[0](x).relu()), conv()))
     assert {"middle.0", "middle.0_2"} <= set(kinds(traced))
+
+
+@pytest.mark.parametrize(
+    "product",
+    [
+        lambda x, w: torch.einsum("bnc,dc->bnd", x, w),
+        lambda x, w: torch.tensordot(x, w, dims=([2], [0])),
+        torch.inner,
+        lambda x, w: torch.addmm(w[0], x.reshape(-1, 8), w).reshape(-1, 64, 8),
+        lambda x, w: x @ w[None],
+    ],
+    ids=["einsum", "tensordot", "inner", "addmm", "with an axis of one"],
+)
+def test_every_product_with_a_stored_matrix_is_a_layer(product: Callable[[Tensor, Tensor], Tensor]) -> None:
+    middle = of(lambda x, m: to_map(product(tokens(x), m.matrix)))
+    middle.register_parameter("matrix", nn.Parameter(torch.randn(8, 8)))
+    traced = deploy(middle)
+    assert list(kinds(traced).values()) == ["Conv2d", "Linear", "Linear"]
+    assert not {"bmm.default", "mm.default", "matmul.default", "add.Tensor"} & operators(traced)
+
+
+@pytest.mark.parametrize(
+    ("function", "found"),
+    [
+        (lambda x: F.rms_norm(x, (8,)), {"rsqrt.default"}),
+        (lambda x: torch.einsum("bchw,bdhw->bcd", x, x)[:, :, :1, None] * x, {"bmm.default"}),
+        (F.mish, {"log1p.default", "tanh.default"}),
+        (lambda x: F.channel_shuffle(x, 2), set()),
+        (lambda x: torch.where((x > 0) & (x < 1), x, -x), {"bitwise_and.Tensor"}),
+    ],
+    ids=["rms_norm", "einsum", "mish", "channel_shuffle", "and"],
+)
+def test_what_a_back_end_lacks_is_written_in_simpler_operators(function: Callable[[Tensor], Tensor], found: set[str]) -> None:
+    names = operators(deploy(of(lambda x, m: function(x))))
+    assert names >= found
+    assert not names & {"rms_norm.default", "einsum.default", "mish.default", "channel_shuffle.default", "__and__.Tensor"}
 
 
 def test_a_product_with_a_stored_matrix_is_a_layer() -> None:
