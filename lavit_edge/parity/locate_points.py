@@ -215,6 +215,8 @@ def _is_point(node: fx.Node) -> bool:
         while moves(source):
             source = _source(source)
         return source.target != DEQUANTIZE
+    if not node.meta["val"].is_floating_point():  # a condition or an index: what it chooses is a point
+        return False
     return not (len(node.users) == 1 and next(iter(node.users)).target == QUANTIZE)
 
 

@@ -95,6 +95,22 @@ def _random(node: fx.Node) -> bool:
     return torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
 
 
+def convolutions_of_one_axis_as_of_two(graph_module: fx.GraphModule) -> None:
+    """``conv1d``, as in efficient channel attention, becomes ``conv2d`` of a map of one row, which back ends have in int8."""
+    for node in list(graph_module.graph.nodes):
+        if not is_call(node, aten.conv1d) or len(shape(node.args[0]) or ()) != 3:
+            continue
+        named, insert = arguments(node), Insert(graph_module.graph, node)
+        source, weight = (insert(aten.unsqueeze.default, named[name], 2) for name in ("input", "weight"))
+        padding = named["padding"]
+        of_two = aten.conv2d.padding if isinstance(padding, str) else aten.conv2d.default
+        stride, dilation = ([1, *named[name]] for name in ("stride", "dilation"))
+        sides = padding if isinstance(padding, str) else [0, *padding]
+        made = insert(of_two, source, weight, named["bias"], stride, sides, dilation, named["groups"])
+        node.replace_all_uses_with(insert(aten.squeeze.dim, made, 2))
+        graph_module.graph.erase_node(node)
+
+
 def products_as_layers(graph_module: fx.GraphModule) -> None:
     """``x @ W`` with one stored matrix becomes a linear map."""
     for node in list(graph_module.graph.nodes):

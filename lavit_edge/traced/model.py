@@ -17,7 +17,7 @@ from lavit_edge import metrics
 from lavit_edge.errors import UserError, one_line
 from lavit_edge.traced.additions import additions_as_modules, ends, is_layer
 from lavit_edge.traced.attention import attention_in_three_axes, masks_as_numbers
-from lavit_edge.traced.layers import fold_constants, layers_as_modules, products_as_layers
+from lavit_edge.traced.layers import convolutions_of_one_axis_as_of_two, fold_constants, layers_as_modules, products_as_layers
 from lavit_edge.traced.norms import fold_batch_norms, fold_scales
 from lavit_edge.traced.trace import BATCH, annotate, check_module, trace
 
@@ -99,6 +99,7 @@ class Adapted(nn.Module):
         module = inference_form(self.module, same, notes)
         graph_module = trace(module, self.size)
         masks_as_numbers(graph_module)
+        convolutions_of_one_axis_as_of_two(graph_module)
         fold_constants(graph_module)
         products_as_layers(graph_module)
         graph_module = layers_as_modules(graph_module)

@@ -39,7 +39,17 @@ COMPOSITE = tuple(  # operators that torch can write in simpler ones, and some b
             "_fused_rms_norm",
         ),
         *("cosine_similarity", "pairwise_distance", "softplus", "mish", "celu", "log_sigmoid", "log_sigmoid_forward", "logit"),
-        *("channel_shuffle", "native_channel_shuffle", "take_along_dim", "rot90", "im2col", "__and__", "__or__", "__xor__"),
+        *(
+            "channel_shuffle",
+            "native_channel_shuffle",
+            "take_along_dim",
+            "rot90",
+            "im2col",
+            "linalg_vector_norm",
+            "__and__",
+            "__or__",
+            "__xor__",
+        ),
     )
 )
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)

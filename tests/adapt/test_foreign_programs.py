@@ -69,10 +69,13 @@ class Branches(nn.Module):
         (lambda one, two: torch.cat([one, one.relu(), two], 1), 24),
         (lambda one, two: functional.max_pool2d(one, 2), 8),  # and coremltools wants a stride
         (lambda one, two: torch.cat([functional.max_pool2d(one, 3, 2, 1), functional.avg_pool2d(two, 2)], 1), 16),
+        (lambda one, two: torch.where((one > 0) & (two < 1), one, functional.mish(two)), 8),  # conditions are no numbers
+        (lambda one, two: functional.rms_norm(one * (two.mean((2, 3), keepdim=True) > 0), (16,)), 8),
+        (lambda one, two: one * functional.cosine_similarity(one, two, 1)[:, None], 8),
     ],
-    ids=["two joined", "three joined", "pooled", "pooled and joined"],
+    ids=["two joined", "three joined", "pooled", "pooled and joined", "chosen", "gated and normed", "compared"],
 )
-def test_codes_that_are_put_together_or_pooled_run_everywhere(join: Callable, channels: int, tmp_path: Path) -> None:
+def test_two_int8_layers_with_anything_behind_them_run_everywhere(join: Callable, channels: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
     config = QuantizeConfig(epochs=0, calibration_pictures=8, limit_val=8)
     module = Branches(join, channels).eval()

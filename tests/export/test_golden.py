@@ -278,6 +278,21 @@ def test_codes_that_are_moved_before_they_are_dequantised_are_not_rounded_for_ef
     np.testing.assert_allclose(values[back].numpy(), [0.3, 62.0, -65.5, 1.1], rtol=1e-6)
 
 
+def test_a_fault_moves_logits_much_farther_on_a_made_picture(
+    program: ExportedProgram, contract: InputContract, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """7 to 30 times as far as on the noise that it began as; 1 to 4 times with changes that grow, or that are not scaled."""
+    monkeypatch.setattr(adversarial, "CHANGES", 40)
+    replay, noise = Replay(program), adversarial._noise(contract.size)
+    paths = list(replay.weights)
+    for path in (paths[3], paths[len(paths) // 2], paths[-2]):
+        fault = (path, FAULTS["negated"])
+        made = torch.from_numpy(adversarial.make_input(replay, contract.size, fault)).permute(2, 0, 1)[None].float()
+        with torch.no_grad():
+            before, after = (float(replay.effects(pixels, [fault])[0].abs().max()) for pixels in (noise, made))
+        assert after > 5 * before
+
+
 def test_no_picture_is_made_where_no_fault_can_show(program: ExportedProgram, contract: InputContract) -> None:
     replay = Replay(program)
     path = next(iter(replay.weights))

@@ -351,6 +351,19 @@ def test_every_product_with_a_stored_matrix_is_a_layer(product: Callable[[Tensor
     assert not {"bmm.default", "mm.default", "matmul.default", "add.Tensor"} & operators(traced)
 
 
+def test_a_convolution_of_one_axis_is_a_layer() -> None:
+    """Efficient channel attention, and the mean that it reads."""
+
+    def function(x: Tensor, m: nn.Module) -> Tensor:
+        means = x.mean((2, 3))[:, None]
+        return x * m[1](m[0](means)).sigmoid().transpose(1, 2)[..., None]
+
+    ahead = nn.Conv1d(1, 2, 3, stride=1, padding="same", bias=False)
+    traced = deploy(of(function, ahead, nn.Conv1d(2, 1, 3, padding=2, dilation=2)))
+    assert list(kinds(traced).values()) == ["Conv2d", "Conv2d", "Conv2d", "Linear"]
+    assert "conv1d.default" not in operators(traced)
+
+
 @pytest.mark.parametrize(
     ("function", "found"),
     [
