@@ -47,6 +47,24 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
     assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), deployed.parameters(), strict=True))
 
 
+def test_the_loss_is_the_noise_of_the_logits_and_the_first_step_has_the_full_rate(deployed, calibrated, calibration):
+    pictures, losses, heads = torch.cat(calibration[:10]), [], [calibrated.model.head.weight.detach().clone()]
+    with torch.no_grad():
+        wanted = deployed(pictures)
+        noise = (calibrated(pictures) - wanted).square().mean() / wanted.var()
+
+    def look(loss):
+        losses.append(loss)
+        heads.append(calibrated.model.head.weight.detach().clone())
+
+    schedule = qat.Schedule(steps=4, lr=1e-4, range_lr=0.0, freeze=4)
+    qat.fine_tune(calibrated, copy.deepcopy(deployed), lambda: iter([(pictures, torch.zeros(10))]), schedule, report=look)
+    assert losses[0] == pytest.approx(float(noise), rel=1e-4)
+    moved = [float((after - before).abs().max()) for before, after in itertools.pairwise(heads)]
+    assert moved[0] == pytest.approx(1e-4, rel=0.01), "Adam's first step is the learning rate"
+    assert moved[3] < 0.3e-4
+
+
 def test_every_parameter_learns_and_each_range_at_its_own_rate(calibrated):
     groups = [group for groups in qat.parameter_groups(calibrated, 1e-5, 1e-3) for group in groups]
     layer = calibrated.model.get_submodule("stages.2.blocks.0.attention.query.conv")
@@ -66,10 +84,13 @@ def test_an_epoch_shows_each_picture_once_and_skips_what_is_no_picture(data, che
     assert [batch.shape for batch, _ in shown] == [(10, 3, 64, 64)] * 7  # 79 pictures, the incomplete batch left out
     assert len({tuple(picture.flatten().tolist()) for batch, _ in shown for picture in batch}) == 70
     inputs = {tuple(picture.flatten().tolist()): target for picture, target in folder.inputs(checkpoint.contract)}
+    turned = 0
     for batch, targets in shown:
         for picture, target in zip(batch.permute(0, 2, 3, 1).byte(), targets.tolist(), strict=True):
             plain, mirrored = (tuple(p.flatten().tolist()) for p in (picture, picture.flip(1)))
             assert target in (inputs.get(plain), inputs.get(mirrored))
+            turned += plain not in inputs
+    assert 20 < turned < 50, "half of them are mirrored"
 
 
 def test_what_a_model_trains_slowly_is_slow_here_too(calibrated, monkeypatch):
