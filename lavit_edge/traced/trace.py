@@ -25,32 +25,10 @@ ASIDE = frozenset(  # operators that do nothing in inference
 COMPOSITE = tuple(  # operators that torch can write in simpler ones, and some back end cannot take
     getattr(torch.ops.aten, name)
     for name in (
-        *(
-            "einsum",
-            "tensordot",
-            "inner",
-            "bilinear",
-            "addmm",
-            "baddbmm",
-            "addcmul",
-            "addcdiv",
-            "lerp",
-            "rms_norm",
-            "_fused_rms_norm",
-        ),
-        *("cosine_similarity", "pairwise_distance", "softplus", "mish", "celu", "log_sigmoid", "log_sigmoid_forward", "logit"),
-        *(
-            "channel_shuffle",
-            "native_channel_shuffle",
-            "take_along_dim",
-            "rot90",
-            "im2col",
-            "linalg_vector_norm",
-            "__and__",
-            "__or__",
-            "__xor__",
-        ),
-    )
+        "einsum tensordot inner addmm baddbmm addcmul addcdiv lerp rms_norm _fused_rms_norm linalg_vector_norm cosine_similarity "
+        "pairwise_distance softplus mish celu log_sigmoid log_sigmoid_forward logit channel_shuffle native_channel_shuffle "
+        "take_along_dim rot90 im2col __and__ __or__ __xor__"
+    ).split()
 )
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
