@@ -22,14 +22,12 @@ ASIDE = frozenset(  # operators that do nothing in inference
     getattr(torch.ops.aten, name)
     for name in ("dropout", "feature_dropout", "alpha_dropout", "detach", "alias", "clone", "lift_fresh", "lift_fresh_copy")
 )
-COMPOSITE = tuple(  # operators that torch can write in simpler ones, and some back end cannot take
-    getattr(torch.ops.aten, name)
-    for name in (
-        "einsum tensordot inner addmm baddbmm addcmul addcdiv lerp rms_norm _fused_rms_norm linalg_vector_norm cosine_similarity "
-        "pairwise_distance softplus mish celu log_sigmoid log_sigmoid_forward logit channel_shuffle native_channel_shuffle "
-        "take_along_dim rot90 im2col __and__ __or__ __xor__"
-    ).split()
+SIMPLER = (  # what torch can write in simpler operators, and some back end cannot take
+    "einsum tensordot inner addmm baddbmm addcmul addcdiv lerp rms_norm _fused_rms_norm linalg_vector_norm cosine_similarity "
+    "pairwise_distance softplus mish celu log_sigmoid log_sigmoid_forward logit channel_shuffle native_channel_shuffle "
+    "take_along_dim rot90 im2col __and__ __or__ __xor__"
 )
+COMPOSITE = tuple(getattr(torch.ops.aten, name) for name in SIMPLER.split())
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
 
