@@ -62,6 +62,12 @@ class Branches(nn.Module):
         return self.head(self.body(self.join(self.one(x), self.two(x))).relu().mean((2, 3)))
 
 
+def chosen(one: Tensor, two: Tensor) -> Tensor:
+    either = torch.where((one > 0) & (two < 1), functional.mish(one), functional.rms_norm(two, (16,)))
+    alike = functional.cosine_similarity(one, two, 1)[:, None]
+    return either * (1 + alike) + one * (two.mean((2, 3), keepdim=True) > 0)
+
+
 @pytest.mark.parametrize(
     ("join", "channels"),
     [
@@ -69,11 +75,9 @@ class Branches(nn.Module):
         (lambda one, two: torch.cat([one, one.relu(), two], 1), 24),
         (lambda one, two: functional.max_pool2d(one, 2), 8),  # and coremltools wants a stride
         (lambda one, two: torch.cat([functional.max_pool2d(one, 3, 2, 1), functional.avg_pool2d(two, 2)], 1), 16),
-        (lambda one, two: torch.where((one > 0) & (two < 1), one, functional.mish(two)), 8),  # conditions are no numbers
-        (lambda one, two: functional.rms_norm(one * (two.mean((2, 3), keepdim=True) > 0), (16,)), 8),
-        (lambda one, two: one * functional.cosine_similarity(one, two, 1)[:, None], 8),
+        (chosen, 8),  # the layer check took conditions for numbers; RMSNorm ran in neither ExecuTorch nor Core ML
     ],
-    ids=["two joined", "three joined", "pooled", "pooled and joined", "chosen", "gated and normed", "compared"],
+    ids=["two joined", "three joined", "pooled", "pooled and joined", "chosen"],
 )
 def test_two_int8_layers_with_anything_behind_them_run_everywhere(join: Callable, channels: int, tmp_path: Path) -> None:
     torch.manual_seed(0)
