@@ -103,9 +103,10 @@ def test_what_computes_takes_no_command_line() -> None:
 
 
 def test_long_lists_of_parameters_are_configs() -> None:
-    """An architecture's are one already: the options of the model in ``config.json``, by name."""
+    """An architecture's are one: the options of the model in ``config.json``. What an operation of MIL takes, MIL says."""
     assert [
         f"{name} has {len(given)} parameters"
         for name, given in functions()
-        if len(given) > MOST_PARAMETERS and not re.fullmatch(r"lavit_edge\.models\.\w+\.__init__", name)
+        if len(given) > MOST_PARAMETERS
+        and not re.fullmatch(r"lavit_edge\.(models\.\w+\.__init__|artifact\.mlprogram_ops\.\w+)", name)
     ] == []
