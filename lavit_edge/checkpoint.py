@@ -180,6 +180,11 @@ def check_fit(model: nn.Module, tensors: dict[str, Tensor], source: str, name: s
             raise UserError(f"{source}: {key!r} is {tensors[key].dtype}, {name} wants {value.dtype}")
 
 
+def _apart(tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Each with memory of its own, as safetensors wants it: tied weights are two in the file."""
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}
+
+
 def save_checkpoint(
     path: Path | str,
     tensors: dict[str, Tensor],
@@ -206,9 +211,9 @@ def save_checkpoint(
     replaces = FILES if (path / CONFIG).is_file() and (path / WEIGHTS).is_file() else ()
     with new_folder(path, replaces) as folder:
         try:
-            save_file({name: value.detach().cpu().contiguous() for name, value in tensors.items()}, folder / WEIGHTS)
+            save_file(_apart(tensors), folder / WEIGHTS)
             if int8 is not None:
-                save_file({name: value.detach().cpu().contiguous() for name, value in int8.items()}, folder / INT8)
+                save_file(_apart(int8), folder / INT8)
             hashes = {file.name: file_sha256(file) for file in sorted(folder.glob("*.safetensors"))}
             config = {"format": FORMAT, "model": model, "contract": contract.to_dict(), "sha256": hashes, **(facts or {})}
             write_config(folder, config)

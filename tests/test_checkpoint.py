@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import itertools
 import json
 import pickle
 import shutil
@@ -79,6 +80,17 @@ def test_weights_in_another_memory_format_are_saved_by_value(checkpoint: Path, t
     save_like(checkpoint, tmp_path / "new", strided)
     again = load_checkpoint(tmp_path / "new").model.state_dict()
     assert all(torch.equal(again[name], value) for name, value in weights.items())
+
+
+def test_tied_weights_are_saved_twice(checkpoint: Path, tmp_path: Path) -> None:
+    """As of CoaT, which uses one position encoding in several blocks: quantising it ended in safetensors' traceback."""
+    source = load_checkpoint(checkpoint)
+    tensors = load_file(checkpoint / WEIGHTS)
+    one, other = next(pair for pair in itertools.combinations(tensors, 2) if tensors[pair[0]].shape == tensors[pair[1]].shape)
+    tensors[other] = tensors[one]
+    save_checkpoint(tmp_path / "tied", tensors, model=source.config["model"], contract=source.contract, card="# tied\n")
+    saved = load_file(tmp_path / "tied" / WEIGHTS)
+    assert torch.equal(saved[one], saved[other])
 
 
 def test_truncated_weights(checkpoint: Path) -> None:

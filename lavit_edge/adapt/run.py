@@ -89,12 +89,12 @@ def _copied(module: nn.Module) -> nn.Module:
 
 
 def _tensors(model: Adapted) -> dict[str, Tensor]:
-    """The module's state, each tensor with memory of its own: tied weights are two in the file."""
+    """The module's state."""
     tensors = {}
     for name, value in model.state_dict().items():
         if not isinstance(value, Tensor):
             raise UserError(f"the module's state {name!r} is a {type(value).__name__}; only tensors are stored")
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UserError(f"the module's tensor {name!r} holds NaN or inf; did the training run that wrote it diverge?")
-        tensors[name] = value.detach().clone()
+        tensors[name] = value
     return tensors
