@@ -26,8 +26,10 @@ MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter wr
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
 LISTS = ("values",)  # parameters that take several values, such as what concat joins
 LARGEST, MOST = 1 << 26, 1 << 29  # numbers in one value, and in all of a program: 2 GB in fp32
-TENSORS = {"FLOAT16": torch.float32, "FLOAT32": torch.float32, "INT8": torch.int8, "UINT8": torch.uint8, "BOOL": torch.bool}
-TENSORS |= {"INT32": torch.int32, "INT16": torch.int16, "UINT16": torch.uint16}
+TENSORS = {  # declared type -> how a value is held here
+    **{"FLOAT16": torch.float32, "FLOAT32": torch.float32, "BOOL": torch.bool, "INT8": torch.int8, "UINT8": torch.uint8},
+    **{"INT32": torch.int32, "INT16": torch.int16, "UINT16": torch.uint16},
+}
 
 Output = np.ndarray | str | dict[str, float]
 

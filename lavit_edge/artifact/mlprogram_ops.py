@@ -78,7 +78,7 @@ def conv(
     if pad_type == "custom":
         if not 0 <= min(pad) <= max(pad) < max(weight.shape[2:]):
             raise ValueError(f"pad {pad} beyond the kernel is unknown")
-        x = F.pad(x, [side for i in range(len(pad) - 2, -1, -2) for side in pad[i : i + 2]])
+        x = F.pad(x, mlprogram_shapes.last_first(pad))
     elif pad_type not in ("valid", "same"):
         raise ValueError(f"pad_type {pad_type!r} is unknown")
     return CONVOLUTIONS[x.ndim](x, weight, bias, strides, "same" if pad_type == "same" else "valid", dilations, groups)
@@ -87,22 +87,20 @@ def conv(
 def conv_transpose(
     x: Tensor,
     weight: Tensor,
+    output_shape: list[int],
     strides: list[int],
     pad_type: str,
     pad: list[int],
     dilations: list[int],
     groups: int,
     bias: Tensor | None = None,
-    output_shape: list[int] | None = None,
 ) -> Tensor:
-    """``pad``: rows and columns taken off the result, alike on both sides, before what ``output_shape`` wants is added."""
+    """``pad``: rows and columns taken off the result, alike on both sides, before it is made as long as ``output_shape``."""
     sides = [0, 0, 0, 0] if pad_type == "valid" else pad
     if x.ndim != 4 or pad_type not in ("valid", "custom") or sides[::2] != sides[1::2]:
         raise ValueError(f"rank {x.ndim}, pad_type {pad_type!r}, or pad {pad}, is unknown")
-    made = F.conv_transpose2d(x, weight, bias, strides, sides[::2], 0, groups, dilations)
-    if output_shape is None or list(made.shape[2:]) == output_shape[2:]:
-        return made
-    more = [wanted - given for wanted, given in zip(output_shape[2:], made.shape[2:], strict=True)]
+    axes = zip(output_shape[2:], x.shape[2:], weight.shape[2:], strides, dilations, sides[::2], strict=True)
+    more = [wanted - ((size - 1) * by + apart * (kernel - 1) + 1 - 2 * off) for wanted, size, kernel, by, apart, off in axes]
     return F.conv_transpose2d(x, weight, bias, strides, sides[::2], more, groups, dilations)
 
 

@@ -63,12 +63,17 @@ def pad(x: Tensor, pad: list[int], mode: str, constant_val: float = 0.0) -> Tens
     """``pad``: before and after each axis, from the first on, or of as many last axes as it names."""
     if mode not in ("constant", "reflect", "replicate") or len(pad) % 2 or len(pad) > 2 * x.ndim or min(pad) < 0:
         raise ValueError(f"mode {mode!r}, or pad {pad}, is unknown")
-    last_first = [number for i in range(len(pad) - 2, -1, -2) for number in pad[i : i + 2]]
+    sides = last_first(pad)
     if mode == "constant":
-        return F.pad(x, last_first, value=constant_val)
-    if any(last_first[4:]):
+        return F.pad(x, sides, value=constant_val)
+    if any(sides[4:]):
         raise ValueError(f"pad {pad} with mode {mode!r} is unknown: of the last two axes alone it is known")
-    return F.pad(x, last_first[:4], mode)
+    return F.pad(x, sides[:4], mode)
+
+
+def last_first(pad: list[int]) -> list[int]:
+    """Padding before and after each axis as torch takes it, the last axis first."""
+    return [side for i in range(len(pad) - 2, -1, -2) for side in pad[i : i + 2]]
 
 
 def slice_by_index(

@@ -169,6 +169,16 @@ CASES: dict[str, tuple[str, Callable[[], nn.Module], tuple[int, ...]]] = {
 MAP = (1, 8, 5, 6)
 for name in ("exp2", "sin", "cos", "tan", "atan", "sinh", "cosh", "sign", "floor", "ceil", "round"):
     CASES[name] = (name, functools.partial(Function, getattr(torch, name)), MAP)
+CONDITIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "equal": lambda x: x == x.amax(1, keepdim=True),
+    "not_equal": lambda x: x != x.amax(1, keepdim=True),
+    "logical_not": lambda x: ~(x > 0),
+    "logical_and": lambda x: torch.logical_and(x > 0, x < 1),
+    "logical_or": lambda x: torch.logical_or(x > 1, x < -1),
+    "logical_xor": lambda x: torch.logical_xor(x > 0, x > 1),
+}
+for name, condition in CONDITIONS.items():
+    CASES[name] = (name, functools.partial(Function, lambda x, condition=condition: torch.where(condition(x), x, -x)), MAP)
 CASES |= {
     "reduce_min": ("reduce_min", lambda: Function(lambda x: x.amin((2, 3))), MAP),
     "reduce_log_sum_exp": ("reduce_log_sum_exp", lambda: Function(lambda x: x.logsumexp(1)), MAP),
@@ -182,13 +192,7 @@ CASES |= {
     "triu": ("band_part", lambda: Function(lambda x: x.triu(1)), MAP),
     "tril": ("band_part", lambda: Function(lambda x: x.tril(-1)), MAP),
     "floor_div": ("floor_div", lambda: Function(lambda x: torch.floor_divide(x, 0.5)), MAP),
-    "equal": ("equal", lambda: Function(lambda x: torch.where(x == x.amax(1, keepdim=True), x, -x)), MAP),
-    "not_equal": ("not_equal", lambda: Function(lambda x: torch.where(x != x.amax(1, keepdim=True), x, -x)), MAP),
     "a condition as a number": ("cast", lambda: Function(lambda x: x * (x > 0.5)), MAP),
-    "logical_not": ("logical_not", lambda: Function(lambda x: torch.where(~(x > 0), x, x * 2)), MAP),
-    "logical_and": ("logical_and", lambda: Function(lambda x: torch.where(torch.logical_and(x > 0, x < 1), x, -x)), MAP),
-    "logical_or": ("logical_or", lambda: Function(lambda x: torch.where(torch.logical_or(x > 1, x < -1), x, -x)), MAP),
-    "logical_xor": ("logical_xor", lambda: Function(lambda x: torch.where(torch.logical_xor(x > 0, x > 1), x, -x)), MAP),
     "conv_transpose": ("conv_transpose", lambda: nn.ConvTranspose2d(8, 4, 3, 2, padding=1), (1, 8, 5, 5)),
     "conv_transpose, cropped": ("crop", lambda: nn.ConvTranspose2d(8, 4, 3, 2, 1, output_padding=1), (1, 8, 5, 5)),
     "of one axis": ("conv", lambda: nn.Conv1d(8, 4, 3, padding=1), (1, 8, 20)),
@@ -199,11 +203,8 @@ CASES |= {
 # what takes several operations, each rounded in fp16, so that only the size of the result bounds the error
 COMPOSED: dict[str, tuple[set[str], Callable[[], nn.Module], tuple[int, ...]]] = {
     "hard-swish": ({"thresholded_relu", "sigmoid_hard"}, nn.Hardswish, (1, 16, 32)),
-    "inverse": (
-        {"inverse"},
-        lambda: Function(lambda x: 1 / (x.abs() + 1)),
-        (1, 16, 32),
-    ),  # coremltools adds 1e-4 to what it inverts
+    # coremltools adds 1e-4 to what it inverts
+    "inverse": ({"inverse"}, lambda: Function(lambda x: 1 / (x.abs() + 1)), (1, 16, 32)),
     "log": ({"log"}, lambda: Function(lambda x: (x.abs() + 1).log()), (1, 16, 32)),
     "group norm": ({"square", "sqrt", "real_div"}, lambda: nn.GroupNorm(1, 8), (1, 8, 5, 6)),
     "channels-last norm": ({"layer_norm", "transpose"}, lambda: Function(over_channels), (1, 8, 5, 6)),

@@ -190,9 +190,7 @@ def test_what_autocast_and_grad_wrap_is_part_of_the_graph() -> None:
             first, second = m[0](x).relu_().chunk(2, 1)
         return m[1](torch.cat([second, first], 1))
 
-    traced = deploy(of(wrapped, conv(), conv()))
-    assert kinds(traced)["middle.0"] == kinds(traced)["middle.1"] == "Conv2d"
-    assert operators(traced) >= {"relu.default", "chunk.default", "cat.default"}
+    assert operators(deploy(of(wrapped, conv(), conv()))) >= {"relu.default", "chunk.default", "cat.default"}
 
 
 def test_slices_of_everything_are_left_out() -> None:
@@ -338,10 +336,11 @@ def test_a_weight_used_twice_becomes_two_layers() -> None:
         lambda x, w: torch.einsum("bnc,dc->bnd", x, w),
         lambda x, w: torch.tensordot(x, w, dims=([2], [0])),
         torch.inner,
+        torch.matmul,
         lambda x, w: torch.addmm(w[0], x.reshape(-1, 8), w).reshape(-1, 64, 8),
         lambda x, w: x @ w[None],
     ],
-    ids=["einsum", "tensordot", "inner", "addmm", "with an axis of one"],
+    ids=["einsum", "tensordot", "inner", "matmul", "addmm", "with an axis of one"],
 )
 def test_every_product_with_a_stored_matrix_is_a_layer(product: Callable[[Tensor, Tensor], Tensor]) -> None:
     middle = of(lambda x, m: to_map(product(tokens(x), m.matrix)))
@@ -381,12 +380,6 @@ def test_what_a_back_end_lacks_is_written_in_simpler_operators(function: Callabl
     assert not names & {"rms_norm.default", "einsum.default", "mish.default", "channel_shuffle.default", "__and__.Tensor"}
 
 
-def test_a_product_with_a_stored_matrix_is_a_layer() -> None:
-    middle = of(lambda x, m: to_map(tokens(x) @ m.matrix), nn.Identity())
-    middle.register_parameter("matrix", nn.Parameter(torch.randn(8, 8)))
-    assert [kind for path, kind in kinds(deploy(middle)).items() if path.startswith("middle.matrix")] == ["Linear"]
-
-
 def test_what_no_picture_reaches_is_computed_once() -> None:
     """A convolution whose weight is standardised each time."""
 
@@ -399,133 +392,8 @@ def test_what_no_picture_reaches_is_computed_once() -> None:
     assert "sub.Tensor" not in operators(traced)
 
 
-class Reparameterised(nn.Module):
-    """Two branches that become one; ``wrong`` becomes another."""
-
-    def __init__(self, wrong: bool) -> None:
-        super().__init__()
-        self.one, self.two, self.wrong = nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1), wrong
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.one(x) if self.two is None else self.one(x) + self.two(x)
-
-    def reparameterize(self) -> None:
-        if not self.wrong:
-            self.one.weight.data += self.two.weight
-            self.one.bias.data += self.two.bias
-        self.two = None
-
-
-def test_parts_are_reparameterised_by_their_own_method() -> None:
-    traced = deploy(Reparameterised(wrong=False))
-    assert traced.notes == ("re-parameterised by reparameterize() of 1 part of the module",)
-    assert len(kinds(traced)) == 3
-
-
-def test_a_method_that_changes_the_logits_is_not_used_and_said() -> None:
-    traced = deploy(Reparameterised(wrong=True))
-    assert traced.notes[0].startswith("not re-parameterised: ValueError: its logits are")
-    assert len(kinds(traced)) == 4, "both branches"
-
-
-class Bad(nn.Module):
-    """Computes what a test gives it."""
-
-    def __init__(self, function: Callable[..., object]) -> None:
-        super().__init__()
-        self.head = nn.Linear(3, CLASSES)
-        self.function = function
-
-    def forward(self, x: Tensor) -> object:
-        return self.function(self.head, x)
-
-
-class Two(nn.Module):
-    def forward(self, picture: Tensor, mask: Tensor) -> Tensor:
-        return picture.mean((2, 3)) + mask
-
-
-def on_a_condition(head: nn.Module, x: Tensor) -> object:
-    x = x.mean((2, 3))
-    return head(torch.cond(x.sum() > -1e9, lambda x: x * 2, lambda x: x - 1, (x,)))
-
-
-def one_by_one(head: nn.Module, x: Tensor) -> object:
-    return torch.stack([head(picture.mean((1, 2))) for picture in x])
-
-
-def under_autocast(head: nn.Module, x: Tensor) -> object:
-    with torch.autocast("cpu", torch.bfloat16):
-        return head(x.mean((2, 3))).float()
-
-
-class Sized(nn.Module):
-    def forward(self, x: Tensor) -> Tensor:
-        if x.shape[-1] != 224:
-            raise ValueError("only 224 pixels")
-        return x.mean((2, 3))
-
-
-@pytest.mark.parametrize(
-    ("module", "message"),
-    [
-        (Two(), r"Two takes 2 inputs \(picture, mask\)"),
-        (Bad(lambda head, x: (head(x.mean((2, 3))), x)), "Bad gives a tuple of 2, not logits"),
-        (Bad(lambda head, x: {"logits": head(x.mean((2, 3)))}), "Bad gives a dict of 1, not logits"),
-        (Bad(lambda head, x: x), r"Bad gives \(3, 3, 32, 32\) torch.float32 for 3 pictures, not \(B, classes\) logits"),
-        (Bad(lambda head, x: head(x.mean((2, 3))).argmax(1)[:, None]), "torch.int64 for 3 pictures"),
-        (Bad(lambda head, x: head(x.mean((2, 3)))[:, :3]), "Bad gives 3 logits, but the contract has 4 labels"),
-        (Bad(lambda head, x: head(x.mean((2, 3))) * (2 if x.mean() > 0.5 else 1)), "control flow must not depend on the picture"),
-        (Bad(lambda head, x: head(torch.fft.rfft2(x).abs().mean((2, 3)))), r"Bad computes with complex numbers \(fft_rfft2\)"),
-        (Bad(one_by_one), "control flow must not depend on the picture or the batch"),
-        (Bad(on_a_condition), "control flow must not depend on the picture .*torch.cond"),
-        (Bad(under_autocast), "the model turns autocast to torch.bfloat16 on; turn it off"),
-        (Bad(lambda head, x: x.mean((1, 2, 3))[:, None].repeat(1, 4)), "no linear map or convolution with stored weights"),
-        (Sized(), "Sized refuses pictures of 32 x 32 pixels .*only 224 pixels"),
-    ],
-    ids=[
-        "two inputs",
-        "tuple",
-        "dict",
-        "a map",
-        "classes",
-        "labels",
-        "control flow",
-        "complex",
-        "batch",
-        "cond",
-        "autocast",
-        "no layer",
-        "size",
-    ],
-)
-def test_what_is_no_classifier_is_refused_in_a_line(module: nn.Module, message: str, capfd: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(UserError, match=message) as caught:
-        Adapted(module, SIZE, CLASSES).deploy()
-    assert "\n" not in str(caught.value)
-    assert len(str(caught.value)) < 300
-    assert capfd.readouterr().err == ""
-
-
 def test_float_layers_are_chosen_by_pattern() -> None:
     module = Net(of(lambda x, m: m[0](x), conv()))
     assert Adapted(module, SIZE, CLASSES, ["middle.*"]).deploy().float_layers == ("middle.*",)
     with pytest.raises(UserError, match=r"float layer 'midle': no such layer; one is called middle\.0"):
         Adapted(module, SIZE, CLASSES, ["midle"]).deploy()
-
-
-def test_a_module_that_changes_with_every_call_is_refused() -> None:
-    class Stateful(Net):
-        calls = 0
-
-        def forward(self, x: Tensor) -> Tensor:
-            self.calls += 1
-            return super().forward(x) * self.calls
-
-    with pytest.raises(UserError, match="Stateful gives a picture other logits from call to call"):
-        Adapted(Stateful(nn.Identity()), SIZE, CLASSES).deploy()
-
-
-def test_a_module_that_looks_at_the_other_pictures_is_refused() -> None:
-    with pytest.raises(UserError, match="Net gives a picture other logits alone than beside others"):
-        deploy(of(lambda x, m: x - x.mean(0, keepdim=True)))
