@@ -1,4 +1,4 @@
-"""The recipe fine_tune, its former length and ten neighbours of that, from the bundled checkpoint, on small public sets of ten classes.
+"""The recipe fine_tune, its former length and ten neighbours of that, from the bundled checkpoint, on small sets of ten classes.
 
     OMP_NUM_THREADS=1 python benchmarks/fine_tune.py --out DIR digits
     OMP_NUM_THREADS=1 python benchmarks/fine_tune.py --out DIR fashion --idx /usr/share/datasets
