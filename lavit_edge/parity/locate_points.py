@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import functools
+import itertools
 import math
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -22,6 +23,7 @@ from lavit_edge.toolchain import quiet
 from lavit_edge.traced.nodes import moves
 
 Feed = Literal["layers", "blocks", "nothing"]
+NEAR = 0.1  # of a value's energy: what rounding to int8 leaves is nearer, another value is not but by chance
 
 
 @dataclass(frozen=True)
@@ -111,12 +113,12 @@ class Reference:
             return origins(decompose(self.program))
 
     @torch.no_grad()
-    def run(self, picture: Tensor, seen: Mapping[str, Tensor], feed: Feed, half: bool = False) -> dict[str, Tensor]:
+    def run(self, picture: Tensor, seen: dict[str, Tensor], feed: Feed, half: bool = False) -> dict[str, Tensor]:
         """Value of every point, int8 ones dequantised.
 
         Args:
             picture: float32 ``(1, 3, size, size)``.
-            seen: an artifact's values by point, int8 ones dequantised.
+            seen: an artifact's values by point, int8 ones dequantised. ``layers`` brings their axes into the program's order.
             feed: where the program goes on with the artifact's value in place of its own: after each point (``layers``), so that
                 each layer is given what the artifact's layer was given; between blocks; or nowhere.
             half: round every float value, stored or computed, to fp16, as a program whose values are fp16 must; sums inside an
@@ -135,27 +137,22 @@ class Values:
         reference: the program that it was made from.
         read: picture, uint8 ``(size, size, 3)`` -> value by point, int8 ones as codes. Points that it does not hold are absent.
         grids: scale and zero point of the codes, by point, as the artifact stores them.
-        last: the points whose channels lie last in memory.
     """
 
     name: str
     reference: Reference
     read: Callable[[np.ndarray], dict[str, np.ndarray]]
     grids: dict[str, tuple[float, int]]
-    last: set[str]
 
     def run(self, picture: np.ndarray) -> dict[str, Tensor]:
-        """Value by point: float32 in the shape of the program, codes dequantised."""
+        """Value by point: float32, codes dequantised, axes as the artifact has them."""
         found = {}
         for point, value in self.read(picture).items():
             shape = self.reference.points[point].shape
             if value.size != math.prod(shape):
                 what = f"{point} has shape {value.shape}, not {shape}"
                 raise UserError(f"{self.name} is not made from this program: {what}; export it again")
-            if value.ndim == 4:  # operators behind a layer with channels last keep its layout, and their own name
-                turned = value.transpose(0, 3, 1, 2)
-                value = turned if turned.shape == shape != value.shape or point in self.last else value
-            tensor = torch.from_numpy(np.array(value, np.float32, order="C")).reshape(shape)
+            tensor = torch.from_numpy(np.array(value, np.float32, order="C"))
             if point in self.grids:
                 scale, zero_point = self.grids[point]
                 tensor = (tensor - zero_point) * scale
@@ -163,8 +160,23 @@ class Values:
         return found
 
 
+def laid_out(value: Tensor, own: Tensor) -> Tensor:
+    """``value`` with its axes in the order of ``own``: of those that have its sides the one in which it is nearest to ``own``.
+
+    Operators behind a layer with channels last keep its layout and their own name, and coremltools moves a transposition past the
+    scale of ``nn.MultiheadAttention``'s queries. ``own`` is made of what the artifact gave that layer, since behind a fault the
+    program left to itself is no measure. What is near in no order is wrong; it stays as it lies, or its channels come first.
+    """
+    value, sides = value.squeeze(), own.squeeze().shape
+    orders = [order for order in itertools.permutations(range(value.ndim)) if tuple(value.shape[axis] for axis in order) == sides]
+    turned = [value.permute(order).reshape(own.shape) for order in orders] or [value.reshape(own.shape)]
+    differences = [float((each - own).square().sum()) for each in turned] if len(turned) > 1 else [0.0]
+    least = min(differences)
+    return turned[differences.index(least) if least < NEAR * float(own.square().sum()) else 0]
+
+
 class _Run(fx.Interpreter):
-    def __init__(self, reference: Reference, seen: Mapping[str, Tensor], feed: Feed, half: bool) -> None:
+    def __init__(self, reference: Reference, seen: dict[str, Tensor], feed: Feed, half: bool) -> None:
         super().__init__(reference.module)
         self.reference, self.seen, self.feed, self.half = reference, seen, feed, half
         self.found: dict[str, Tensor] = {}
@@ -180,13 +192,16 @@ class _Run(fx.Interpreter):
             return self._rounded(self.seen[source].clone())
         if n.name not in self.reference.points:
             return result
+        own = result.clone()  # a net that was not made here may overwrite it, as ReLU(inplace=True) does
         if n.target == QUANTIZE:
             point = self.reference.points[n.name]
             assert point.scale is not None
-            self.found[n.name] = (result.float() - point.zero_point) * point.scale
-            return result
-        self.found[n.name] = result.clone()  # a net that was not made here may overwrite it, as ReLU(inplace=True) does
-        return self.seen[n.name].clone() if self._fed(n.name) and n.name in self.seen else result
+            own = (result.float() - point.zero_point) * point.scale
+        self.found[n.name] = own
+        if n.name in self.seen and self.feed == "layers":
+            self.seen[n.name] = laid_out(self.seen[n.name], own)
+        fed = n.name in self.seen and n.target != QUANTIZE and self._fed(n.name)
+        return self.seen[n.name].clone() if fed else result
 
     def _rounded(self, value: Any) -> Any:
         return value.half().float() if self.half and isinstance(value, Tensor) and value.is_floating_point() else value

@@ -60,7 +60,7 @@ def open_pte(path: Path, reference: Reference, folder: Path) -> Values:
         outputs = method.execute([torch.from_numpy(to_tensor(picture))])
         return {point: outputs[index].numpy().copy() for point, index in copy.outputs.items()}
 
-    return Values(path.name, reference, read, copy.grids, copy.last)
+    return Values(path.name, reference, read, copy.grids)
 
 
 class _Copy:
@@ -68,7 +68,6 @@ class _Copy:
 
     Attributes:
         outputs: position among the method's outputs, by point.
-        last: the points whose channels lie last.
         grids: as in :class:`Values`.
     """
 
@@ -81,7 +80,6 @@ class _Copy:
         self.memory = 0
         self.calls: dict[int, fx.Node] = {}  # what is known of the plan's values: index -> call that it is the result of
         self.indices: dict[str, int] = {}  # point -> index of a value
-        self.last: set[str] = set()
         self.grids: dict[str, tuple[float, int]] = {}
         for value in self.plan.values:
             if isinstance(value.val, schema.Tensor) and value.val.allocation_info is not None:
@@ -110,7 +108,6 @@ class _Copy:
         graph, rest = read_graph(data.data)
         values = {getattr(v.xvalueUnion, "tensorValue", v.xvalueUnion).idOut: v.xvalueUnion for v in graph.xvalues}
         calls: dict[int, fx.Node] = {}  # what is known of the graph's values, by id
-        last: set[int] = set()  # ids of values whose channels lie last
         for id_, value in values.items():
             external = getattr(value, "tensorValue", value).externalId
             if external < len(call.args) and call.args[external] in self.calls:
@@ -124,18 +121,12 @@ class _Copy:
             if node.debugHandle == NO_HANDLE:  # changes the layout, or converts between float and int8
                 if inputs[0] in calls:
                     calls[id_] = calls[inputs[0]]
-                if list(kind.perm) == [0, 2, 3, 1] if hasattr(kind, "perm") else inputs[0] in last:
-                    last.add(id_)
                 continue
-            if hasattr(kind, "kernelHeight") or last.intersection(inputs):
-                last.add(id_)
             calls[id_] = made = self._result(node, grid is not None)
             point = self.reference.points.get(made.name)
             if point is not None:
                 if (grid is None) != (point.scale is None):
                     raise self._foreign(made)
-                if id_ in last:
-                    self.last.add(made.name)
                 if not tensor.flags & OUTPUT:
                     tensor.flags, tensor.externalId = OUTPUT, graph.numExterns
                     graph.numExterns += 1

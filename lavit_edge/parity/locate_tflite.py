@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -13,8 +12,6 @@ from lavit_edge.artifact.tflite import operators, packed, reading, schema
 from lavit_edge.parity.locate_points import QUANTIZE, Reference, Values
 
 MOVING = {"TRANSPOSE", "RESHAPE", "PAD", "PADV2", "SLICE", "STRIDED_SLICE", "SPLIT", "GATHER", "CONCATENATION", "DEQUANTIZE"}
-LAST = {"CONV_2D", "DEPTHWISE_CONV_2D", "TRANSPOSE_CONV", "MAX_POOL_2D", "AVERAGE_POOL_2D"}  # give channels last
-TO_LAST = [0, 2, 3, 1]
 
 
 def open_tflite(path: Path, reference: Reference, folder: Path) -> Values:
@@ -29,16 +26,12 @@ def open_tflite(path: Path, reference: Reference, folder: Path) -> Values:
     quantized = {node.args[0].name: node.name for node in reference.calls if node.target == QUANTIZE}
     places: dict[str, int] = {reference.logits: -1}
     grids: dict[str, tuple[float, int]] = {}
-    last: set[str] = set()
     with reading(path) as root:
         generated = schema()
         model = generated.ModelT.InitFromObj(root)
         graph = model.subgraphs[0]
-        channels_last: set[int] = set()
         for name, operator in operators(generated, model, graph):
             index = int(operator.outputs[0])
-            if _channels_last(name, operator, model, graph, channels_last):
-                channels_last.add(index)
             tensor = graph.tensors[index]
             calls = [call for call in (tensor.name or b"").decode("utf-8", "replace").split(";") if call in order]
             if name in MOVING or not calls:
@@ -52,7 +45,6 @@ def open_tflite(path: Path, reference: Reference, folder: Path) -> Values:
             if (wanted.scale is not None) != int8 or math.prod(wanted.shape) != math.prod(int(side) for side in tensor.shape):
                 continue
             places[point] = index
-            (last.add if index in channels_last else last.discard)(point)
             if int8:
                 grids[point] = float(tensor.quantization.scale[0]), int(tensor.quantization.zeroPoint[0])
         places[reference.logits] = int(graph.outputs[0])
@@ -68,14 +60,4 @@ def open_tflite(path: Path, reference: Reference, folder: Path) -> Values:
         interpreter.invoke()
         return {point: interpreter.get_tensor(place) for point, place in places.items()}
 
-    return Values(path.name, reference, read, grids, last)
-
-
-def _channels_last(name: str, operator: Any, model: Any, graph: Any, known: set[int]) -> bool:
-    """Whether an operator's result has its channels last in memory, given which values before it have."""
-    if len(graph.tensors[int(operator.outputs[0])].shape) != 4 or name == "RESHAPE":
-        return False
-    if name == "TRANSPOSE":
-        order = model.buffers[graph.tensors[int(operator.inputs[1])].buffer].data
-        return order is not None and order.view(np.int32).tolist() == TO_LAST
-    return name in LAST or any(int(index) in known for index in operator.inputs)
+    return Values(path.name, reference, read, grids)

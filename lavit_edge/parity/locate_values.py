@@ -67,29 +67,24 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     origin = reference.onnx_names
     names = {reference.logits: "logits"}
     grids: dict[str, tuple[float, int]] = {}
-    last: set[str] = set()
-    turned: set[str] = set()  # values whose channels lie last
     floats = {name for name, point in reference.points.items() if point.scale is None}
     dequantized = {node.name: node.args[0].name for node in reference.calls if node.target == DEQUANTIZE}
 
-    def codes(point: str, value: str, grid: Sequence[str], channels_last: bool) -> None:
+    def codes(point: str, value: str, grid: Sequence[str]) -> None:
         names[point], grids[point] = value, (float(stored[grid[0]]), int(stored[grid[1]]))
-        (last.add if channels_last else last.discard)(point)
 
     for node in model.graph.node:
         # the ending is ONNX Runtime's where it makes int8 weights uint8, on x86-64 without VNNI
         output, weight = node.output[0], node.input[3].removesuffix("_s8_2_u8") if len(node.input) > 3 else ""
         if node.op_type in ("QLinearConv", "QGemm") and weight in reference.layers:
             before, after = reference.layers[weight]
-            channels_last = any(attribute.name == "channels_last" and attribute.i for attribute in node.attribute)
-            turned.update({node.input[0], output} if channels_last else ())
             if before:
-                codes(before, node.input[0], node.input[1:3], channels_last)
-            codes(after, output, node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9], channels_last)
+                codes(before, node.input[0], node.input[1:3])
+            codes(after, output, node.input[6:8] if node.op_type == "QLinearConv" else node.input[7:9])
         elif (point := origin.get(output, output)) in reference.points and node.op_type == "QuantizeLinear":
-            codes(point, output, node.input[1:3], False)
+            codes(point, output, node.input[1:3])
         elif node.op_type == "DequantizeLinear" and dequantized.get(origin.get(output, output)) in reference.points:
-            codes(dequantized[origin.get(output, output)], node.input[0], node.input[1:3], node.input[0] in turned)
+            codes(dequantized[origin.get(output, output)], node.input[0], node.input[1:3])
         elif (point := origin.get(plain := output.removesuffix("_pre_q"), plain)) in floats:  # a quantiser was moved next to it
             names[point] = output
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))
@@ -99,7 +94,7 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     def read(picture: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(names, session.run(list(names.values()), {"image": to_tensor(picture)}), strict=True))
 
-    return Values(path.name, reference, read, grids, last)
+    return Values(path.name, reference, read, grids)
 
 
 def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
@@ -145,7 +140,7 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
         values = program.evaluate({"image": picture}, list(names.values()))
         return {point: np.asarray(values[value]) for point, value in names.items()}
 
-    return Values(path.name, reference, read, grids, set())
+    return Values(path.name, reference, read, grids)
 
 
 def _aimodel(path: Path, reference: Reference) -> Values:
@@ -170,4 +165,4 @@ def _aimodel(path: Path, reference: Reference) -> Values:
         values = model.run(to_tensor(picture))
         return {point: values[str(number)] for point, number in numbers.items()}
 
-    return Values(path.name, reference, read, grids, set())
+    return Values(path.name, reference, read, grids)
