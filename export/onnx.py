@@ -21,6 +21,9 @@ from lavit_edge.toolchain import converting, toolchain
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20
+# ONNX Runtime moves quantisers past the first, and takes the others into a layer
+MOVING = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Slice")
+PASSED = (*MOVING, "Relu", "Clip", "Add")
 
 
 def export(program: ExportedProgram, payload: Payload, path: Path, options: OnnxOptions) -> None:
@@ -58,6 +61,7 @@ def to_onnx(program: ExportedProgram) -> Any:
     fold_paddings(model)
     unsigned_activations(model)
     own_zero_points(model)
+    keep_float_weights(model)
     _drop_traces(model)
     return model
 
@@ -195,14 +199,71 @@ def unsigned_activations(model: Any) -> None:
     del graph.value_info[:]  # holds the old types
 
 
+def keep_float_weights(model: Any) -> None:
+    """Keeps ONNX Runtime, in place, from making the weights of float layers int8 where codes come and go.
+
+    Its ``WeightBiasQuantization`` then gives all channels one scale: a transposed convolution was 38 dB from the program. It
+    takes layers whose bias is stored or missing, so that here the bias is dequantised: its signs, with its sizes as scales, which
+    is exact. Kernels that want a stored bias are lost, so other layers are left as they are.
+    """
+    from onnx import helper, numpy_helper
+
+    graph = model.graph
+    stored = {tensor.name: tensor for tensor in graph.initializer}
+    makers = {name: node for node in graph.node for name in node.output}
+    users: dict[str, list[Any]] = collections.defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            users[name].append(node)
+
+    def from_codes(name: str) -> bool:
+        while name in makers and makers[name].op_type in MOVING:
+            name = makers[name].input[0]
+        return name in makers and makers[name].op_type == "DequantizeLinear"
+
+    def to_codes(name: str) -> bool:
+        return any(
+            node.op_type == "QuantizeLinear" or (node.op_type in PASSED and to_codes(node.output[0])) for node in users[name]
+        )
+
+    for layer in list(graph.node):
+        weight = stored.get(layer.input[1]) if layer.op_type in ("Conv", "ConvTranspose", "Gemm", "MatMul") else None
+        if weight is None or not from_codes(layer.input[0]) or not to_codes(layer.output[0]):
+            continue
+        reader, index = layer, 2
+        if layer.op_type == "MatMul":  # it becomes a Gemm with what is added behind it
+            reader, index = next((node for node in users[layer.output[0]] if node.op_type == "Add"), layer), 1
+        if len(reader.input) == index:
+            bias = np.zeros(_outputs(layer, weight), np.float32)
+            reader.input.append("")
+        elif reader.input[index] in stored and len(stored[reader.input[index]].dims) == 1:
+            bias = numpy_helper.to_array(stored[reader.input[index]])
+        else:
+            continue
+        name = f"{layer.output[0]}_bias"
+        size = np.abs(bias)
+        values = {"sign": np.sign(bias).astype(np.int32), "size": np.where(size > 0, size, np.float32(1))}
+        graph.initializer.extend(numpy_helper.from_array(value, f"{name}_{each}") for each, value in values.items())
+        reader.input[index] = name
+        dequantize = helper.make_node("DequantizeLinear", [f"{name}_{each}" for each in values], [name], axis=0)
+        graph.node.insert(list(graph.node).index(layer), dequantize)
+
+
+def _outputs(layer: Any, weight: Any) -> int:
+    """Output channels of a layer."""
+    options = {attribute.name: attribute.i for attribute in layer.attribute}
+    if layer.op_type == "ConvTranspose":
+        return weight.dims[1] * options.get("group", 1)
+    return weight.dims[1 if layer.op_type == "Gemm" and not options.get("transB") else 0]
+
+
 def _int8_weights(model: Any) -> Iterator[tuple[Any, Any, Any]]:
     """Each int8 weight's DequantizeLinear, the weight, and its zero points."""
     stored = {tensor.name: tensor for tensor in model.graph.initializer}
     for node in model.graph.node:
-        if node.op_type == "DequantizeLinear" and node.input[0] in stored and node.input[2] in stored:
-            weight = stored[node.input[0]]
-            if weight.data_type == weight.INT8:
-                yield node, weight, stored[node.input[2]]
+        weight = stored.get(node.input[0]) if node.op_type == "DequantizeLinear" else None
+        if weight is not None and weight.data_type == weight.INT8:
+            yield node, weight, stored[node.input[2]]
 
 
 def own_zero_points(model: Any) -> None:

@@ -135,3 +135,51 @@ def test_folding_keeps_the_axis_of_the_scales(axis: int) -> None:
     assert [node.op_type for node in model.graph.node] == ["DequantizeLinear", "MatMul"]
     (after,) = onnx.reference.ReferenceEvaluator(model).run(None, inputs)
     np.testing.assert_array_equal(after, before)
+
+
+class Between(torch.nn.Module):
+    """A layer whose weights are float, given int8 codes, whose result becomes int8 codes; moved before and after, or not."""
+
+    def __init__(self, layer: torch.nn.Module, act: torch.nn.Module, turned: bool) -> None:
+        super().__init__()
+        self.layer, self.act, self.turned = layer, act, turned
+        self.before, self.after = QuantizeDequantize(0.05, 3), QuantizeDequantize(0.02, -5)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        x = self.before(x)
+        x = self.act(self.layer(x.transpose(-2, -1) if self.turned else x))
+        return self.after(x.transpose(1, -1) if self.turned else x)
+
+
+@pytest.mark.parametrize("turned", [False, True], ids=["", "turned"])
+@pytest.mark.parametrize("act", [torch.nn.Identity(), torch.nn.ReLU(), torch.nn.ReLU6()], ids=lambda act: type(act).__name__)
+@pytest.mark.parametrize(
+    ("layer", "shape"),
+    [
+        (torch.nn.Conv2d(4, 6, 3), (1, 4, 6, 6)),
+        (torch.nn.Conv2d(4, 6, 3, groups=2, bias=False), (1, 4, 6, 6)),
+        (torch.nn.ConvTranspose2d(4, 6, 2, 2, groups=2), (1, 4, 6, 6)),
+        (torch.nn.Conv1d(4, 6, 3), (1, 4, 4)),
+        (torch.nn.Linear(4, 6), (4, 4)),
+        (torch.nn.Linear(4, 6), (1, 4, 4)),
+        (torch.nn.Linear(4, 6, bias=False), (4, 4)),
+    ],
+    ids=["conv", "grouped", "transposed", "conv1d", "linear", "tokens", "product"],
+)
+def test_float_weights_stay_float(
+    layer: torch.nn.Module, shape: tuple[int, ...], act: torch.nn.Module, turned: bool, tmp_path: Path
+) -> None:
+    """ONNX Runtime makes them int8, a scale for all channels, when int8 codes come and go."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        for parameter in layer.parameters():  # channels of very unequal size: one scale for all shows
+            size = torch.logspace(-2, 0, len(parameter)).reshape(-1, *[1] * (parameter.ndim - 1))
+            parameter.copy_(torch.randn(parameter.shape, generator=generator) * size)
+    x = torch.randn(shape, generator=generator)
+    program = torch.export.export(Between(layer, act, turned).eval(), (x,))
+    onnx.save(onnx_target.to_onnx(program), tmp_path / "model.onnx")
+    session = onnx_session(tmp_path / "model.onnx", 1, optimized_model_filepath=str(tmp_path / "optimized.onnx"))
+    (found,) = session.run(None, {"image": x.numpy()})
+    assert np.array_equal(found, program.module()(x).detach().numpy())
+    stored = onnx.load(tmp_path / "optimized.onnx").graph.initializer
+    assert {tensor.data_type for tensor in stored if len(tensor.dims) > 1} == {onnx.TensorProto.FLOAT}
