@@ -67,27 +67,38 @@ def to_onnx(program: ExportedProgram) -> Any:
 
 
 def own_weights(model: Any, program: ExportedProgram) -> None:
-    """Gives each layer an int8 weight of its own, in place, under its own name, where torch stores and dequantises equal
-    ones once, as Theta and Psi of all blocks before training.
+    """Gives each layer an int8 weight of its own, in place, under its own name, where torch stores equal codes once (of Theta and
+    Psi of all blocks before training), and dequantises them once where their scales are equal, too.
 
     ONNX Runtime rewrites weights when ``session.x64quantprecision`` is set, and refuses the model when it meets one again.
     """
+    from onnx import numpy_helper
+
     graph, buffers = model.graph, program.graph_signature.inputs_to_buffers
     calls = [node for node in program.graph.nodes if node.target == DEQUANTIZE_WEIGHT]
     read = [[buffers.get(argument.name) for argument in node.args[:2]] for node in calls]
     stored = {names[0]: [program.state_dict[name] for name in names] for names in read if set(names) <= program.state_dict.keys()}
+    values = {tensor.name: tensor for tensor in graph.initializer}
     users: dict[str, list[Any]] = collections.defaultdict(list)
     for node in graph.node:
         for name in node.input:
             users[name].append(node)
+    taken: set[str] = set()
     for dequantize, weight, _ in list(_int8_weights(model)):
         chain, readers = [dequantize], users[dequantize.output[0]]
         if [node.op_type for node in readers] == ["Transpose"]:
             chain, readers = [*chain, *readers], users[readers[0].output[0]]
-        equal = [name for name in stored if weight.name in stored and all(map(torch.equal, stored[name], stored[weight.name]))]
-        for name, reader in list(zip(equal, readers, strict=False))[1:]:
-            graph.initializer.add().CopyFrom(weight)
-            graph.initializer[-1].name = value = name
+        own = [torch.tensor(numpy_helper.to_array(values[name])) for name in dequantize.input[:2]]
+        equal = [name for name in stored if name not in taken and all(map(torch.equal, stored[name], own))]
+        for index, (name, reader) in enumerate(zip(equal, readers, strict=False)):
+            taken.add(name)
+            if name not in values:
+                graph.initializer.add().CopyFrom(weight)
+                graph.initializer[-1].name = name
+            if index == 0:
+                dequantize.input[0] = name
+                continue
+            value = name
             for node in chain:
                 at = list(graph.node).index(node) + len(chain)
                 graph.node.insert(at, node)

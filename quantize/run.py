@@ -40,7 +40,7 @@ from lavit_edge.verbs import silent
 
 PROGRAM = "int8.pt2"
 EVAL_BATCH = 32
-TIES_JUDGED = 8  # calibration pictures that sums of additions are looked at on
+TIES_JUDGED = 8  # calibration pictures that values made of codes are looked at on
 UNITS_JUDGED = 32  # calibration pictures that decide between a model's own units and equalised ones
 TRAINING = ("epochs", "max_steps", "batch_size", "lr", "range_lr", "freeze_ranges", "no_teacher", "seed", "device")  # recorded
 

@@ -30,15 +30,15 @@ def test_folding_refuses_a_weight_that_is_also_used_as_it_is() -> None:
 
 
 class Twins(torch.nn.Module):
-    """Two int8 linear maps, or convolutions, with the same weight."""
+    """Two int8 linear maps, or convolutions, with the same codes as weights, and with the same scales or not."""
 
-    def __init__(self, axes: tuple[int, ...]) -> None:
+    def __init__(self, axes: tuple[int, ...], scales: tuple[float, float]) -> None:
         super().__init__()
         self.axes = axes
         weight = torch.randint(-127, 128, (12, 12, *axes), dtype=torch.int8, generator=torch.Generator().manual_seed(0))
-        for name in ("first", "second"):
+        for name, scale in zip(("first", "second"), scales, strict=True):
             self.register_buffer(name, weight.clone())
-            self.add_module(f"{name}_scale", Dequantize(torch.full((12,), 0.01)))
+            self.add_module(f"{name}_scale", Dequantize(torch.full((12,), scale)))
         self.codes = torch.nn.ModuleList(QuantizeDequantize(0.1, 0) for _ in range(3))
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
@@ -49,11 +49,12 @@ class Twins(torch.nn.Module):
         return x
 
 
+@pytest.mark.parametrize("scales", [(0.01, 0.01), (0.01, 0.02)])
 @pytest.mark.parametrize("axes", [(), (1, 1)])
-def test_layers_with_equal_weights_have_one_each(axes: tuple[int, ...], tmp_path: Path) -> None:
+def test_layers_with_equal_weights_have_one_each(axes: tuple[int, ...], scales: tuple[float, float], tmp_path: Path) -> None:
     """Or ONNX Runtime, told to be exact without VNNI, refuses the file."""
     x = torch.randn(1, *((12, 4, 4) if axes else (4, 12)), generator=torch.Generator().manual_seed(1))
-    program = torch.export.export(Twins(axes).eval(), (x,))
+    program = torch.export.export(Twins(axes, scales).eval(), (x,))
     model = onnx_target.to_onnx(program)
     read = [node.input[0] for node in model.graph.node if node.op_type == "DequantizeLinear"]
     assert {"first", "second"} <= set(read)
