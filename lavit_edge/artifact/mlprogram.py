@@ -25,6 +25,7 @@ from lavit_edge.files import check_shape, read_json
 MODEL = "com.apple.CoreML/model.mlmodel"  # below Data/; what every converter writes
 OPSET = "CoreML7"  # the operation set of iOS 17, whose semantics mlprogram_ops.py follows
 LISTS = ("values",)  # parameters that take several values, such as what concat joins
+MOVING = ("reshape", "transpose", "expand_dims", "squeeze")
 LARGEST, MOST = 1 << 26, 1 << 29  # numbers in one value, and in all of a program: 2 GB in fp32
 TENSORS = {  # declared type -> how a value is held here
     **{"FLOAT16": torch.float32, "FLOAT32": torch.float32, "BOOL": torch.bool, "INT8": torch.int8, "UINT8": torch.uint8},
@@ -279,14 +280,22 @@ def _shadow(value: Any) -> Any:
 
 def _unit(quantize: _Operation, made: Mapping[str, _Operation]) -> str | None:
     """What a quantiser behind an addition, and perhaps a ReLU, counts in (:attr:`MLProgram.quantizers`)."""
-    total = made.get(quantize.references["input"])
-    if total is not None and total.type == "relu":
-        total = made.get(total.references["x"])
+
+    def maker(name: str, passed: Collection[str] = MOVING) -> _Operation | None:
+        while name in made and made[name].type in passed:
+            name = made[name].references["x"]
+        return made.get(name)
+
+    total = maker(quantize.references["input"], (*MOVING, "relu"))
     if total is None or total.type not in ("add", "sub"):
         return None
-    summands = [made[name] for name in total.references.values() if name in made]
-    units = [each for each in summands if each.type == "dequantize" and each.constants["scale"] == 1.0]
-    return units[0].references["input"] if units else None
+    for name in total.references.values():
+        summand = maker(name)
+        if summand is not None and summand.type == "dequantize" and summand.constants["scale"] == 1.0:
+            codes = maker(summand.references["input"])
+            if codes is not None and codes.type == "quantize":
+                return next(iter(codes.outputs))
+    return None
 
 
 def user_metadata(path: Path) -> dict[str, str]:

@@ -76,7 +76,12 @@ def conv(
     if x.ndim not in CONVOLUTIONS:
         raise ValueError(f"an input of rank {x.ndim} is unknown")
     if pad_type == "custom":
-        if not 0 <= min(pad) <= max(pad) < max(weight.shape[2:]):
+        if (
+            not 0
+            <= min(pad)
+            <= max(pad)
+            <= max(apart * (side - 1) for side, apart in zip(weight.shape[2:], dilations, strict=True))
+        ):
             raise ValueError(f"pad {pad} beyond the kernel is unknown")
         x = F.pad(x, mlprogram_shapes.last_first(pad))
     elif pad_type not in ("valid", "same"):

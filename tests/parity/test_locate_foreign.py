@@ -12,6 +12,7 @@ from rich.console import Console
 from torch import Tensor, nn
 from torch.export import ExportedProgram
 
+pytest.importorskip("nncf")
 pytest.importorskip("executorch")
 pytest.importorskip("onnx")
 pytest.importorskip("coremltools")
@@ -22,7 +23,9 @@ from lavit_edge.export.targets import TARGETS
 from lavit_edge.parity.agreement import Gates
 from lavit_edge.parity.locate import locate
 from lavit_edge.parity.locate_points import Reference
-from lavit_edge.quantize.program import export_program, float_program
+from lavit_edge.quantize.config import QuantizeConfig
+from lavit_edge.quantize.program import export_program, float_program, int8_program
+from lavit_edge.quantize.run import quantize
 from lavit_edge.verdict.read import verdicts
 
 SIZE = 37  # no multiple of anything
@@ -59,6 +62,20 @@ class Encoded(nn.Module):
         return self.head(self.encoder(self.stem(x / 255 - 0.5).flatten(2).transpose(1, 2)).mean(1))
 
 
+class Mixed(nn.Module):
+    """Codes of tokens become a map before they are added to one: coremltools counts the sum in units of the tokens' codes."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.next = nn.Conv2d(3, 8, 9, 9), nn.Conv2d(8, 8, 1), nn.Conv2d(8, 8, 1)
+        self.mix, self.head = nn.Linear(16, 16), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.conv(self.stem(x)).relu()
+        x = x + self.mix(x.flatten(2)).unflatten(2, (4, 4))
+        return self.head(self.next(x).mean((2, 3)))
+
+
 class Deployed(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -69,22 +86,24 @@ class Deployed(nn.Module):
 
 
 CONTRACT = InputContract(SIZE, tuple("abcd"))
+QUICK = QuantizeConfig(epochs=0, calibration_pictures=8, limit_val=8)
 
 
 @pytest.mark.parametrize("kind", ["executorch", "onnx", "coreml"])
 @pytest.mark.parametrize(
     ("made", "looked_at"),
     [
-        (lambda: export_program(Deployed(Gated()).eval(), SIZE), {"mean", "sigmoid", "linear"}),
-        (lambda: float_program(adapt(Encoded().eval(), CONTRACT)), {"mul", "bmm", "layer_norm", "linear"}),
+        (lambda folder: export_program(Deployed(Gated()).eval(), SIZE), {"mean", "sigmoid", "linear"}),
+        (lambda folder: float_program(adapt(Encoded().eval(), CONTRACT)), {"mul", "bmm", "layer_norm", "linear"}),
+        (lambda folder: int8_program(quantize(adapt(Mixed().eval(), CONTRACT), None, folder / "int8", QUICK)), {"add", "linear"}),
     ],
-    ids=["gated", "encoded"],
+    ids=["gated", "encoded", "mixed"],
 )
 def test_no_layer_of_a_sound_artifact_is_named(
-    made: Callable[[], ExportedProgram], looked_at: set[str], kind: str, tmp_path: Path
+    made: Callable[[Path], ExportedProgram], looked_at: set[str], kind: str, tmp_path: Path
 ) -> None:
     torch.manual_seed(0)
-    program = made()
+    program = made(tmp_path)
     path = tmp_path / f"model{TARGETS[kind].suffix}"
     payload = make_payload(program, CONTRACT, {}, 8.0)
     TARGETS[kind].export(program, payload, path)
