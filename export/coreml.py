@@ -5,16 +5,20 @@ from __future__ import annotations
 import json
 import uuid
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
+import torch
+from torch import fx
 from torch.export import ExportedProgram
 
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.artifact.seal import seal
 from lavit_edge.export.targets import CoremlOptions, check_fit
 from lavit_edge.files import staged
+from lavit_edge.quantize.program import DEQUANTIZE, QUANTIZE
 from lavit_edge.toolchain import converting, toolchain
+from lavit_edge.traced.nodes import is_call, shape
 
 PROBABILITIES = "probabilities"
 
@@ -37,7 +41,7 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Core
     with staged(path) as temporary, converting("coremltools"):
         # In two steps, since ct.convert takes a classifier with one output only: to MIL, then softmax beside the logits.
         mil = ct.convert(
-            program.run_decompositions({}),
+            five_axes(program.run_decompositions({})),
             convert_to="milinternal",
             minimum_deployment_target=ct.target.iOS17,
             compute_precision=ct.transform.FP16ComputePrecision(op_selector=_half),
@@ -65,6 +69,44 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Core
         (temporary / "executorch_debug_handle_mapping.json").unlink(missing_ok=True)
         _make_reproducible(temporary, model.get_spec())
         seal(temporary)
+
+
+def five_axes(program: ExportedProgram) -> ExportedProgram:
+    """Takes axes of one element out of values with more than five axes, in place, since Core ML takes five.
+
+    Windows of a map are cut by six (Swin, MobileViT), of which the first is the picture's number.
+    """
+    aten = torch.ops.aten
+    reshapes, orders = (aten.view, aten.reshape, aten._unsafe_view, aten.unsqueeze), (aten.permute, aten.transpose)
+    same = (aten.clone, QUANTIZE, DEQUANTIZE)
+    large = {node: list(shape(node) or ()) for node in program.graph.nodes if len(shape(node) or ()) > 5}
+    for node, sides in large.items():
+        if not is_call(node, *reshapes, *orders, *same) or sides.count(1) < len(sides) - 5:
+            return program
+        if not all(user in large or is_call(user, *reshapes) for user in node.users):
+            return program
+    left: dict[fx.Node, list[int]] = {}  # axes of a value that stay
+    for node, sides in large.items():
+        source: Any = node.args[0]
+        if is_call(node, *reshapes):
+            units = [axis for axis, side in enumerate(sides) if side == 1][: len(sides) - 5]
+            left[node] = [axis for axis in range(len(sides)) if axis not in units]
+            node.target, node.args = aten.view.default, (source, [sides[axis] for axis in left[node]])
+        elif is_call(node, *orders):
+            order = list(range(len(sides)))
+            if is_call(node, aten.permute):
+                order = [axis % len(sides) for axis in cast(Any, node.args[1])]
+            else:
+                first, second = cast(Any, node.args[1:])
+                order[first], order[second] = order[second], order[first]
+            left[node] = [axis for axis, before in enumerate(order) if before in left[source]]
+            node.target = aten.permute.default
+            node.args = (source, [left[source].index(order[axis]) for axis in left[node]])
+        else:
+            left[node] = left[source]
+        node.meta["val"] = node.meta["val"].reshape([sides[axis] for axis in left[node]])
+    program.graph_module.recompile()
+    return program
 
 
 def _half(operation: Any) -> bool:

@@ -73,6 +73,16 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
     def codes(point: str, value: str, grid: Sequence[str]) -> None:
         names[point], grids[point] = value, (float(stored[grid[0]]), int(stored[grid[1]]))
 
+    makers = {name: node for node in model.graph.node for name in node.output}
+
+    def unrounded(value: str) -> str:
+        """What was quantised, where a quantiser was moved past reshapes and transposes to in front of them: ShuffleNet's."""
+        maker = makers[value]
+        while maker.op_type in ("Transpose", "Reshape") and maker.input[0] in makers:
+            maker = makers[maker.input[0]]
+        quantize = makers.get(maker.input[0]) if maker.op_type == "DequantizeLinear" else None
+        return quantize.input[0] if quantize is not None and quantize.op_type == "QuantizeLinear" else value
+
     for node in model.graph.node:
         # the ending is ONNX Runtime's where it makes int8 weights uint8, on x86-64 without VNNI
         output, weight = node.output[0], node.input[3].removesuffix("_s8_2_u8") if len(node.input) > 3 else ""
@@ -86,7 +96,7 @@ def _onnx(path: Path, reference: Reference, folder: Path) -> Values:
         elif node.op_type == "DequantizeLinear" and dequantized.get(origin.get(output, output)) in reference.points:
             codes(dequantized[origin.get(output, output)], node.input[0], node.input[1:3])
         elif (point := origin.get(plain := output.removesuffix("_pre_q"), plain)) in floats:  # a quantiser was moved next to it
-            names[point] = output
+            names[point] = unrounded(output)
     model.graph.output.extend(onnx.ValueInfoProto(name=value) for value in sorted({*names.values()} - {"logits"}))
     onnx.save(model, copy)
     session = onnx_session(copy, threads=1, graph_optimization_level=onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL)

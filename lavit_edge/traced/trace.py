@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import inspect
 import io
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -28,6 +29,24 @@ SIMPLER = (  # what torch can write in simpler operators, and some back end cann
     "take_along_dim rot90 im2col __and__ __or__ __xor__"
 )
 COMPOSITE = tuple(getattr(torch.ops.aten, name) for name in SIMPLER.split())
+
+
+def _max_of_cells(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
+    """``adaptive_max_pool2d``, without the indices that nobody reads here; ExecuTorch 1.5 has no kernel for it."""
+    sides = x.shape[-2:]
+    if all(side % cells == 0 for side, cells in zip(sides, size, strict=True)):
+        window = [side // cells for side, cells in zip(sides, size, strict=True)]
+        pooled = torch.ops.aten.max_pool2d.default(x, window, window)
+    else:
+        rows, columns = (
+            [slice(i * side // cells, -(-(i + 1) * side // cells)) for i in range(cells)]
+            for side, cells in zip(sides, size, strict=True)
+        )
+        pooled = torch.stack([torch.stack([x[..., r, c].amax((2, 3)) for c in columns], -1) for r in rows], -2)
+    return pooled, torch.zeros_like(pooled, dtype=torch.int64)
+
+
+OWN = {torch.ops.aten.adaptive_max_pool2d.default: _max_of_cells}  # in simpler operators, as torch does not write them
 VIEWS = (torch.ops.aten.view.default, torch.ops.aten._unsafe_view.default)
 WRAPPERS = {"wrap_with_autocast": 4, "wrap_with_set_grad_enabled": 1}  # operators that run a graph, and their number of options
 
@@ -107,10 +126,10 @@ def functional(program: ExportedProgram) -> fx.GraphModule:
     """
     inline_regions(program.graph_module)
     graph, parts = program.graph, {}
-    if any(is_call(node, *COMPOSITE) for node in graph.nodes):
+    if any(is_call(node, *COMPOSITE, *OWN) for node in graph.nodes):
         tables = (torch.export.default_decompositions(), decomposition_table)
         overloads = (getattr(packet, name) for packet in COMPOSITE for name in packet.overloads())
-        parts = {each: table[each] for each in overloads for table in tables if each in table}
+        parts = {each: table[each] for each in overloads for table in tables if each in table} | OWN
     if parts or not all(_overwrites_its_own(node) for node in graph.nodes if _writes(node)):
         program = program.run_decompositions(parts)
         graph = program.graph

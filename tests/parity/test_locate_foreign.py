@@ -76,6 +76,20 @@ class Mixed(nn.Module):
         return self.head(self.next(x).mean((2, 3)))
 
 
+class Shuffled(nn.Module):
+    """Halves of channels are joined and shuffled: ONNX Runtime moves what quantises them to in front of the shuffle."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.stem, self.conv, self.half = nn.Conv2d(3, 8, 9, 9), nn.Conv2d(8, 8, 1), nn.Conv2d(4, 4, 1)
+        self.next, self.head = nn.Conv2d(8, 8, 1), nn.Linear(8, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        left, right = self.conv(self.stem(x)).relu().chunk(2, 1)
+        x = torch.cat([left, self.half(right)], 1).unflatten(1, (2, 4)).transpose(1, 2).flatten(1, 2)
+        return self.head(self.next(x).mean((2, 3)))
+
+
 class Deployed(nn.Module):
     def __init__(self, model: nn.Module) -> None:
         super().__init__()
@@ -86,7 +100,11 @@ class Deployed(nn.Module):
 
 
 CONTRACT = InputContract(SIZE, tuple("abcd"))
-QUICK = QuantizeConfig(epochs=0, calibration_pictures=8, limit_val=8)
+
+
+def quantized(model: nn.Module, folder: Path) -> ExportedProgram:
+    quick = QuantizeConfig(epochs=0, calibration_pictures=8, limit_val=8)
+    return int8_program(quantize(adapt(model.eval(), CONTRACT), None, folder / "int8", quick))
 
 
 @pytest.mark.parametrize("kind", ["executorch", "onnx", "coreml"])
@@ -95,9 +113,10 @@ QUICK = QuantizeConfig(epochs=0, calibration_pictures=8, limit_val=8)
     [
         (lambda folder: export_program(Deployed(Gated()).eval(), SIZE), {"mean", "sigmoid", "linear"}),
         (lambda folder: float_program(adapt(Encoded().eval(), CONTRACT)), {"mul", "bmm", "layer_norm", "linear"}),
-        (lambda folder: int8_program(quantize(adapt(Mixed().eval(), CONTRACT), None, folder / "int8", QUICK)), {"add", "linear"}),
+        (lambda folder: quantized(Mixed(), folder), {"add", "linear"}),
+        (lambda folder: quantized(Shuffled(), folder), {"cat", "conv2d"}),
     ],
-    ids=["gated", "encoded", "mixed"],
+    ids=["gated", "encoded", "mixed", "shuffled"],
 )
 def test_no_layer_of_a_sound_artifact_is_named(
     made: Callable[[Path], ExportedProgram], looked_at: set[str], kind: str, tmp_path: Path
