@@ -65,6 +65,7 @@ class MLProgram:
     Attributes:
         inputs, outputs: :class:`Feature` by name.
         operations: ``(type, name of the first output)`` in order of evaluation; those names are what :meth:`evaluate` takes.
+        sizes: how many numbers an operation's outputs hold, by name.
         quantizers: of every ``quantize``, by the name of its output, the name of its input, its scale, its zero point, and the
             name of the codes that its scale counts in: of a summand whose dequantiser has scale 1, None where there is no such.
 
@@ -103,13 +104,15 @@ class MLProgram:
                 self._program.append(operation)
             else:
                 self._values |= self._run(operation, {})
-        declared = {value.name: tensor_type(value.type) for value in function.inputs}
-        if set(declared) != set(self.inputs) or set(block.outputs) != set(self.outputs):
+        taken = {value.name: tensor_type(value.type) for value in function.inputs}
+        if set(taken) != set(self.inputs) or set(block.outputs) != set(self.outputs):
             raise UserError(f"{self.name}: the program's inputs and outputs are not those of the model's description")
-        self._half_inputs = {name for name, type_ in declared.items() if type_ is not None and type_[0] == "FLOAT16"}
+        self._half_inputs = {name for name, type_ in taken.items() if type_ is not None and type_[0] == "FLOAT16"}
         self.predict({name: np.zeros(f.shape, np.uint8 if f.kind == "image" else np.float32) for name, f in self.inputs.items()})
         self._seen_to_fit = True
         self.operations = [(operation.type, next(iter(operation.outputs))) for operation in self._program]
+        declared = {name: type_ for operation in self._program for name, type_ in operation.outputs.items()}
+        self.sizes = {name: math.prod(type_[1]) for name, type_ in declared.items() if type_ is not None}
         made = {name: operation for operation in self._program for name in operation.outputs}
         self.quantizers = {
             next(iter(operation.outputs)): (

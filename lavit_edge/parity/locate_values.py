@@ -127,8 +127,8 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
     quantized = {node.args[0].name: node.name for node in quantizers}
     points: dict[str, str] = {}  # of the codes, by their name in the package
     stored = [value for type_, value in program.operations if type_ == "quantize"]
-    own = [node.name for node in reference.calls if node.target == QUANTIZE]
-    in_order = dict(zip(stored, own, strict=True)) if len(stored) == len(own) else {}
+    steps = {node.name: node.args[1] for node in reference.calls if node.target == QUANTIZE}
+    in_order = dict(zip(stored, steps, strict=True)) if len(stored) == len(steps) else {}
     for type_, value in program.operations:
         name = value.removesuffix("_cast_fp16")
         point = reference.names.get(name, name)
@@ -140,8 +140,9 @@ def _mlprogram(path: Path, reference: Reference, folder: Path) -> Values:
             point = quantized.get(reference.names.get(source, source)) or in_order.get(value, by_number)
             points[value] = point
             if unit is not None:
-                scale *= reference.points[points[unit]].scale or math.nan
-        if point in reference.points:
+                scale *= steps.get(points[unit], math.nan)
+        # what coremltools adds on its own may take a name of the program's: of a group norm, the variance and epsilon
+        if point in reference.points and program.sizes[value] == math.prod(reference.points[point].shape):
             names[point] = value
             if type_ == "quantize":
                 grids[point] = scale, zero_point
