@@ -79,10 +79,7 @@ def own_weights(model: Any, program: ExportedProgram) -> None:
     read = [[buffers.get(argument.name) for argument in node.args[:2]] for node in calls]
     stored = {names[0]: [program.state_dict[name] for name in names] for names in read if set(names) <= program.state_dict.keys()}
     values = {tensor.name: tensor for tensor in graph.initializer}
-    users: dict[str, list[Any]] = collections.defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            users[name].append(node)
+    users = _users(graph)
     taken: set[str] = set()
     for dequantize, weight, _ in list(_int8_weights(model)):
         chain, readers = [dequantize], users[dequantize.output[0]]
@@ -167,6 +164,15 @@ def fold_paddings(model: Any) -> None:
     _drop_unused(graph)
 
 
+def _users(graph: Any) -> dict[str, list[Any]]:
+    """Value -> the nodes that read it."""
+    users: dict[str, list[Any]] = collections.defaultdict(list)
+    for node in graph.node:
+        for name in node.input:
+            users[name].append(node)
+    return users
+
+
 def _makers(makers: dict[str, Any], name: str) -> Iterator[Any]:
     """The nodes that a value comes from, through the first input of each, four at the most."""
     for _ in range(4):
@@ -222,10 +228,7 @@ def keep_float_weights(model: Any) -> None:
     graph = model.graph
     stored = {tensor.name: tensor for tensor in graph.initializer}
     makers = {name: node for node in graph.node for name in node.output}
-    users: dict[str, list[Any]] = collections.defaultdict(list)
-    for node in graph.node:
-        for name in node.input:
-            users[name].append(node)
+    users = _users(graph)
 
     def from_codes(name: str) -> bool:
         while name in makers and makers[name].op_type in MOVING:
@@ -243,7 +246,8 @@ def keep_float_weights(model: Any) -> None:
             continue
         reader, index = layer, 2
         if layer.op_type == "MatMul":  # it becomes a Gemm with what is added behind it
-            reader, index = next((node for node in users[layer.output[0]] if node.op_type == "Add"), layer), 1
+            reader = next((node for node in users[layer.output[0]] if node.op_type == "Add"), layer)
+            index = int(reader.input[0] == layer.output[0])
         if len(reader.input) == index:
             bias = np.zeros(_outputs(layer, weight), np.float32)
             reader.input.append("")
