@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -107,22 +106,23 @@ def quantized(model: nn.Module, folder: Path) -> ExportedProgram:
     return int8_program(quantize(adapt(model.eval(), CONTRACT), None, folder / "int8", quick))
 
 
-@pytest.mark.parametrize("kind", ["executorch", "onnx", "coreml"])
-@pytest.mark.parametrize(
-    ("made", "looked_at"),
-    [
-        (lambda folder: export_program(Deployed(Gated()).eval(), SIZE), {"mean", "sigmoid", "linear"}),
-        (lambda folder: float_program(adapt(Encoded().eval(), CONTRACT)), {"mul", "bmm", "layer_norm", "linear"}),
-        (lambda folder: quantized(Mixed(), folder), {"add", "linear"}),
-        (lambda folder: quantized(Shuffled(), folder), {"conv2d"}),
-    ],
-    ids=["gated", "encoded", "mixed", "shuffled"],
-)
-def test_no_layer_of_a_sound_artifact_is_named(
-    made: Callable[[Path], ExportedProgram], looked_at: set[str], kind: str, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module", params=["gated", "encoded", "mixed", "shuffled"])
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[ExportedProgram, set[str]]:
+    """A program, and operators whose results every runtime shows."""
     torch.manual_seed(0)
-    program = made(tmp_path)
+    folder = tmp_path_factory.mktemp("made")
+    if request.param == "gated":
+        return export_program(Deployed(Gated()).eval(), SIZE), {"mean", "sigmoid", "linear"}
+    if request.param == "encoded":
+        return float_program(adapt(Encoded().eval(), CONTRACT)), {"mul", "bmm", "layer_norm", "linear"}
+    if request.param == "mixed":
+        return quantized(Mixed(), folder), {"add", "linear"}
+    return quantized(Shuffled(), folder), {"conv2d"}
+
+
+@pytest.mark.parametrize("kind", ["executorch", "onnx", "coreml"])
+def test_no_layer_of_a_sound_artifact_is_named(made: tuple[ExportedProgram, set[str]], kind: str, tmp_path: Path) -> None:
+    program, looked_at = made
     path = tmp_path / f"model{TARGETS[kind].suffix}"
     payload = make_payload(program, CONTRACT, {}, 8.0)
     TARGETS[kind].export(program, payload, path)
