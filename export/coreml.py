@@ -72,12 +72,13 @@ def export(program: ExportedProgram, payload: Payload, path: Path, options: Core
 
 
 def five_axes(program: ExportedProgram) -> ExportedProgram:
-    """Takes axes of one element out of values with more than five axes, in place, since Core ML takes five.
+    """Takes axes of one element out of values with more than five axes, in place, since Core ML takes five. What is computed in
+    more, not moved alone, stays as it is.
 
     Windows of a map are cut by six (Swin, MobileViT), of which the first is the picture's number.
     """
     aten = torch.ops.aten
-    reshapes, orders = (aten.view, aten.reshape, aten._unsafe_view, aten.unsqueeze), (aten.permute, aten.transpose)
+    reshapes, orders = (aten.view, aten._unsafe_view, aten.unsqueeze), (aten.permute, aten.transpose)
     same = (aten.clone, QUANTIZE, DEQUANTIZE)
     large = {node: list(shape(node) or ()) for node in program.graph.nodes if len(shape(node) or ()) > 5}
     for node, sides in large.items():

@@ -21,7 +21,7 @@ from lavit_edge.toolchain import converting, toolchain
 
 # From 21 on, QuantizeLinear has an output type, and ONNX Runtime 1.31 on x86 fails on its own int8 -> uint8 rewrite of it.
 OPSET = 20
-# ONNX Runtime moves quantisers past the first, and takes the others into a layer
+# ONNX Runtime may move quantisers past the first, and takes the others into a layer
 MOVING = ("MaxPool", "Reshape", "Transpose", "Squeeze", "Unsqueeze", "Flatten", "Expand", "Slice")
 PASSED = (*MOVING, "Relu", "Clip", "Add")
 

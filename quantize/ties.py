@@ -3,8 +3,9 @@
 A sum of two int8 tensors has few distinct values, ``ra * i + rb * j`` steps with whole ``i`` and ``j`` and the ratios of the
 summands' steps to the sum's. Where such a ratio is near a simple fraction, many sums lie within a last bit of a tie, which
 ExecuTorch and ONNX Runtime round apart: in two additions of a former bundled model 11 and 13 times as many as chance has, on
-eight pictures, so that no runtime gave the program's own logits for any picture. So it is with products (StarNet, gates) and
-means of codes. Layers' sums, with scales of their own for each channel, keep to chance, and so do values that are not of codes.
+eight pictures, so that no runtime gave the program's own logits for any picture. So it was with a product of codes
+in StarNet (20 times). Layers' sums, with scales of their own for each channel, keep to chance, and so do values that are not of
+codes.
 """
 
 from __future__ import annotations

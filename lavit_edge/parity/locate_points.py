@@ -118,7 +118,8 @@ class Reference:
 
         Args:
             picture: float32 ``(1, 3, size, size)``.
-            seen: an artifact's values by point, int8 ones dequantised. ``layers`` brings their axes into the program's order.
+            seen: an artifact's values by point, int8 ones dequantised. ``layers``, without ``half``, brings their axes into the
+                program's order, in place, and must come first.
             feed: where the program goes on with the artifact's value in place of its own: after each point (``layers``), so that
                 each layer is given what the artifact's layer was given; between blocks; or nowhere.
             half: round every float value, stored or computed, to fp16, as a program whose values are fp16 must; sums inside an
@@ -192,16 +193,18 @@ class _Run(fx.Interpreter):
             return self._rounded(self.seen[source].clone())
         if n.name not in self.reference.points:
             return result
-        own = result.clone()  # a net that was not made here may overwrite it, as ReLU(inplace=True) does
         if n.target == QUANTIZE:
             point = self.reference.points[n.name]
             assert point.scale is not None
             own = (result.float() - point.zero_point) * point.scale
+        else:
+            own = result.clone()  # a net that was not made here may overwrite it, as ReLU(inplace=True) does
         self.found[n.name] = own
-        if n.name in self.seen and self.feed == "layers":
+        if n.name not in self.seen:
+            return result
+        if self.feed == "layers" and not self.half:
             self.seen[n.name] = laid_out(self.seen[n.name], own)
-        fed = n.name in self.seen and n.target != QUANTIZE and self._fed(n.name)
-        return self.seen[n.name].clone() if fed else result
+        return self.seen[n.name].clone() if n.target != QUANTIZE and self._fed(n.name) else result
 
     def _rounded(self, value: Any) -> Any:
         return value.half().float() if self.half and isinstance(value, Tensor) and value.is_floating_point() else value

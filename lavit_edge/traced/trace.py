@@ -33,15 +33,12 @@ COMPOSITE = tuple(getattr(torch.ops.aten, name) for name in SIMPLER.split())
 
 def _max_of_cells(x: Tensor, size: Sequence[int]) -> tuple[Tensor, Tensor]:
     """``adaptive_max_pool2d``, without the indices that nobody reads here; ExecuTorch 1.5 has no kernel for it."""
-    sides = x.shape[-2:]
-    if all(side % cells == 0 for side, cells in zip(sides, size, strict=True)):
-        window = [side // cells for side, cells in zip(sides, size, strict=True)]
+    axes = list(zip(x.shape[-2:], size, strict=True))
+    if all(side % cells == 0 for side, cells in axes):
+        window = [side // cells for side, cells in axes]
         pooled = torch.ops.aten.max_pool2d.default(x, window, window)
     else:
-        rows, columns = (
-            [slice(i * side // cells, -(-(i + 1) * side // cells)) for i in range(cells)]
-            for side, cells in zip(sides, size, strict=True)
-        )
+        rows, columns = ([slice(i * side // n, -(-(i + 1) * side // n)) for i in range(n)] for side, n in axes)
         pooled = torch.stack([torch.stack([x[..., r, c].amax((2, 3)) for c in columns], -1) for r in rows], -2)
     return pooled, torch.zeros_like(pooled, dtype=torch.int64)
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lavit_edge.errors import UserError
 from lavit_edge.metrics import sqnr
 from lavit_edge.models.blocks import Add
 from lavit_edge.traced.model import Adapted, TracedModule
@@ -397,5 +396,3 @@ def test_what_no_picture_reaches_is_computed_once() -> None:
 def test_float_layers_are_chosen_by_pattern() -> None:
     module = Net(of(lambda x, m: m[0](x), conv()))
     assert Adapted(module, SIZE, CLASSES, ["middle.*"]).deploy().float_layers == ("middle.*",)
-    with pytest.raises(UserError, match=r"float layer 'midle': no such layer; one is called middle\.0"):
-        Adapted(module, SIZE, CLASSES, ["midle"]).deploy()

@@ -108,3 +108,9 @@ def test_a_module_that_changes_with_every_call_is_refused() -> None:
 def test_a_module_that_looks_at_the_other_pictures_is_refused() -> None:
     with pytest.raises(UserError, match="Bad gives a picture other logits alone than beside others"):
         Adapted(Bad(lambda head, x: head((x - x.mean(0)).abs().mean((2, 3)))), SIZE, CLASSES).deploy()
+
+
+def test_a_float_layer_without_a_match_is_refused() -> None:
+    module = Bad(lambda head, x: head(x.mean((2, 3))))
+    with pytest.raises(UserError, match="float layer 'haed': no such layer; one is called head"):
+        Adapted(module, SIZE, CLASSES, ["haed"]).deploy()
