@@ -1,6 +1,6 @@
 """Who is compared in benchmarks/trained_alike.py and pareto.py: nets of this package, their twins, and nets of timm.
 
-A further one is a line here.
+A further one is a line here. Those of ``mobile_variants.py`` can be named, too.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from collections import OrderedDict
 from collections.abc import Callable
 from typing import Any
 
+import mobile_variants
 import torch
 from torch import Tensor, nn
 
@@ -92,6 +93,7 @@ def register_entrants() -> None:
     """From here on they are trained, stored and loaded as all models of the package."""
     builders: dict[str, Callable[..., Classifier]] = {name: of_timm(timm_name) for name, timm_name in TIMM.items()}
     builders |= {name: functools.partial(create_model, of, **options) for name, (of, options) in VARIANTS.items()}
+    builders |= mobile_variants.BUILDERS
     for name, builder in builders.items():
         builder.__name__ = name
         register(builder)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import hashlib
 import importlib.metadata
 import json
@@ -34,6 +35,7 @@ from lavit_edge.parity.summary import Summary, summary
 from lavit_edge.parity.summary import print_summary as print_gates
 from lavit_edge.quantize.config import QuantizeConfig
 from lavit_edge.quantize.run import quantize
+from lavit_edge.toolchain import quiet
 from lavit_edge.verbs import silent
 from lavit_edge.verdict.judge import Verdict
 from lavit_edge.verdict.read import verdicts
@@ -107,6 +109,8 @@ def export(
         sets[f"{data.name}/val"] = Pictures(labelled_pictures(data, source.contract, config.pictures), True)
     with console.status("building the program"):
         program = PROGRAMS[config.precision](source)
+        with quiet():  # copying warns of what torch itself calls
+            reference = copy.deepcopy(program)  # an exporter that altered the one it is given would alter this too
     with console.status("choosing golden pictures"):
         computes = {name: config.of(TARGETS[name]).computes_in for name in config.targets}
         chosen = choose(program, source.contract, set(computes.values()))
@@ -123,7 +127,8 @@ def export(
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(source, config, artifacts, seconds, out)
         manifest["selftest"] = {} if config.tolerance_steps else _power(chosen, computes)  # known of measured tolerances alone
-        checked = check(Bundle(folder, manifest), source, sets, config.gates, strict=config.strict, console=console)
+        made_bundle = Bundle(folder, manifest)
+        checked = check(made_bundle, source, sets, config.gates, strict=config.strict, console=console, program=reference)
         with console.status("judging the artifacts"):
             judged = {path.name: verdicts(path) for path in artifacts}
         print_summary(judged, console)

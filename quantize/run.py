@@ -23,6 +23,7 @@ from lavit_edge.data.folder import FREE_PICTURES, PictureFolder
 from lavit_edge.data.outside import outside
 from lavit_edge.errors import UserError
 from lavit_edge.files import file_sha256, new_folder
+from lavit_edge.memory import keep_freed
 from lavit_edge.models.deployed import Deployed, logits, to_input
 from lavit_edge.quantize import kernels
 from lavit_edge.quantize.config import QuantizeConfig
@@ -246,14 +247,15 @@ def _train(
     task = progress.add_task("QAT", total=steps)
     rng = np.random.default_rng(config.seed)
     try:
-        qat.fine_tune(
-            model,
-            teacher,
-            lambda: qat.shuffled(train, contract, config.batch_size, rng),
-            qat.Schedule(steps, config.lr, config.range_lr, round(config.freeze_ranges * steps)),
-            report=lambda loss: progress.update(task, advance=1, description=f"QAT, loss {loss:.5f}"),
-            device=config.device,
-        )
+        with keep_freed():
+            qat.fine_tune(
+                model,
+                teacher,
+                lambda: qat.shuffled(train, contract, config.batch_size, rng),
+                qat.Schedule(steps, config.lr, config.range_lr, round(config.freeze_ranges * steps)),
+                report=lambda loss: progress.update(task, advance=1, description=f"QAT, loss {loss:.5f}"),
+                device=config.device,
+            )
     except calibrate.nncf.InstallationError as error:
         raise UserError("NNCF could not compile its CUDA kernels: put nvcc on the PATH, or use --device cpu") from error
 

@@ -14,7 +14,7 @@ WINGS = {"lavit_edge": ROOT / "lavit_edge", "lavit_edge.quantize": ROOT / "quant
 # from the ground up; a room imports nothing of its own floor, nor of one above
 FLOORS = (
     ("lavit_edge",),  # its __init__: the version, and names that are loaded when they are used
-    ("errors", "metrics", "webpage"),
+    ("errors", "memory", "metrics", "webpage"),
     ("files", "toolchain", "cli", "verbs"),
     ("contract",),
     ("data", "models", "artifact"),

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -24,6 +24,9 @@ from lavit_edge.parity.locate_render import print_located, sentence
 from lavit_edge.parity.render import print_parity
 from lavit_edge.quantize import float_program, int8_program
 from lavit_edge.selftest import print_selftest, selftest
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 PROGRAMS = {"int8": int8_program, "float": float_program}
 NAMES = {"int8": PROGRAM, "float": "float program"}  # of the program, by precision
@@ -97,15 +100,15 @@ def check(
     *,
     strict: bool,
     console: Console,
+    program: ExportedProgram | None = None,
 ) -> Checked:
     """Checks all that can run on this host, and prints what it finds.
-
-    The program is made from the checkpoint again: an exporter that altered the one it was given would alter the reference too.
 
     Args:
         checkpoint: that the bundle was exported from.
         sets: by title.
         strict: refuse a picture that cannot be decoded.
+        program: the reference, which no exporter has had in hand; None: made from the checkpoint.
 
     Raises:
         UserError: an artifact cannot run, or it was not made from this program.
@@ -119,8 +122,9 @@ def check(
         elif differs := _carries_other(path, bundle, checkpoint):
             tested[path.name] = False
             console.print(f"{path.name}: {differs}", style="red", markup=False)
-    with console.status("building the program"):
-        program = PROGRAMS[bundle.precision](checkpoint)
+    if program is None:
+        with console.status("building the program"):
+            program = PROGRAMS[bundle.precision](checkpoint)
     contract, int8 = checkpoint.contract, bundle.precision == "int8"
     pictures = (picture for picture, _ in islice(free_pictures(contract).inputs(contract), LAYER_PICTURES))
     layers = locate(program, bundle.runnable, pictures, gates, console)

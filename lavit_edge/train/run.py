@@ -18,6 +18,7 @@ from lavit_edge.data.folder import PictureFolder
 from lavit_edge.data.shards import ShardedPictures, holds_shards
 from lavit_edge.errors import UserError
 from lavit_edge.files import claimed
+from lavit_edge.memory import keep_freed
 from lavit_edge.models import create_model
 from lavit_edge.train.cache import CachedSource, open_cache
 from lavit_edge.train.check import check_pictures
@@ -85,7 +86,7 @@ def train(
     world = join(config.device)
     if not (console and world.main):
         console = silent()
-    with computing_with(config.threads or torch.get_num_threads()):
+    with computing_with(config.threads or torch.get_num_threads()), keep_freed():
         run = prepare(Path(data), out, recipe, config, world, console, tell if world.main else lambda line: None)
         with claimed(out) if world.main else nullcontext():
             if world.main:
