@@ -115,21 +115,28 @@ class SqueezeExcite(nn.Module):
         return x * self.excite(self.squeeze(x.mean((2, 3), keepdim=True)).relu()).sigmoid()
 
 
+def pooled(scores: Tensor, side: int) -> Tensor:
+    """``(B, N, N)`` of a square map -> ``(B, N/4, N/4)``: the mean of each four neighbouring queries and keys."""
+    for _ in range(2):  # along what lies last, which then comes first
+        rows = scores.shape[1]
+        scores = F.avg_pool2d(scores.reshape(-1, 1, side, side), 2).reshape(-1, rows, side**2 // 4).transpose(1, 2)
+    return scores
+
+
 class ResidualAttention(nn.Module):
     """Vanilla attention to whose scores those of the stage before are added, pooled over queries and keys: LaViT's attention
     residual, where one head arrives and each of ours takes a multiple of it."""
 
-    def __init__(self, attention: VanillaAttention, grid: int) -> None:
+    def __init__(self, attention: VanillaAttention, side: int) -> None:
         super().__init__()
-        self.attention, self.grid = attention, grid
+        self.attention, self.side = attention, side
         self.gain = nn.Parameter(torch.ones(attention.heads, 1, 1))
         self.add = Add()
 
     def forward(self, x: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        a, n, count = self.attention, self.grid, self.grid**2
-        pooled = F.avg_pool2d(carried.reshape(-1, 1, 2 * n, 2 * n), 2).reshape(-1, 4 * count, count).transpose(1, 2)
-        pooled = F.avg_pool2d(pooled.reshape(-1, 1, 2 * n, 2 * n), 2).reshape(len(x), 1, count, count).transpose(2, 3)
-        scores = self.add(a.scores(x, None), (pooled * self.gain).reshape(-1, count, count))
+        a, tokens = self.attention, self.side**2
+        arrived = pooled(carried, 2 * self.side).reshape(len(x), 1, tokens, tokens) * self.gain
+        scores = self.add(a.scores(x, None), arrived.reshape(-1, tokens, tokens))
         attended = torch.bmm(a.split(a.value(x)), scores.softmax(-1).transpose(1, 2))
         return a.project(attended.reshape(len(x), -1, *x.shape[2:])), scores
 
