@@ -1,6 +1,6 @@
 """A LaViT made for the int8 kernels of phones.
 
-The paper's mechanism (Zhang et al., CVPR 2024, arXiv 2406.00427) in the stage where it pays, and around it what runs fast:
+The paper's mechanism (Zhang et al., CVPR 2024, arXiv 2406.00427) in the stage where it costs least, and around it what runs fast:
 
     picture -> [embedding -> blocks] x 4 -> mean over the map -> batch norm -> linear
     block:  x -> depthwise -> x + attention(x) -> x + ffn(x)
@@ -13,7 +13,8 @@ diagonality-preserving loss. Ours is the rest (docs/architectures.md has what wa
 - Queries, keys, values and the FFN are 1x1 convolutions on the map, so that tokens are laid out anew for attention alone.
 - A re-parameterised depthwise convolution mixes neighbours at the block's width (RepViT, Wang et al., 2024), not at the FFN's.
 - Attention in the last stage alone (as LIT, Pan et al., 2022). With N tokens Theta and Psi take 2 H N^3 multiply-adds where
-  queries and keys take 2 N C H d: at 160 pixels N is 25, and less attention is the cheaper of the two.
+  queries and keys take 2 N C H d: at 160 pixels N is 25, and less attention is the cheaper of the two. Trained alike, the same
+  time spent on depth did as well (docs/peers.md).
 - Additions are modules: int8 kernels want a range for each (docs/int8.md).
 """
 
