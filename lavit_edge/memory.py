@@ -17,17 +17,22 @@ def keep_freed() -> Iterator[None]:
     Else each large tensor is mapped anew, and the kernel zeroes its pages: a step of ``lavit_mobile_s`` without it took 1.08 s of
     processor time, with it 0.89 s (64 pictures of 160 pixels; 0.65 and 0.53 s of 128; medians in turns, one core of an AMD EPYC).
     """
-    try:
-        libc = ctypes.CDLL(None)
-        mallopt, trim = libc.mallopt, libc.malloc_trim
-    except (AttributeError, OSError, TypeError):
+    if (glibc := _glibc()) is None:
         yield
         return
-    mallopt(MMAP_MAX, 0)
-    mallopt(TRIM_THRESHOLD, -1)
+    glibc.mallopt(MMAP_MAX, 0)
+    glibc.mallopt(TRIM_THRESHOLD, -1)
     try:
         yield
     finally:
-        mallopt(MMAP_MAX, USUAL_MAX)
-        mallopt(TRIM_THRESHOLD, USUAL_TRIM)
-        trim(0)
+        glibc.mallopt(MMAP_MAX, USUAL_MAX)
+        glibc.mallopt(TRIM_THRESHOLD, USUAL_TRIM)
+        glibc.malloc_trim(0)
+
+
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL(None)
+        return library if library.mallopt and library.malloc_trim else None
+    except (AttributeError, OSError, TypeError):
+        return None
