@@ -1,10 +1,10 @@
-"""What ``lavit_mobile_s`` could be instead: the variants whose latency and first epochs docs/architectures.md sets side by side.
+"""What ``lavit_mobile_s`` could be instead: the variants whose latency docs/architectures.md sets side by side.
 
     export OMP_NUM_THREADS=1
-    python benchmarks/trained_alike.py --models lavit_mobile_s lavit_mobile_s-hardswish ... --set epochs=5 \
-        --results docs/explored.jsonl --data IMAGENETTE
     python benchmarks/pareto.py --models MobileNetV2 lavit_mobile_s lavit_mobile_s-hardswish ... --sizes 160 --threads 1 \
-        --results docs/explored.jsonl
+        --results explored.jsonl
+    python benchmarks/trained_alike.py --models lavit_mobile_s lavit_mobile_s-hardswish ... --set epochs=4 \
+        --results explored.jsonl --data IMAGENETTE
 
 Sketches to decide by, and no part of the package. What options of the model can say is a line of :data:`OPTIONS`; the others
 change a model that has been built.
