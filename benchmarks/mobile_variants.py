@@ -43,6 +43,11 @@ OPTIONS: dict[str, dict[str, Any]] = {
 }
 
 
+def attended(attention: Attention, scores: Tensor, x: Tensor) -> Tensor:
+    """The values of a map ``(B, C, g, g)``, weighted: ``(B*H, C/H, N)``."""
+    return torch.bmm(attention.split(attention.value(x)), scores.softmax(-1).transpose(1, 2))
+
+
 class HeadwiseLinear(nn.Module):
     """Theta or Psi with weights of its own for each head: ``(B*H, N, N) -> (B*H, N, N)``."""
 
@@ -78,8 +83,7 @@ class Reduced(nn.Module):
             scores = torch.bmm(query, a.split(a.key(small)))
         else:
             scores = a.scores(x, carried)
-        attended = torch.bmm(a.split(a.value(small)), scores.softmax(-1).transpose(1, 2))
-        return a.project(attended.reshape(len(x), -1, *x.shape[2:])), scores
+        return a.project(attended(a, scores, small).reshape(len(x), -1, *x.shape[2:])), scores
 
 
 class Partial(nn.Module):
@@ -98,8 +102,7 @@ class Partial(nn.Module):
     def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         a, part = self.attention, x[:, : self.part]
         scores = a.scores(part, carried)
-        attended = torch.bmm(a.split(a.value(part)), scores.softmax(-1).transpose(1, 2))
-        return a.project(torch.cat([attended.reshape(part.shape), x[:, self.part :]], 1)), scores
+        return a.project(torch.cat([attended(a, scores, part).reshape(part.shape), x[:, self.part :]], 1)), scores
 
 
 class SqueezeExcite(nn.Module):
@@ -123,22 +126,21 @@ def pooled(scores: Tensor, side: int) -> Tensor:
     return scores
 
 
-class ResidualAttention(nn.Module):
+class ResidualAttention(VanillaAttention):
     """Vanilla attention to whose scores those of the stage before are added, pooled over queries and keys: LaViT's attention
     residual, where one head arrives and each of ours takes a multiple of it."""
 
-    def __init__(self, attention: VanillaAttention, side: int) -> None:
-        super().__init__()
-        self.attention, self.side = attention, side
-        self.gain = nn.Parameter(torch.ones(attention.heads, 1, 1))
+    def __init__(self, dim: int, heads: int, value_dim: int, key_dim: int, side: int) -> None:
+        super().__init__(dim, heads, value_dim, key_dim)
+        self.side = side
+        self.gain = nn.Parameter(torch.ones(heads, 1, 1))
         self.add = Add()
 
-    def forward(self, x: Tensor, carried: Tensor) -> tuple[Tensor, Tensor]:
-        a, tokens = self.attention, self.side**2
+    def scores(self, x: Tensor, carried: Tensor | None) -> Tensor:
+        assert carried is not None
+        tokens = self.side**2
         arrived = pooled(carried, 2 * self.side).reshape(len(x), 1, tokens, tokens) * self.gain
-        scores = self.add(a.scores(x, None), arrived.reshape(-1, tokens, tokens))
-        attended = torch.bmm(a.split(a.value(x)), scores.softmax(-1).transpose(1, 2))
-        return a.project(attended.reshape(len(x), -1, *x.shape[2:])), scores
+        return self.add(super().scores(x, None), arrived.reshape(-1, tokens, tokens))
 
 
 class Carrying(LaViTMobile):
@@ -190,7 +192,9 @@ def reduced_keys(model: Any, tokens: int) -> None:
 
 def attention_residual(model: Any, tokens: int) -> None:
     first = model.stages[3].blocks[0]
-    first.attention = ResidualAttention(first.attention, math.isqrt(tokens))
+    dim, old = first.mixer.conv.out_channels, first.attention
+    value_dim, key_dim = old.value.conv.out_channels, old.query.conv.out_channels // old.heads
+    first.attention = ResidualAttention(dim, old.heads, value_dim, key_dim, math.isqrt(tokens)).apply(initialise)
     model.__class__ = Carrying
 
 

@@ -127,8 +127,8 @@ def export(
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(source, config, artifacts, seconds, out)
         manifest["selftest"] = {} if config.tolerance_steps else _power(chosen, computes)  # known of measured tolerances alone
-        made_bundle = Bundle(folder, manifest)
-        checked = check(made_bundle, source, sets, config.gates, strict=config.strict, console=console, program=reference)
+        bundle = Bundle(folder, manifest)
+        checked = check(bundle, source, sets, config.gates, strict=config.strict, console=console, program=reference)
         with console.status("judging the artifacts"):
             judged = {path.name: verdicts(path) for path in artifacts}
         print_summary(judged, console)
