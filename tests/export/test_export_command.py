@@ -138,6 +138,26 @@ def test_a_converter_that_loses_a_layer_fails_the_export(
     assert verify([str(out), "--checkpoint", str(int8), *loose]) == 1
 
 
+def test_an_exporter_that_alters_its_program_fails_the_export(
+    int8: Path, gates: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from lavit_edge.export import onnx as exporter
+
+    layer = "stages.2.blocks.1.ffn.contract.conv"
+    sound = exporter.to_onnx
+
+    def altering(program: Any) -> Any:
+        (weight,) = (value for name, value in program.state_dict.items() if name.endswith(f"{layer}.weight"))
+        weight.zero_()
+        return sound(program)
+
+    monkeypatch.setattr(exporter, "to_onnx", altering)
+    loose = [*gates, "--int8-margin", "300", "--agreement", "0", "--tolerance-steps", "1000"]
+    assert export(["--checkpoint", str(int8), "--target", "onnx", "--out", str(tmp_path / "out"), *loose]) == 1
+    wrong = json.loads((tmp_path / "out" / "parity.json").read_text())["layers"]["wrong"]
+    assert [f"at conv2d of {layer}: " in sentence for sentence in wrong] == [True, True]
+
+
 def test_float_artifacts_match_torch(fp32: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """In fp16 the tiny model has 47 dB on these pictures, less than the gate asks of a real one."""
     command = ["--checkpoint", str(fp32), "--precision", "float", "--float16-sqnr", "40", "--json"]
