@@ -1,7 +1,8 @@
 """What "less attention" buys on a device: the phone-sized architectures beside each other, trained alike, in one run.
 
     python -m lavit_edge.train --recipe less_attention --model NAME --data IMAGENETTE --out runs/NAME --precision fp32
-    python -m lavit_edge.quantize --checkpoint runs/NAME/checkpoint --data IMAGENETTE --out int8/NAME --max-steps 60
+    python -m lavit_edge.quantize --checkpoint runs/NAME/checkpoint --data IMAGENETTE --out int8/NAME --max-steps 60 \
+        --batch-size 32
     python -m lavit_edge.export --checkpoint int8/NAME --data IMAGENETTE --out bundles/NAME-int8
     python -m lavit_edge.export --checkpoint int8/NAME --data IMAGENETTE --out bundles/NAME-float --precision float
     python benchmarks/less_attention.py --bundles bundles --out docs/less_attention

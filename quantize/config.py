@@ -19,7 +19,7 @@ class QuantizeConfig:
 
     epochs: int = option(1, "of quantisation-aware training; 0 stops after calibration")
     max_steps: int | None = option(None, "end that training after N batches at the latest", "N")
-    batch_size: int = option(32, "pictures a batch in training", "N")
+    batch_size: int = option(8, "pictures a batch in training", "N")
     lr: float = option(1e-5, "learning rate of the weights")
     range_lr: float = option(1e-3, "of each range, as a share of the range", "LR")
     freeze_ranges: float = option(1.0, "of the training, after which ranges stay", "SHARE")
