@@ -14,6 +14,8 @@ from lavit_edge.errors import UserError
 
 PICTURES = [torch.randn(4, 3, 64, 64, generator=torch.Generator().manual_seed(seed)) for seed in range(2)]
 TARGETS = torch.arange(8)
+MAPS = ["maps of the picture's own", "maps that are uneven", "what other places say"]
+REDUCED = ("lavit_tiny", "pvt_nano")  # fewer keys than queries
 
 
 def net(name: str, gain: float = 1.0, **options: object) -> nn.Module:
@@ -32,17 +34,40 @@ def net(name: str, gain: float = 1.0, **options: object) -> nn.Module:
 )
 def test_attention_that_varies_is_seen(name: str) -> None:
     model = net(name)
-    untouched, *layers, together = used(model, PICTURES, TARGETS)
-    assert (untouched.same_top1, untouched.sqnr) == (1.0, math.inf)
-    assert [row.layer for row in layers] == list(attention_layers(model))
-    assert all(0 < row.sqnr < 100 for row in layers)
-    assert together.sqnr < max(row.sqnr for row in layers)
+    rows = used(model, PICTURES, TARGETS)
+    layers = list(attention_layers(model))
+    assert (rows[0].same_top1, rows[0].sqnr) == (1.0, math.inf)
+    assert [row.without for row in rows[1 : len(layers) + 1]] == layers
+    assert all(0 < row.sqnr < 100 for row in rows[1 : len(layers) + 1])
+    assert rows[len(layers) + 1].sqnr < max(row.sqnr for row in rows[1 : len(layers) + 1])
+    assert [row.without for row in rows[len(layers) + 1 :]] == ["all attention", *MAPS[: 2 if name in REDUCED else 3]]
+    assert all(row.sqnr < 200 for row in rows[len(layers) + 2 :]), "its maps reach the logits"
 
 
 def test_attention_that_is_a_constant_is_seen() -> None:
-    _, *layers, together = used(net("lavit_mobile_s", gain=0.0), PICTURES, TARGETS)
-    assert min(row.sqnr for row in [*layers, together]) > 100  # the order of a mean's sum is left
-    assert together.same_top1 == 1.0
+    _, *rows = used(net("lavit_mobile_s", gain=0.0), PICTURES, TARGETS)
+    assert min(row.sqnr for row in rows) > 100  # the order of a mean's sum is left
+    assert {row.same_top1 for row in rows} == {1.0}
+
+
+def test_maps_that_say_nothing_are_seen() -> None:
+    """Queries of nothing look everywhere alike, scores with a large diagonal at their own place."""
+    model = net("lavit_mobile_s")
+    layers = [module for path, module in model.named_modules() if path.endswith(".attention")]
+    nn.init.zeros_(layers[0].query.norm.weight)  # type: ignore[union-attr, arg-type]
+    found = sqnr_without(model)
+    assert min(found["maps of the picture's own"], found["maps that are uneven"]) > 100
+    assert found["what other places say"] < 60
+    for layer in layers:
+        layer.register_forward_pre_hook(lambda _, inputs: (inputs[0], torch.eye(4).expand(len(inputs[0]) * 4, 4, 4) * 1e4))
+        layer.scores = lambda x, carried: carried  # type: ignore[assignment]
+    found = sqnr_without(model)
+    assert min(found["maps of the picture's own"], found["what other places say"]) > 100
+    assert max(found["maps that are uneven"], found["all attention"]) < 60
+
+
+def sqnr_without(model: nn.Module) -> dict[str, float]:
+    return {row.without: row.sqnr for row in used(model, PICTURES, TARGETS)}
 
 
 def test_the_constant_is_the_mean_of_all_pictures() -> None:
