@@ -97,7 +97,7 @@ class Partial(nn.Module):
             if old := getattr(attention, name, None):
                 width = self.part if name == "value" else old.conv.out_channels
                 setattr(attention, name, ConvNorm(self.part, width).apply(initialise))
-        attention.project = ConvNorm(dim, dim, gain=0.0).apply(initialise)
+        attention.project = ConvNorm(dim, dim, gain=0.3).apply(initialise)
 
     def forward(self, x: Tensor, carried: Tensor | None) -> tuple[Tensor, Tensor]:
         a, part = self.attention, x[:, : self.part]

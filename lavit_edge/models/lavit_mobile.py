@@ -5,9 +5,10 @@ The paper's mechanism (Zhang et al., CVPR 2024, arXiv 2406.00427) in the stage w
     picture -> [embedding -> blocks] x 4 -> mean over the map -> batch norm -> linear
     block:  x -> depthwise -> x + attention(x) -> x + ffn(x)
 
-The paper's: vanilla attention, then less attention, whose scores are those of the layer before through Theta and Psi; the
-diagonality-preserving loss. Ours is the rest (docs/architectures.md has what was measured for each choice):
+The paper's: vanilla attention, then less attention, whose scores are those of the layer before through Theta and Psi. Ours is
+the rest (docs/architectures.md has what was measured for each choice):
 
+- The paper's diagonality-preserving loss is off (``diagonality``): with it every place attended to itself alone.
 - Batch norms fold into the layers before them (LeViT, Graham et al., 2021). A layer norm runs outside ExecuTorch's delegate; with
   33 of them, entering and leaving it, ``lavit_nano`` spent a third of its time there.
 - Queries, keys, values and the FFN are 1x1 convolutions on the map, so that tokens are laid out anew for attention alone.
@@ -109,7 +110,8 @@ class Attention(nn.Module):
         super().__init__()
         self.heads = heads
         self.value = ConvNorm(dim, value_dim)
-        self.project = ConvNorm(value_dim, dim, gain=0.0)
+        # from 0, as the FFN's, it stayed at 0.007 where theirs grew to 0.3, and attention was a constant (docs/architectures.md)
+        self.project = ConvNorm(value_dim, dim, gain=0.3)
 
     def scores(self, x: Tensor, carried: Tensor | None) -> Tensor:
         raise NotImplementedError
@@ -242,10 +244,12 @@ class LaViTMobile(Classifier):
         key_dim: of queries and keys, per head.
         value_ratio: channels of all values over the width.
         drop_path: stochastic depth of the last block; rises linearly from 0.
+        diagonality: share of the recipe's weight of the diagonality-preserving loss; 1 is the paper's model.
     """
 
     float_layers = ("head", "stages.0.embedding.0.*")
     undecayed = (*Classifier.undecayed, ".theta.", ".psi.")  # decay would pull them away from the identity
+    learning_rates = {".theta.": 0.1, ".psi.": 0.1}  # noqa: RUF012  (at the full rate they level the maps: docs/architectures.md)
 
     def __init__(
         self,
@@ -260,6 +264,7 @@ class LaViTMobile(Classifier):
         num_classes: int = 1000,
         image_size: int = 224,
         drop_path: float = 0.0,
+        diagonality: float = 0.0,
     ) -> None:
         check_stages(drop_path, dims=dims, depths=depths, heads=[count or 1 for count in heads], num_vanilla=num_vanilla)
         if min(ratio, key_dim) < 1:
@@ -280,6 +285,7 @@ class LaViTMobile(Classifier):
             stages.append(Stage(Downsample(dims[m - 1], dims[m], ratio) if m else stem(dims[0]), blocks))
         super().__init__(stages, dims[-1], num_classes)
         self.norm = nn.BatchNorm1d(dims[-1])
+        self.diagonality = diagonality
 
     def features(self, x: Tensor) -> tuple[Tensor, list[Tensor]]:
         """Pooled features ``(B, C_4)`` and the scores ``(B*H, N, N)`` of every less-attention layer."""
@@ -291,7 +297,7 @@ class LaViTMobile(Classifier):
         return self.norm(x.mean((2, 3), keepdim=True).flatten(1)), less
 
     def auxiliary_loss(self, maps: Sequence[Tensor]) -> Tensor:
-        return diagonality_loss(maps)
+        return self.diagonality * diagonality_loss(maps) if self.diagonality else super().auxiliary_loss(maps)
 
     def resized(self, fresh: dict[str, Tensor]) -> dict[str, Tensor]:
         state = self.state_dict()

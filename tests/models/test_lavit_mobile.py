@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from lavit_edge import create_model
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.errors import UserError
+from lavit_edge.models.lavit import diagonality_loss
 from lavit_edge.models.lavit_mobile import LaViTMobile, LessAttention, VanillaAttention
 from lavit_edge.quantize.scheme import default_float_layers
 
@@ -147,22 +148,22 @@ def test_num_vanilla_sets_the_kind_of_each_layer() -> None:
     assert kinds == [[type(None)], [type(None)], [VanillaAttention] * 2 + [LessAttention], [VanillaAttention] * 2]
 
 
-def test_residual_branches_start_as_nothing() -> None:
+def test_ffns_start_as_nothing_and_attention_does_not() -> None:
     model, x = thin().train(), torch.randn(4, 3, 64, 64)
     before = model(x)
-    inside = [value for path, value in model.named_parameters() if (".attention." in path or ".ffn." in path)]
-    gains = [value for path, value in model.named_parameters() if path.endswith(("project.norm.weight", "contract.norm.weight"))]
-    assert len(gains) == 3 + 6 + 3  # attention, FFNs of blocks, FFNs between stages
+    inside = [value for path, value in model.named_parameters() if ".ffn." in path]
+    gains = [value for path, value in model.named_parameters() if path.endswith("contract.norm.weight")]
+    assert len(gains) == 6 + 3  # FFNs of blocks, and between stages
     for value in inside:
         if not any(value is gain for gain in gains):
             value.data += torch.randn_like(value) * (value.dim() > 1)
     torch.testing.assert_close(model(x), before)
-    for gain in gains:
-        nn.init.ones_(gain)
+    for block in model.stages[3].blocks:  # type: ignore[union-attr]
+        nn.init.zeros_(block.attention.project.norm.weight)  # type: ignore[union-attr]
     assert (model(x) - before).abs().max() > 0.01
 
 
-def test_gradients_reach_theta_and_psi_once_the_branches_count() -> None:
+def test_gradients_reach_theta_and_psi() -> None:
     model = at_random(thin()).train()
     assert isinstance(model, LaViTMobile)
     nn.functional.cross_entropy(model(torch.randn(4, 3, 64, 64)), torch.tensor([0, 1, 2, 3])).backward()
@@ -171,12 +172,16 @@ def test_gradients_reach_theta_and_psi_once_the_branches_count() -> None:
         assert block.attention.psi.weight.grad.abs().max() > 1e-6  # type: ignore[union-attr]
 
 
-def test_the_diagonality_loss_reaches_theta_and_psi_from_the_start() -> None:
-    model = thin().train()
-    model.auxiliary_loss(model.features(torch.randn(4, 3, 64, 64))[1]).backward()
-    for block in list(model.stages[3].blocks)[1:]:  # type: ignore[union-attr, arg-type]
+def test_the_diagonality_loss_reaches_theta_and_psi_where_it_is_asked_for() -> None:
+    model, x = thin(diagonality=2.0).train(), torch.randn(4, 3, 64, 64)
+    _, maps = model.features(x)
+    loss = model.auxiliary_loss(maps)
+    assert loss == 2 * diagonality_loss(maps)
+    loss.backward()
+    for block in list(model.stages[3].blocks)[1:]:  # type: ignore[union-attr]
         assert block.attention.theta.weight.grad.any()  # type: ignore[union-attr]
         assert block.attention.psi.weight.grad.any()  # type: ignore[union-attr]
+    assert thin().auxiliary_loss(maps) == 0
 
 
 @pytest.mark.parametrize("name", NAMES)
