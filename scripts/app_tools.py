@@ -19,12 +19,14 @@ import tarfile
 import tempfile
 import zipfile
 from pathlib import Path
+from typing import Any
 
 sys.path.insert(0, str(Path(__file__).parent))
 import debian_packages
 
 VERSIONS = Path(__file__).parent.parent / "apps" / "versions.json"
 SECONDS = 900  # for 100 MB
+SAFELY: Any = {"filter": "data"} if hasattr(tarfile, "data_filter") else {}  # not in Python 3.11.2, which is Debian 12's
 SUITES = ("sid", "bullseye")  # that have the stubs of Android 6; bookworm and trixie have none
 
 
@@ -56,7 +58,7 @@ def _npm(pin: dict[str, str], temporary: Path, made: Path) -> None:
     package = f"{pin['package']}@{pin['version']}"
     _run("npm", [npm, "pack", package, "--pack-destination", str(temporary), "--silent", "--ignore-scripts"], temporary, package)
     with tarfile.open(_pinned(pin, temporary, "*.tgz")) as archive:
-        archive.extractall(temporary, filter="data")  # npm calls the folder `package`
+        archive.extractall(temporary, **SAFELY)  # npm calls the folder `package`
     assert made.is_dir()
 
 

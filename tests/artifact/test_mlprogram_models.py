@@ -51,6 +51,8 @@ def deployed(name: str) -> Deployed:
     tiny: dict[str, Any] = dict(dims=(16, 32, 64, 64), heads=heads, depths=(1, 1, 2, 2), num_vanilla=(1, 1, 1, 1))
     model = create_model(name, num_classes=10, image_size=SIZE, **tiny).eval()
     for path, parameter in model.named_parameters():
+        if path.endswith("project.norm.weight"):  # softmax of scores this large is chaos: 81 and 5 dB where it counts for 0.3
+            nn.init.zeros_(parameter)
         parameter.data += torch.randn_like(parameter) * (1.0 if path.startswith("head") else 0.05)
     module = Deployed(model, InputContract(SIZE, LABELS))
     half_grid(module)

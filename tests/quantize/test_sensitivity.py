@@ -112,7 +112,7 @@ def test_a_limit_that_cannot_be_met_is_one_line_and_nothing_is_saved(fp32, data,
         (["--max-drop", "-1"], "points of top-1, from 0 to 100"),
         (["--max-drop", "nan"], "points of top-1, from 0 to 100"),
         (["--max-drop", "1", "--calibration-pictures", "80"], "leaves none to judge --max-drop on"),
-        (["--max-drop", "1", "--epochs", "1"], "20 pictures to train on, fewer than one batch"),
+        (["--max-drop", "1", "--epochs", "1", "--batch-size", "32"], "20 pictures to train on, fewer than one batch"),
     ],
 )
 def test_bad_input_is_refused(more, message, fp32, data, tmp_path):
