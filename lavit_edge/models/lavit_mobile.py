@@ -208,7 +208,7 @@ class Downsample(nn.Module):
         if self.training and x.device.type == "cpu":
             # oneDNN's bf16 gradient of a strided depthwise convolution: 28 ms for (64, 128, 8, 8), 0.6 ms in fp32
             with torch.autocast("cpu", enabled=False):
-                x = self.spatial(x.float())
+                x = self.spatial(x.to(self.spatial.conv.weight.dtype))
         else:
             x = self.spatial(x)
         x = self.channels(x)

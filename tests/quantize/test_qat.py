@@ -35,15 +35,15 @@ def test_spoiled_ranges_are_repaired(deployed, calibrated, calibration, pictures
     with torch.no_grad():
         for layer in calibrated.modules():
             if isinstance(layer, QuantizedLayer):
-                layer.quantize_output.input_range.mul_(48)
-                layer.quantize_output.input_low.mul_(48)
+                layer.quantize_output.input_range.mul_(16)
+                layer.quantize_output.input_low.mul_(16)
     before, losses = lowered(), []
     inputs = [(batch, torch.zeros(10)) for batch in torch.cat(calibration).split(10)]
     teacher = copy.deepcopy(deployed)
-    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), qat.Schedule(30, 1e-5, 0.1, 30), report=losses.append)
+    qat.fine_tune(calibrated, teacher, lambda: iter(inputs), qat.Schedule(30, 1e-5, 0.03, 30), report=losses.append)
     assert len(losses) == 30
-    assert losses[-1] < losses[0]
-    assert lowered() > before + 2, "dB"
+    assert sum(losses[-3:]) < sum(losses[:3]) / 2, "the last pass over the pictures and the first"
+    assert lowered() > before + 2, "dB: 9 where the spoiled ranges had 6"
     assert all(torch.equal(a, b) for a, b in zip(teacher.parameters(), deployed.parameters(), strict=True))
 
 
