@@ -10,9 +10,10 @@ import os
 import platform
 import subprocess
 import time
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
@@ -24,6 +25,7 @@ from lavit_edge.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from lavit_edge.cli import new_table
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
+from lavit_edge.export.beside import BESIDE, Beside
 from lavit_edge.export.config import ExportConfig
 from lavit_edge.export.golden import Chosen, choose
 from lavit_edge.export.targets import TARGETS, Options
@@ -40,6 +42,9 @@ from lavit_edge.verbs import silent
 from lavit_edge.verdict.judge import Verdict
 from lavit_edge.verdict.read import verdicts
 from lavit_edge.verdict.render import print_summary
+
+if TYPE_CHECKING:
+    from torch.export import ExportedProgram
 
 LITERT = ("litert-torch", "litert-converter", "ai-edge-litert")
 COREAI = ("coreai-torch", "coreai-core")
@@ -111,19 +116,9 @@ def export(
         program = PROGRAMS[config.precision](source)
         with quiet():  # copying warns of what torch itself calls
             reference = copy.deepcopy(program)  # an exporter that altered the one it is given would alter this too
-    with console.status("choosing golden pictures"):
-        computes = {name: config.of(TARGETS[name]).computes_in for name in config.targets}
-        chosen = choose(program, source.contract, set(computes.values()))
+    computes = {name: config.of(TARGETS[name]).computes_in for name in config.targets}
     with new_folder(out, FILES) as folder:
-        seconds = {}
-        for name in config.targets:
-            start, target, options = time.monotonic(), TARGETS[name], config.of(TARGETS[name])
-            with console.status(f"exporting {name}"):
-                made = provenance(source, config.precision, name, options)
-                payload = chosen.payload(computes[name], made, config.tolerance_steps)
-                target.export(program, payload, folder / f"model{target.suffix}", options)
-            seconds[name] = round(time.monotonic() - start, 1)
-            console.print(f"exported {name} in {seconds[name]} s")
+        chosen, seconds = _export_targets(program, source, config, computes, folder, console)
         artifacts = sorted(folder.iterdir())
         manifest = _manifest(source, config, artifacts, seconds, out)
         manifest["selftest"] = {} if config.tolerance_steps else _power(chosen, computes)  # known of measured tolerances alone
@@ -144,6 +139,38 @@ def export(
     _print_artifacts(manifest, out, console)
     print_gates(found, console)
     return Exported(Bundle(out, manifest), checked, judged)
+
+
+def _export_targets(
+    program: ExportedProgram, source: Checkpoint, config: ExportConfig, computes: dict[str, str], folder: Path, console: Console
+) -> tuple[Chosen, dict[str, float]]:
+    """The golden pictures that it chose, and the seconds that each target took."""
+    begun: dict[str, float] = {}
+    seconds = dict.fromkeys(config.targets, 0.0)
+
+    def done(name: str) -> None:
+        seconds[name] = round(time.monotonic() - begun[name], 1)
+        console.print(f"exported {name} in {seconds[name]} s")
+
+    several = BESIDE in config.targets and len(config.targets) > 1
+    with Beside(program, config.of(TARGETS[BESIDE])) if several else nullcontext() as other:
+        with console.status("choosing golden pictures"):
+            chosen = choose(program, source.contract, set(computes.values()))
+        for name in sorted(config.targets, key=lambda name: name != BESIDE):
+            begun[name], target, options = time.monotonic(), TARGETS[name], config.of(TARGETS[name])
+            made = provenance(source, config.precision, name, options)
+            payload, path = chosen.payload(computes[name], made, config.tolerance_steps), folder / f"model{target.suffix}"
+            if other and name == BESIDE:
+                other.begin(payload, path)
+                continue
+            with console.status(f"exporting {name}"):
+                target.export(program, payload, path, options)
+            done(name)
+        if other:
+            with console.status(f"exporting {BESIDE}"):
+                other.finish()
+            done(BESIDE)
+    return chosen, seconds
 
 
 def _calibrated(checkpoint: Checkpoint, folder: Path, console: Console) -> Checkpoint:

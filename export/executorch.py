@@ -41,7 +41,7 @@ def lower(program: ExportedProgram, options: ExecutorchOptions, payload: Payload
         name: value if isinstance(value, str) else torch.frombuffer(bytearray(value), dtype=torch.uint8)
         for name, value in entries.items()
     }
-    partitioner = _coreml() if options.backend == "coreml" else _xnnpack()
+    partitioner = new_partitioner(options)
     repairs = None if options.backend == "coreml" else [softmax_in_three_dimensions, one_grid]
     with converting("ExecuTorch"):
         return to_edge_transform_and_lower(program, repairs, partitioner=[partitioner], constant_methods=methods)
@@ -114,6 +114,11 @@ def undelegated(lowered: Any) -> dict[str, int]:
     operators = get_delegation_info(lowered.exported_program().graph_module).delegation_by_operator.items()
     counts = {name: calls.non_delegated for name, calls in operators if calls.non_delegated and name != "getitem"}
     return dict(sorted(counts.items(), key=lambda item: -item[1]))
+
+
+def new_partitioner(options: ExecutorchOptions) -> Any:
+    """What tells which operators the delegate takes. Raises :class:`UserError` where its toolchain is missing."""
+    return _coreml() if options.backend == "coreml" else _xnnpack()
 
 
 def _xnnpack() -> Any:
