@@ -205,7 +205,8 @@ def quantized_form(
     kept = "ptq"
     if "qat" in deciding:
         rivals = deciding["qat"], deciding["ptq"]
-        kept = "qat" if (judge.prefers(*rivals) if judge else better(*rivals, len(targets))) else "ptq"
+        most = 1.0 if config.no_teacher else metrics["fp32"].top1  # labels may teach more than fp32 knows
+        kept = "qat" if (judge.prefers(*rivals) if judge else better(*rivals, len(targets), most)) else "ptq"
     if judge:
         judge.check(deciding[kept], f"int8 after {kept.upper()}")
     decision = None

@@ -116,7 +116,7 @@ class Judge:
         """
         if self.accepts(one) != self.accepts(other):
             return self.accepts(one)
-        return better(one, other, len(self.targets))
+        return better(one, other, len(self.targets), self.fp32.top1)
 
     def check(self, metrics: Metrics, what: str) -> None:
         """The limit, asked of what is to be saved. Raises :class:`LimitMissed`."""

@@ -40,3 +40,10 @@ def test_five_pictures_tell_two_forms_apart_and_four_do_not() -> None:
     many, few = Metrics(0.75, 20.0), Metrics(0.5, 30.0)
     assert (better(many, few, 20), better(few, many, 20)) == (True, False)
     assert (better(many, few, 16), better(few, many, 16)) == (False, True)
+
+
+def test_what_is_right_beyond_fp32_is_chance_and_noise_decides() -> None:
+    ptq, qat = Metrics(0.9187, 25.9), Metrics(0.9145, 27.6)
+    assert better(ptq, qat, 3531)
+    assert better(qat, ptq, 3531, most=0.9145)
+    assert better(ptq, qat, 3531, most=0.9165)
