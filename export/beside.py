@@ -59,11 +59,13 @@ class Beside:
         self._between.cleanup()
 
     def begin(self, payload: Payload, path: Path) -> None:
-        """Has the artifact written to ``path``."""
+        """Has the artifact written to ``path``. Raises as :meth:`finish` where there will be none."""
         order = {"path": str(path.absolute()), "payload": payload.metadata()}
         (self._folder / ORDER).write_text(json.dumps(order))
         assert self._process.stdin is not None
         self._process.stdin.close()  # which the other process waits for
+        if self._process.poll() is not None:  # its toolchain is missing: nobody should wait for the other formats first
+            self.finish()
 
     def finish(self) -> None:
         """Waits for the artifact.

@@ -205,8 +205,9 @@ def quantized_form(
     kept = "ptq"
     if "qat" in deciding:
         rivals = deciding["qat"], deciding["ptq"]
-        most = 1.0 if config.no_teacher else metrics["fp32"].top1  # labels may teach more than fp32 knows
-        kept = "qat" if (judge.prefers(*rivals) if judge else better(*rivals, len(targets), most)) else "ptq"
+        imitate = not config.no_teacher  # labels may teach more than fp32 knows
+        most = metrics["fp32"].top1 if imitate else 1.0
+        kept = "qat" if (judge.prefers(*rivals, imitate) if judge else better(*rivals, len(targets), most)) else "ptq"
     if judge:
         judge.check(deciding[kept], f"int8 after {kept.upper()}")
     decision = None

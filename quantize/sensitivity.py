@@ -109,14 +109,17 @@ class Judge:
         enough = self.min_sqnr is None or (metrics.sqnr_db is not None and metrics.sqnr_db >= self.min_sqnr)
         return enough and self.lost(metrics) <= self.allowed
 
-    def prefers(self, one: Metrics, other: Metrics) -> bool:
+    def prefers(self, one: Metrics, other: Metrics, imitate: bool = True) -> bool:
         """Whether ``one`` is to be kept rather than ``other``: what is within the limit, and of two that are, the better.
 
         :func:`better` alone takes four pictures for nothing, which may be more than the limit has left.
+
+        Args:
+            imitate: both imitate fp32, and none has learned from labels.
         """
         if self.accepts(one) != self.accepts(other):
             return self.accepts(one)
-        return better(one, other, len(self.targets), self.fp32.top1)
+        return better(one, other, len(self.targets), self.fp32.top1 if imitate else 1.0)
 
     def check(self, metrics: Metrics, what: str) -> None:
         """The limit, asked of what is to be saved. Raises :class:`LimitMissed`."""

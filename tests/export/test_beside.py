@@ -46,9 +46,9 @@ def test_what_a_user_can_mend_is_the_same_line(made: tuple[ExportedProgram, Payl
 def test_a_killed_one_is_said(made: tuple[ExportedProgram, Payload], tmp_path: Path) -> None:
     with Beside(made[0], ExecutorchOptions()) as beside:
         beside._process.kill()
-        beside.begin(made[1], tmp_path / "model.pte")
+        beside._process.wait()
         with pytest.raises(UserError, match="ended by signal 9, as where memory is short"):
-            beside.finish()
+            beside.begin(made[1], tmp_path / "model.pte")
 
 
 def test_nothing_of_it_is_left_where_the_export_ends_before(made: tuple[ExportedProgram, Payload]) -> None:

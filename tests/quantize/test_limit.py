@@ -27,6 +27,12 @@ def test_what_is_beyond_the_limit_does_not_replace_what_is_within_it() -> None:
     assert not judge(allowed=100, min_sqnr=35).prefers(Metrics(0.9, 34.0), Metrics(0.89, 36.0))
 
 
+def test_more_than_fp32_counts_where_labels_taught_it_and_not_where_fp32_did() -> None:
+    more, nearer = Metrics(0.93, 20.0), Metrics(0.9, 30.0)
+    assert judge(allowed=5).prefers(nearer, more)
+    assert judge(allowed=5).prefers(more, nearer, imitate=False)
+
+
 def test_what_is_kept_must_meet_the_limit() -> None:
     judge(allowed=2).check(WITHIN, "int8 after PTQ")
     with pytest.raises(LimitMissed, match="int8 after QAT loses 5 of 1000 training pictures, 4 allowed; nothing is saved"):
