@@ -25,8 +25,8 @@ from lavit_edge.checkpoint import Checkpoint, find_checkpoint, load_checkpoint
 from lavit_edge.cli import new_table
 from lavit_edge.data.folder import free_pictures, labelled_pictures
 from lavit_edge.errors import UserError
-from lavit_edge.export.beside import BESIDE, Beside
 from lavit_edge.export.config import ExportConfig
+from lavit_edge.export.executorch_child import EXECUTORCH, ExecutorchChild
 from lavit_edge.export.golden import Chosen, choose
 from lavit_edge.export.targets import TARGETS, Options
 from lavit_edge.files import new_folder, read_json
@@ -152,24 +152,24 @@ def _export_targets(
         seconds[name] = round(time.monotonic() - begun[name], 1)
         console.print(f"exported {name} in {seconds[name]} s")
 
-    several = BESIDE in config.targets and len(config.targets) > 1
-    with Beside(program, config.of(TARGETS[BESIDE])) if several else nullcontext() as other:
+    several = EXECUTORCH in config.targets and len(config.targets) > 1
+    with ExecutorchChild(program, config.of(TARGETS[EXECUTORCH])) if several else nullcontext() as other:
         with console.status("choosing golden pictures"):
             chosen = choose(program, source.contract, set(computes.values()))
-        for name in sorted(config.targets, key=lambda name: name != BESIDE):
+        for name in sorted(config.targets, key=lambda name: name != EXECUTORCH):
             begun[name], target, options = time.monotonic(), TARGETS[name], config.of(TARGETS[name])
             made = provenance(source, config.precision, name, options)
             payload, path = chosen.payload(computes[name], made, config.tolerance_steps), folder / f"model{target.suffix}"
-            if other and name == BESIDE:
+            if other and name == EXECUTORCH:
                 other.begin(payload, path)
                 continue
             with console.status(f"exporting {name}"):
                 target.export(program, payload, path, options)
             done(name)
         if other:
-            with console.status(f"exporting {BESIDE}"):
+            with console.status(f"exporting {EXECUTORCH}"):
                 other.finish()
-            done(BESIDE)
+            done(EXECUTORCH)
     return chosen, seconds
 
 

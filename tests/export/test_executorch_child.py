@@ -10,7 +10,7 @@ from torch.export import ExportedProgram
 from lavit_edge.artifact.payload import Payload
 from lavit_edge.checkpoint import load_checkpoint
 from lavit_edge.errors import UserError
-from lavit_edge.export.beside import Beside
+from lavit_edge.export.executorch_child import ExecutorchChild
 from lavit_edge.export.golden import make_payload
 from lavit_edge.export.targets import TARGETS, ExecutorchOptions
 from lavit_edge.quantize import int8_program
@@ -29,30 +29,30 @@ def test_its_artifact_has_the_bytes_that_this_process_would_give_it(
 ) -> None:
     program, payload = made
     TARGETS["executorch"].export(program, payload, tmp_path / "here.pte")
-    with Beside(program, ExecutorchOptions()) as beside:
-        beside.begin(payload, tmp_path / "there.pte")
-        beside.finish()
+    with ExecutorchChild(program, ExecutorchOptions()) as child:
+        child.begin(payload, tmp_path / "there.pte")
+        child.finish()
     assert (tmp_path / "there.pte").read_bytes() == (tmp_path / "here.pte").read_bytes()
 
 
 def test_what_a_user_can_mend_is_the_same_line(made: tuple[ExportedProgram, Payload], tmp_path: Path) -> None:
-    with Beside(made[0], ExecutorchOptions()) as beside:
-        beside.begin(made[1], tmp_path / "error: model.bin")
+    with ExecutorchChild(made[0], ExecutorchOptions()) as child:
+        child.begin(made[1], tmp_path / "error: model.bin")
         with pytest.raises(UserError, match=r"^'error: model\.bin' must end in \.pte$"):
-            beside.finish()
+            child.finish()
     assert not list(tmp_path.iterdir())
 
 
 def test_a_killed_one_is_said(made: tuple[ExportedProgram, Payload], tmp_path: Path) -> None:
-    with Beside(made[0], ExecutorchOptions()) as beside:
-        beside._process.kill()
-        beside._process.wait()
+    with ExecutorchChild(made[0], ExecutorchOptions()) as child:
+        child._process.kill()
+        child._process.wait()
         with pytest.raises(UserError, match="ended by signal 9, as where memory is short"):
-            beside.begin(made[1], tmp_path / "model.pte")
+            child.begin(made[1], tmp_path / "model.pte")
 
 
 def test_nothing_of_it_is_left_where_the_export_ends_before(made: tuple[ExportedProgram, Payload]) -> None:
-    with pytest.raises(KeyboardInterrupt), Beside(made[0], ExecutorchOptions()) as beside:
+    with pytest.raises(KeyboardInterrupt), ExecutorchChild(made[0], ExecutorchOptions()) as child:
         raise KeyboardInterrupt
-    assert beside._process.returncode is not None
-    assert not beside._folder.exists()
+    assert child._process.returncode is not None
+    assert not child._folder.exists()

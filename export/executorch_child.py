@@ -1,8 +1,7 @@
-"""``python -m lavit_edge.export.beside FOLDER``: ExecuTorch's target, exported by a process of its own beside the others.
+"""``python -m lavit_edge.export.executorch_child FOLDER``: lowers to ExecuTorch, in a process of its own beside the others.
 
 Its lowering takes one core for a third of an export. The other process loads toolchain and program while this one chooses golden
-pictures, and lowers while this one converts to the other formats: all three took 42 s instead of 49, on two quiet
-cores.
+pictures, and lowers while this one converts to the other formats: all three took 42 s instead of 49, on two quiet cores.
 """
 
 from __future__ import annotations
@@ -25,12 +24,12 @@ if TYPE_CHECKING:
 
     from lavit_edge.artifact.payload import Payload
 
-BESIDE = "executorch"
+EXECUTORCH = "executorch"
 PROGRAM, ORDER, SAID = "program.pt2", "order.json", "said.txt"  # in the folder between the two
 
 
-class Beside:
-    """``with Beside(...) as beside: ...; beside.begin(payload, path); ...; beside.finish()``"""
+class ExecutorchChild:
+    """``with ExecutorchChild(...) as child: ...; child.begin(payload, path); ...; child.finish()``"""
 
     def __init__(self, program: ExportedProgram, options: Options) -> None:
         import torch
@@ -50,7 +49,7 @@ class Beside:
                 env=environment,
             )
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> ExecutorchChild:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -98,7 +97,7 @@ def main() -> int:
         return 0
     order = json.loads((folder / ORDER).read_text())
     payload = read_payload({name.removeprefix(KEY): value for name, value in order["payload"].items()})
-    TARGETS[BESIDE].export(program, payload, Path(order["path"]), options)
+    TARGETS[EXECUTORCH].export(program, payload, Path(order["path"]), options)
     return 0
 
 
